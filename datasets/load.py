@@ -1,0 +1,200 @@
+"""Images as arrays on disk, decoded once, and the endless stream of batches drawn from them.
+
+The batch of a step is a function of (seed, step), so a resumed run sees the batches that the
+interrupted one would have seen.
+"""
+
+import functools
+import os
+import shutil
+import socket
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from datasets import folder, resize, table
+from datasets.table import DATASETS, DataError
+
+
+def load(
+    name, split="train", *, image_size=None, batch_size=64, seed=0, data_dir=None, start=0,
+    shuffle=True, keys=None,
+):
+    """-> tf.data.Dataset of dicts of batches; "image" is float32 (B, S, S, 3) in [-1, 1].
+
+    name: a key of DATASETS or "folder:PATH". image_size: S; None: as the data set has it.
+    shuffle: endless batches, each epoch in an order of its own by the seed, from batch `start` on;
+    without it: the examples once, in order, the last batch maybe smaller. data_dir: where TFDS
+    keeps its data (default: $TFDS_DATA_DIR or ~/tensorflow_datasets). keys: which to load; None:
+    all. A mask is float32 (B, S, S, 1) in [0, 1], the share of each pixel that is object; bbox is
+    (B, 4), ymin, xmin, ymax, xmax in [0, 1]; the rest are class numbers (B,).
+
+    What cannot be found, read or downloaded raises DataError.
+    """
+    import tensorflow as tf
+
+    held = arrays(name, split, image_size=image_size, data_dir=data_dir)
+    keys = list(keys or held)
+    missing = [k for k in keys if k not in held]
+    if missing:
+        raise DataError(f"{name} has no {', '.join(missing)}: it holds {', '.join(held)}")
+    count = len(held["image"])
+    batches = tf.int64.max if shuffle else -(-count // batch_size)
+
+    def fetch(step):
+        if shuffle:
+            chosen = _shuffled(seed, count, batch_size, int(step))
+        else:
+            chosen = slice(int(step) * batch_size, (int(step) + 1) * batch_size)
+        return [np.ascontiguousarray(held[k][chosen]) for k in keys]
+
+    def decode(step):
+        types = [tf.as_dtype(held[k].dtype) for k in keys]
+        values = tf.numpy_function(fetch, [step], types, stateful=False)
+        batch = {}
+        for key, value in zip(keys, values):
+            value.set_shape((None, *held[key].shape[1:]))
+            batch[key] = value
+        if "image" in batch:
+            batch["image"] = tf.cast(batch["image"], tf.float32) / 127.5 - 1
+        if "mask" in batch:
+            batch["mask"] = tf.cast(batch["mask"], tf.float32) / 255
+        return batch
+
+    options = tf.data.Options()
+    options.autotune.enabled = False  # its wake-ups stall short runs
+    options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
+    data = tf.data.Dataset.range(start, batches).map(decode, num_parallel_calls=1)
+    return data.prefetch(2).with_options(options)
+
+
+def _shuffled(seed, count, batch_size, step):
+    """Indices of a step's batch in the endless sequence of one permutation an epoch."""
+    first = step * batch_size
+    last = first + batch_size
+    parts = []
+    for epoch in range(first // count, (last - 1) // count + 1):
+        low, high = max(first - epoch * count, 0), min(last - epoch * count, count)
+        parts.append(_permutation(seed, epoch, count)[low:high])
+    return np.concatenate(parts)
+
+
+@functools.lru_cache(maxsize=4)
+def _permutation(seed, epoch, count):
+    return np.random.default_rng([seed, epoch]).permutation(count)
+
+
+def arrays(name, split="train", *, image_size=None, data_dir=None):
+    """{key: array (N, ...)} of a whole split, read from disk as it is indexed.
+
+    "image" is uint8 (N, S, S, 3), "mask" uint8 (N, S, S, 1). Decoded and resized on the first
+    call, kept under data_dir/attention_zoo.
+    """
+    table.check(name)
+    data_dir = Path(data_dir or os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets"))
+    data_dir = data_dir.expanduser()
+    if name.startswith("folder:"):
+        source = folder.Folder(name.removeprefix("folder:"), split)
+        image_size = image_size or 64
+    else:
+        spec = DATASETS[name]
+        if split not in spec.splits:
+            raise DataError(f"{name} has no split {split!r}: it has {', '.join(spec.splits)}")
+        source = _Prepared(name, spec, split, data_dir)
+    place = data_dir / "attention_zoo" / f"{source.key}-{split}-{image_size or 'as-is'}"
+    if not place.is_dir():
+        _write(source, image_size, place)
+    return {p.stem: np.load(p, mmap_mode="r") for p in sorted(place.glob("*.npy"))}
+
+
+def _write(source, image_size, place):
+    """Decodes and resizes a source's examples into place/KEY.npy, all of them or none."""
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        beside = Path(tempfile.mkdtemp(prefix=f".{place.name}-", dir=place.parent))
+    except OSError as error:
+        raise DataError(
+            f"cannot write to {place.parent} ({error.strerror}): give another --data_dir"
+        ) from None
+    try:
+        held, count = {}, 0
+        for example in source.examples(image_size):
+            for key, value in example.items():
+                if key not in held:
+                    shape = (source.count, *np.shape(value))
+                    held[key] = np.lib.format.open_memmap(
+                        beside / f"{key}.npy", "w+", np.asarray(value).dtype, shape
+                    )
+                held[key][count] = value
+            count += 1
+        for key, array in held.items():
+            array.flush()
+            if count < source.count:
+                np.save(beside / f"{key}.npy", np.array(array[:count]))
+        beside.chmod(0o755)
+        try:
+            beside.rename(place)
+        except OSError:
+            if not place.is_dir():  # else another process was faster, with the same arrays
+                raise
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+
+
+class _Prepared:
+    """A TFDS data set, prepared or downloaded; examples in TFDS's own order."""
+
+    def __init__(self, name, spec, split, data_dir):
+        self.name, self.spec, self.split = name, spec, spec.splits[split]
+        self.builder = _builder(spec, data_dir)
+        if not self.builder.is_prepared():
+            _prepare(name, spec, self.builder, data_dir)
+        self.key = self.builder.info.full_name.replace("/", "-")
+        self.count = sum(
+            self.builder.info.splits[part].num_examples for part in self.split.split("+")
+        )
+
+    def examples(self, image_size):
+        data = self.builder.as_dataset(split=self.split, shuffle_files=False)
+        for example in data.as_numpy_iterator():
+            example = {k: example[k] for k in self.spec.keys}
+            size = image_size or min(example["image"].shape[:2])
+            yield {k: _fit(k, v, size) for k, v in example.items()}
+
+
+def _fit(key, value, size):
+    if key == "image":
+        return resize.square(value, size)
+    if key == "mask":
+        return resize.area(value, size)
+    return np.asarray(value, np.float32 if key == "bbox" else np.int32)
+
+
+def _builder(spec, data_dir):
+    import tensorflow_datasets as tfds
+
+    if spec.tfds.startswith("creatures/"):
+        from datasets.creatures_builder import Creatures
+
+        return Creatures(config=spec.tfds.removeprefix("creatures/"), data_dir=str(data_dir))
+    return tfds.builder(spec.tfds, data_dir=str(data_dir))
+
+
+def _prepare(name, spec, builder, data_dir):
+    offline = "what works offline: --dataset=creatures or --dataset=folder:PATH"
+    if spec.host:
+        try:
+            socket.create_connection((spec.host, 443), timeout=5).close()
+        except OSError:
+            raise DataError(
+                f"{name} is not in {data_dir} and {spec.host} cannot be reached to download it; "
+                f"{offline}"
+            ) from None
+    try:
+        builder.download_and_prepare()
+    except Exception as error:  # whatever a download or a disk can raise
+        cause = " ".join(str(error).split())[:200]
+        raise DataError(
+            f"{name} cannot be prepared in {data_dir} ({type(error).__name__}: {cause}); {offline}"
+        ) from error

@@ -1,0 +1,64 @@
+"""The table of all data sets: data only, so that it can be read without TensorFlow."""
+
+import difflib
+from dataclasses import dataclass
+
+
+class DataError(ValueError):
+    """Images that cannot be had as asked; the message says why and what works instead."""
+
+
+@dataclass(frozen=True)
+class DataSpec:
+    """tfds: TFDS name (and config). splits: our split -> TFDS's. keys: what an example holds.
+
+    host: where TFDS downloads from; empty for what is rendered here. what: one line for people.
+    """
+
+    tfds: str
+    splits: dict
+    keys: tuple
+    what: str
+    host: str = ""
+
+
+_SPLITS = {"train": "train", "test": "test"}
+_CREATURE = ("image", "mask", "bbox", "label", "coat", "scene")
+
+DATASETS = {
+    "creatures": DataSpec(
+        "creatures/full", _SPLITS, _CREATURE,
+        "20,000 + 2,000 rendered animals, 64 x 64: 8 body plans, coat, scene, mask, box; offline",
+    ),
+    "creatures/tiny": DataSpec(
+        "creatures/tiny", _SPLITS, _CREATURE, "256 + 64 of the same, for tests; offline"
+    ),
+    "cifar10": DataSpec(
+        "cifar10", _SPLITS, ("image", "label"),
+        "50,000 + 10,000 photographs, 32 x 32: 10 classes", "www.cs.toronto.edu",
+    ),
+    "stl10": DataSpec(
+        "stl10", {"train": "train+unlabelled", "test": "test"}, ("image", "label"),
+        "105,000 + 8,000 photographs, 96 x 96: 10 classes, label -1 where there is none",
+        "ai.stanford.edu",
+    ),
+    "celeb_a": DataSpec(
+        "celeb_a", _SPLITS, ("image",),
+        "162,770 + 19,962 faces, 218 x 178, the centred square", "drive.usercontent.google.com",
+    ),
+}
+FOLDER = "folder:PATH"
+FOLDER_WHAT = "any folder of images, sub-folders as classes; train/ and test/ inside it as splits"
+
+
+def names():
+    """The names of all data sets, folder:PATH last."""
+    return [*DATASETS, FOLDER]
+
+
+def check(name):
+    """Raises DataError for a name that is neither a data set's nor folder:PATH."""
+    if name not in DATASETS and not name.startswith("folder:"):
+        close = difflib.get_close_matches(name, DATASETS, n=1)
+        hint = f"did you mean {close[0]!r}? " if close else ""
+        raise DataError(f"unknown data set {name!r}: {hint}there are {', '.join(names())}")

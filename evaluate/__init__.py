@@ -1,0 +1,1 @@
+"""How good it is: pure functions over images or features."""

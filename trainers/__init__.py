@@ -1,0 +1,11 @@
+"""How the papers train: `TRAINERS` maps a model to its file, whose `LOSSES` maps a loss to
+(HParams, Trainer), the first being the default, and whose `RECIPES` holds the runs by data set."""
+
+import importlib
+
+TRAINERS = {"dcgan": "trainers.dcgan", "wgan": "trainers.wgan", "ragan": "trainers.ragan"}
+
+
+def get(name):
+    """The trainer module of a model."""
+    return importlib.import_module(TRAINERS[name])

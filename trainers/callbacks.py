@@ -1,0 +1,138 @@
+"""What happens beside the steps: progress, metrics on disk, sample grids, checkpoints, NaN guard."""
+
+import io
+import math
+import sys
+import time
+
+import keras
+import numpy as np
+import tensorflow as tf
+from PIL import Image
+from tqdm import tqdm
+
+from trainers.run import write_file
+
+
+class NotFinite(ArithmeticError):
+    """A loss or a weight became NaN or infinite; the message says at which step and what to do."""
+
+
+def image_grid(images, columns=8):
+    """images (N, S, S, 3) in [-1, 1] -> uint8 (rows * S, columns * S, 3), white where none is left."""
+    count, size = images.shape[0], images.shape[1]
+    rows = math.ceil(count / columns)
+    pixels = to_uint8(images)
+    filler = np.full((rows * columns - count, size, size, 3), 255, np.uint8)
+    cells = np.concatenate([pixels, filler]).reshape(rows, columns, size, size, 3)
+    return cells.transpose(0, 2, 1, 3, 4).reshape(rows * size, columns * size, 3)
+
+
+def to_uint8(images):
+    """[-1, 1] -> uint8, rounded."""
+    return np.clip(np.rint((np.asarray(images) + 1) * 127.5), 0, 255).astype(np.uint8)
+
+
+def png(pixels):
+    """uint8 (H, W, 3) -> PNG bytes."""
+    out = io.BytesIO()
+    Image.fromarray(pixels).save(out, "png", optimize=True)
+    return out.getvalue()
+
+
+class Progress(keras.callbacks.Callback):
+    """One line: step of steps, rate, time left, losses."""
+
+    def __init__(self, steps):
+        super().__init__()
+        self.steps = steps
+
+    def on_train_begin(self, logs=None):
+        done = int(self.model.step.numpy())
+        self.bar = tqdm(
+            total=self.steps, initial=done, unit="step", dynamic_ncols=True, mininterval=0.5,
+            file=sys.stderr,
+        )
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.bar.set_postfix({k: f"{float(v):.3f}" for k, v in logs.items()}, refresh=False)
+        self.bar.update()
+
+    def on_train_end(self, logs=None):
+        self.bar.close()
+
+
+class NaNGuard(keras.callbacks.Callback):
+    """Raises NotFinite at the step whose losses are not finite."""
+
+    def on_train_batch_end(self, batch, logs=None):
+        wrong = [k for k, v in logs.items() if not math.isfinite(v)]
+        if wrong:
+            step = int(self.model.step.numpy())
+            raise NotFinite(
+                f"{' and '.join(wrong)} became NaN or infinite at step {step}: the last good "
+                "checkpoint is kept; look at the losses before it in metrics.jsonl and try a "
+                "lower learning_rate"
+            )
+
+
+class Record(keras.callbacks.Callback):
+    """Writes metrics, grids and checkpoints of a trainers.run.Run.
+
+    z: fixed noise (N, latent) of the grids. every: {"log", "sample", "save"} -> steps. score:
+    images (B, S, S, 3) in [-1, 1], by a function of z -> {metric: value}, asked at each checkpoint;
+    the first metric, lower being better, names the best checkpoint. steps: the last one, which is
+    always recorded.
+    """
+
+    def __init__(self, run, z, every, steps, score=None):
+        super().__init__()
+        self.run, self.z, self.every, self.steps, self.score = run, z, every, steps, score
+
+    def on_train_begin(self, logs=None):
+        self.events = tf.summary.create_file_writer(str(self.run.folder))
+        self.started = (time.perf_counter(), int(self.model.step.numpy()))
+
+    def on_train_batch_end(self, batch, logs=None):
+        step = int(self.model.step.numpy())
+        due = {k for k, every in self.every.items() if step % every == 0 or step == self.steps}
+        if due & {"sample", "save"}:
+            self.model.before_save()
+        if "log" in due:
+            self.record(step, {k: float(v) for k, v in logs.items()})
+        if "sample" in due:
+            self.draw(step)
+        if "save" in due:
+            self.save(step)
+
+    def record(self, step, values):
+        """One row in metrics.jsonl, one point a value in TensorBoard."""
+        self.run.log({"step": step, **values})
+        begin, first = self.started
+        rate = (step - first) / (time.perf_counter() - begin)
+        with self.events.as_default(step):
+            for name, value in {**values, "steps_per_second": rate}.items():
+                tf.summary.scalar(name, value)
+
+    def draw(self, step):
+        """The fixed-noise grid of a step as PNG and in TensorBoard."""
+        grid = image_grid(self.model.sample(self.z))
+        write_file(self.run.samples / f"step_{step:08d}.png", png(grid))
+        with self.events.as_default(step):
+            tf.summary.image("samples", grid[None])
+
+    def save(self, step):
+        """A checkpoint with its score, which is recorded first."""
+        scores = self.score(self.model.sample) if self.score else {}
+        if scores:
+            self.record(step, scores)
+        self.checkpoint(step, next(iter(scores), None))
+        self.events.flush()
+
+    def checkpoint(self, step, metric=None):
+        """The whole state on disk; weights that are not finite are refused."""
+        arrays = {name: v.numpy() for name, v in self.model.state().items()}
+        wrong = [k for k, a in arrays.items() if not np.isfinite(a.astype("float32")).all()]
+        if wrong:
+            raise NotFinite(f"the weights {wrong[0]} became NaN or infinite by step {step}")
+        self.run.save(step, arrays, metric)

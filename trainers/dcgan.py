@@ -1,0 +1,64 @@
+"""DCGAN's training (Radford et al., 2016, section 4; Goodfellow et al., 2014, algorithm 1)."""
+
+import dataclasses
+
+import keras
+import tensorflow as tf
+
+from trainers import base, losses
+
+
+@dataclasses.dataclass(frozen=True)
+class HParams:
+    """learning_rate, beta_1: section 4; beta_2, epsilon: Adam's own; ema_decay: ours (0: no average)."""
+
+    learning_rate: float = 2e-4
+    beta_1: float = 0.5
+    beta_2: float = 0.999
+    ema_decay: float = 0.999
+
+
+RECIPES = {  # by data set: --image_size, --batch_size, --steps
+    "creatures": {"image_size": 32, "batch_size": 64, "steps": 1000},
+    "cifar10": {"image_size": 32, "batch_size": 64, "steps": 200_000},  # the RAGAN Letter
+    "stl10": {"image_size": 32, "batch_size": 64, "steps": 200_000},  # the RAGAN Letter
+    "celeb_a": {"image_size": 64, "batch_size": 64, "steps": 50_866},  # 20 epochs, the RAGAN Letter
+    "folder": {"image_size": 64, "batch_size": 64, "steps": 50_000},  # ours
+}
+
+
+class DCGAN(base.Trainer):
+    def optimizers(self):
+        def adam():
+            return keras.optimizers.Adam(self.hp.learning_rate, self.hp.beta_1, self.hp.beta_2)
+
+        return adam(), adam()
+
+    def fake(self, z, x):
+        """G(z); x, the real images of the batch, is for generators that look at them."""
+        return self.generator(z, training=True)
+
+    def train_step(self, batch):
+        x = batch["image"]
+        z = self.noise(tf.shape(x)[0])
+        D = self.discriminator
+        with tf.GradientTape() as g_tape:
+            fake = self.fake(z, x)
+            with g_tape.stop_recording(), tf.GradientTape() as d_tape:
+                real_logits = D(x, training=True)
+                fake_logits = D(tf.stop_gradient(fake), training=True)
+                d_loss = losses.discriminator(real=real_logits, fake=fake_logits)
+            with g_tape.stop_recording():
+                self.update(d_tape, d_loss, D, self.d_optimizer)
+            g_loss = losses.non_saturating_generator(fake=D(fake, training=True))
+        self.update(g_tape, g_loss, self.generator, self.g_optimizer)
+        self.update_average()
+        return {
+            "d_loss": d_loss,
+            "g_loss": g_loss,
+            "real_logit": tf.reduce_mean(real_logits),
+            "fake_logit": tf.reduce_mean(fake_logits),
+        }
+
+
+LOSSES = {"dcgan": (HParams, DCGAN)}

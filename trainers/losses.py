@@ -1,0 +1,30 @@
+"""Adversarial losses: pure functions of logits or scores, each (B, 1) or (B,), to a scalar."""
+
+from keras import ops
+
+
+def discriminator(*, real, fake):
+    """-E log D(x) - E log(1 - D(G(z))), D = sigmoid(logit) (Goodfellow et al., 2014, equation 1)."""
+    return ops.mean(ops.softplus(-real)) + ops.mean(ops.softplus(fake))
+
+
+def non_saturating_generator(*, fake):
+    """-E log D(G(z)), D = sigmoid(logit) (Goodfellow et al., 2014, section 3)."""
+    return ops.mean(ops.softplus(-fake))
+
+
+def wasserstein_critic(*, real, fake):
+    """E f(G(z)) - E f(x) (Arjovsky et al., 2017, equation 2, negated)."""
+    return ops.mean(fake) - ops.mean(real)
+
+
+def wasserstein_generator(*, fake):
+    """-E f(G(z)) (Arjovsky et al., 2017, algorithm 1, line 10)."""
+    return -ops.mean(fake)
+
+
+def gradient_penalty(*, gradient):
+    """E (|grad f(x^)| - 1)^2, gradient (B, ...) at x^ (Gulrajani et al., 2017, equation 3)."""
+    flat = ops.reshape(gradient, (ops.shape(gradient)[0], -1))
+    norm = ops.sqrt(ops.sum(ops.square(flat), axis=1) + 1e-12)
+    return ops.mean(ops.square(norm - 1))

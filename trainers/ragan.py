@@ -1,0 +1,44 @@
+"""RAGAN's training (Wang et al., 2019): DCGAN's or WGAN's, with a generator that looks at the real
+images of the batch, and a bank of attention layers kept for sampling without them."""
+
+import numpy as np
+
+from trainers import dcgan, wgan
+
+RECIPES = dcgan.RECIPES
+
+
+class RegionalAttention:
+    """Mixed into a GAN's trainer: G(z, X) in place of G(z)."""
+
+    generator_key = "generator_with_reference"
+    references = None  # (K, S, S, 3): the training images whose attention layers the bank keeps
+
+    def fake(self, z, x):
+        return self.generator({"noise": z, "image": x}, training=True)
+
+    def keep_references(self, batches):
+        """Takes the bank's K training images from an iterable of batches, always the same ones."""
+        entries, images = self.average["generator"].get_layer("bank").entries, []
+        for batch in batches:
+            images.extend(np.asarray(batch["image"]))
+            if len(images) >= entries:
+                break
+        self.references = np.stack([images[i % len(images)] for i in range(entries)])
+
+    def before_save(self):
+        """Writes sum_i lambda_i A_i of the kept images, by the averaged weights, into the bank."""
+        attention = self.average["attention"]
+        layers = [attention.predict_on_batch(x)["layer"] for x in np.array_split(self.references, 8)]
+        self.average["generator"].get_layer("bank").bank.assign(np.concatenate(layers))
+
+
+class RAGAN(RegionalAttention, dcgan.DCGAN):
+    """The Letter's DCGAN loss."""
+
+
+class RAGANWasserstein(RegionalAttention, wgan.WGAN):
+    """The Letter's WGAN loss."""
+
+
+LOSSES = {"dcgan": (dcgan.HParams, RAGAN), "wgan": (wgan.HParams, RAGANWasserstein)}

@@ -1,0 +1,98 @@
+"""WGAN's training (Arjovsky et al., 2017, algorithm 1), and with a gradient penalty in place of
+clipping (Gulrajani et al., 2017, algorithm 1)."""
+
+import dataclasses
+
+import keras
+import tensorflow as tf
+
+from trainers import base, dcgan, losses
+
+RECIPES = dcgan.RECIPES
+
+
+@dataclasses.dataclass(frozen=True)
+class HParams:
+    """learning_rate, clip, n_critic: algorithm 1 of WGAN; ema_decay: ours (0: no average)."""
+
+    learning_rate: float = 5e-5
+    clip: float = 0.01
+    n_critic: int = 5
+    ema_decay: float = 0.999
+
+
+@dataclasses.dataclass(frozen=True)
+class PenaltyHParams:
+    """All but ema_decay (ours): algorithm 1 of WGAN-GP; penalty is its lambda."""
+
+    learning_rate: float = 1e-4
+    beta_1: float = 0.0
+    beta_2: float = 0.9
+    penalty: float = 10.0
+    n_critic: int = 5
+    ema_decay: float = 0.999
+
+
+class WGAN(base.Trainer):
+    @property
+    def batches_per_step(self):
+        return self.hp.n_critic
+
+    def optimizers(self):
+        def rmsprop():
+            return keras.optimizers.RMSprop(self.hp.learning_rate)
+
+        return rmsprop(), rmsprop()
+
+    def fake(self, z, x):
+        """G(z); x, the real images of the batch, is for generators that look at them."""
+        return self.generator(z, training=True)
+
+    def critic_loss(self, x, fake, t):
+        """Of critic step t, 0 <= t < n_critic."""
+        f = self.discriminator
+        return losses.wasserstein_critic(real=f(x, training=True), fake=f(fake, training=True))
+
+    def constrain(self):
+        """w <- clip(w, -c, c), line 7."""
+        for w in self.discriminator.trainable_variables:
+            w.assign(tf.clip_by_value(w, -self.hp.clip, self.hp.clip))
+
+    def train_step(self, batch):
+        batches = tf.split(batch["image"], self.hp.n_critic)  # fresh images for every critic step
+        for t, x in enumerate(batches):
+            fake = self.fake(self.noise(tf.shape(x)[0], stream=1 + t), x)
+            with tf.GradientTape() as tape:
+                d_loss = self.critic_loss(x, fake, t)
+            self.update(tape, d_loss, self.discriminator, self.d_optimizer)
+            self.constrain()
+        with tf.GradientTape() as tape:
+            fake = self.fake(self.noise(tf.shape(x)[0]), x)
+            g_loss = losses.wasserstein_generator(fake=self.discriminator(fake, training=True))
+        self.update(tape, g_loss, self.generator, self.g_optimizer)
+        self.update_average()
+        return {"d_loss": d_loss, "g_loss": g_loss}
+
+
+class WGANGP(WGAN):
+    def optimizers(self):
+        def adam():
+            return keras.optimizers.Adam(self.hp.learning_rate, self.hp.beta_1, self.hp.beta_2)
+
+        return adam(), adam()
+
+    def critic_loss(self, x, fake, t):
+        share = self.noise(tf.shape(x)[0], stream=1 + self.hp.n_critic + t)[:, :1, None, None]
+        share = (share + 1) / 2  # epsilon ~ U[0, 1], line 4
+        between = share * x + (1 - share) * fake  # line 6
+        with tf.GradientTape() as tape:
+            tape.watch(between)
+            score = self.discriminator(between, training=True)
+        penalty = losses.gradient_penalty(gradient=tape.gradient(score, between))
+        return super().critic_loss(x, fake, t) + self.hp.penalty * penalty  # line 7
+
+    def constrain(self):
+        """The penalty takes the place of clipping."""
+
+
+LOSSES = {"wgan": (HParams, WGAN), "wgan_gp": (PenaltyHParams, WGANGP)}

@@ -1,0 +1,5 @@
+"""The networks of the papers: `names()`, `get(name)`, `options(name)`, `create(name, **options)`."""
+
+from zoo.registry import ModelSpec, UnknownModel, create, get, names, options
+
+__all__ = ["ModelSpec", "UnknownModel", "create", "get", "names", "options"]

@@ -1,0 +1,1 @@
+"""The parts that two papers or more share."""

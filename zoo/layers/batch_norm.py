@@ -1,0 +1,46 @@
+"""Batch normalisation (Ioffe and Szegedy, 2015) that is fast on one device and right on many."""
+
+import keras
+from keras import ops
+
+
+@keras.saving.register_keras_serializable("zoo")
+class BatchNorm(keras.layers.BatchNormalization):
+    """x (B, ..., C) -> the same shape, each channel with mean beta and deviation gamma.
+
+    keras.layers.BatchNormalization with synchronised statistics, which makes every replica of a
+    tf.distribute strategy hold the same model. Where there is one replica, the TensorFlow backend
+    has a fused kernel that saves a tenth of a DCGAN step on a CPU; both paths keep the biased
+    variance in the moving average.
+    """
+
+    def __init__(self, momentum=0.9, epsilon=1e-5, **kwargs):
+        kwargs.pop("synchronized", None)
+        super().__init__(momentum=momentum, epsilon=epsilon, synchronized=True, **kwargs)
+
+    def call(self, x, training=False, mask=None):
+        if not (training and self.trainable and _one_tensorflow_replica()):
+            return super().call(x, training=training, mask=mask)
+        import tensorflow as tf
+
+        shape = ops.shape(x)
+        flat = ops.reshape(x, (-1, 1, 1, shape[-1]))  # (B * H * W, 1, 1, C)
+        count = ops.cast(ops.shape(flat)[0], self.dtype)
+        y, mean, variance = tf.compat.v1.nn.fused_batch_norm(
+            flat, self.gamma.value, self.beta.value, epsilon=self.epsilon, is_training=True
+        )
+        variance = variance * (count - 1) / count  # the kernel returns the unbiased variance
+        rate = 1 - self.momentum
+        self.moving_mean.assign(self.moving_mean + rate * (mean - self.moving_mean))
+        self.moving_variance.assign(
+            self.moving_variance + rate * (variance - self.moving_variance)
+        )
+        return ops.reshape(y, shape)
+
+
+def _one_tensorflow_replica():
+    if keras.backend.backend() != "tensorflow":
+        return False
+    import tensorflow as tf
+
+    return tf.distribute.get_strategy().num_replicas_in_sync == 1
