@@ -226,7 +226,9 @@ def train(flags):
     data = datasets.load(config["dataset"], start=done, **stream)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        trainer.fit(data, steps_per_epoch=config["steps"] - done, callbacks=guards, verbose=0)
+        trainer.fit(
+            data, steps_per_epoch=config["steps"] - done, callbacks=guards, verbose=0, shuffle=False
+        )
     except KeyboardInterrupt:
         recorder.checkpoint(int(trainer.step.numpy()))
         raise
