@@ -1,9 +1,9 @@
 """The command line: flags -> data set -> networks -> trainer -> run directory.
 
-    python main.py --model=ragan --dataset=cifar10                  train, or resume
-    python main.py --mode=list                                      models, data sets, weights
-    python main.py --mode=sample --weights=RUN_DIR --output=grid.png
-    python main.py --mode=study --study=memorisation --weights=RUN_DIR --output=FOLDER
+python main.py --model=ragan --dataset=cifar10                  train, or resume
+python main.py --mode=list                                      models, data sets, weights
+python main.py --mode=sample --weights=RUN_DIR --output=grid.png
+python main.py --mode=study --study=memorisation --weights=RUN_DIR --output=FOLDER
 """
 
 import argparse
@@ -49,7 +49,13 @@ def parse(arguments):
     add("--dataset", help="a name of --mode=list (default: creatures, or the run's)")
     add("--study", choices=STUDIES)
     add("--weights", metavar="RUN_DIR", help="a run directory")
-    add("--set", action="append", default=[], metavar="NAME=VALUE", help="an option or hyper-parameter")
+    add(
+        "--set",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="an option or hyper-parameter",
+    )
     add("--steps", type=positive, help="updates of the generator in all")
     add("--batch_size", type=positive, help="images per update, over all devices")
     add("--image_size", type=positive)
@@ -138,7 +144,7 @@ def strategy_of(name):
     """A tf.distribute strategy; auto: all GPUs where there are several, else one device."""
     import tensorflow as tf
 
-    if name == "mirrored" or name == "auto" and len(tf.config.list_physical_devices("GPU")) > 1:
+    if name == "mirrored" or (name == "auto" and len(tf.config.list_physical_devices("GPU")) > 1):
         return tf.distribute.MirroredStrategy()
     return tf.distribute.get_strategy()
 
@@ -164,7 +170,9 @@ def versions():
     """What a run was made with: package versions and the commit, where there is one."""
     from importlib import metadata
 
-    found = {p: metadata.version(p) for p in ("keras", "tensorflow", "numpy", "tensorflow-datasets")}
+    found = {
+        p: metadata.version(p) for p in ("keras", "tensorflow", "numpy", "tensorflow-datasets")
+    }
     command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
     with contextlib.suppress(OSError):
         commit = subprocess.run(command, capture_output=True, text=True)
@@ -338,7 +346,10 @@ def memorisation(flags):
     numbers, pictures = measure.report(
         lambda index, references: in_parts(draw, index, references),
         lambda images: in_parts(features.predict_on_batch, images),
-        train, test, flags.num, flags.seed,
+        train,
+        test,
+        flags.num,
+        flags.seed,
     )
     step = int(trainer.step.numpy())
     numbers = {"model": config["model"], "dataset": name, "step": step, **numbers}

@@ -1,4 +1,4 @@
-"""Any folder of images as a data set: sub-folders are classes, broken files are named and skipped."""
+"""Any folder of images as a data set: sub-folders are classes, broken files are skipped."""
 
 import hashlib
 import sys
@@ -25,11 +25,15 @@ class Folder:
     def __init__(self, path, split):
         root = Path(path).expanduser()
         if not root.is_dir():
-            raise DataError(f"{root} is not a folder: --dataset=folder:PATH takes a folder of images")
+            raise DataError(
+                f"{root} is not a folder: --dataset=folder:PATH takes a folder of images"
+            )
         if (root / "train").is_dir() and (root / "test").is_dir():
             root = root / split
         elif split != "train":
-            raise DataError(f"{root} has no split {split!r}: put images into train/ and test/ in it")
+            raise DataError(
+                f"{root} has no split {split!r}: put images into train/ and test/ in it"
+            )
         files = (p for p in root.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
         self.files = sorted(files)
         if not self.files:

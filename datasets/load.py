@@ -18,8 +18,16 @@ from datasets.table import DATASETS, DataError
 
 
 def load(
-    name, split="train", *, image_size=None, batch_size=64, seed=0, data_dir=None, start=0,
-    shuffle=True, keys=None,
+    name,
+    split="train",
+    *,
+    image_size=None,
+    batch_size=64,
+    seed=0,
+    data_dir=None,
+    start=0,
+    shuffle=True,
+    keys=None,
 ):
     """-> tf.data.Dataset of dicts of batches; "image" is float32 (B, S, S, 3) in [-1, 1].
 

@@ -5,7 +5,7 @@ from PIL import Image
 
 
 def square(image, size):
-    """uint8 (H, W, 3) or PIL RGB -> uint8 (size, size, 3): the centred square, bicubic, antialiased."""
+    """uint8 (H, W, 3) or PIL RGB -> uint8 (size, size, 3): centred square, antialiased."""
     if not isinstance(image, Image.Image):
         image = Image.fromarray(image)
     side = min(image.size)

@@ -27,24 +27,34 @@ _CREATURE = ("image", "mask", "bbox", "label", "coat", "scene")
 
 DATASETS = {
     "creatures": DataSpec(
-        "creatures/full", _SPLITS, _CREATURE,
+        "creatures/full",
+        _SPLITS,
+        _CREATURE,
         "20,000 + 2,000 rendered animals, 64 x 64: 8 body plans, coat, scene, mask, box; offline",
     ),
     "creatures/tiny": DataSpec(
         "creatures/tiny", _SPLITS, _CREATURE, "256 + 64 of the same, for tests; offline"
     ),
     "cifar10": DataSpec(
-        "cifar10", _SPLITS, ("image", "label"),
-        "50,000 + 10,000 photographs, 32 x 32: 10 classes", "www.cs.toronto.edu",
+        "cifar10",
+        _SPLITS,
+        ("image", "label"),
+        "50,000 + 10,000 photographs, 32 x 32: 10 classes",
+        "www.cs.toronto.edu",
     ),
     "stl10": DataSpec(
-        "stl10", {"train": "train+unlabelled", "test": "test"}, ("image", "label"),
+        "stl10",
+        {"train": "train+unlabelled", "test": "test"},
+        ("image", "label"),
         "105,000 + 8,000 photographs, 96 x 96: 10 classes, label -1 where there is none",
         "ai.stanford.edu",
     ),
     "celeb_a": DataSpec(
-        "celeb_a", _SPLITS, ("image",),
-        "162,770 + 19,962 faces, 218 x 178, the centred square", "drive.usercontent.google.com",
+        "celeb_a",
+        _SPLITS,
+        ("image",),
+        "162,770 + 19,962 faces, 218 x 178, the centred square",
+        "drive.usercontent.google.com",
     ),
 }
 FOLDER = "folder:PATH"

@@ -27,7 +27,7 @@ def halve(images):
 
 
 def swd(real, fake, seed=0):
-    """Two arrays (N, S, S, 3) of the same shape -> distance >= 0, the mean over scales S, S/2, .. 16.
+    """Two arrays (N, S, S, 3) of the same shape -> distance >= 0, mean over scales S .. 16.
 
     Both are measured at the same patch places and projections, drawn from the seed; values are in
     units of the real patches' standard deviation per channel, times 1000.

@@ -1,4 +1,4 @@
-"""What happens beside the steps: progress, metrics on disk, sample grids, checkpoints, NaN guard."""
+"""What happens beside the steps: progress, metrics, sample grids, checkpoints, NaN guard."""
 
 import io
 import math
@@ -19,7 +19,7 @@ class NotFinite(ArithmeticError):
 
 
 def image_grid(images, columns=8):
-    """images (N, S, S, 3) in [-1, 1] -> uint8 (rows * S, columns * S, 3), white where none is left."""
+    """images (N, S, S, 3) in [-1, 1] -> uint8 (rows * S, columns * S, 3), white at the end."""
     count, size = images.shape[0], images.shape[1]
     rows = math.ceil(count / columns)
     pixels = to_uint8(images)
@@ -50,7 +50,11 @@ class Progress(keras.callbacks.Callback):
     def on_train_begin(self, logs=None):
         done = int(self.model.step.numpy())
         self.bar = tqdm(
-            total=self.steps, initial=done, unit="step", dynamic_ncols=True, mininterval=0.5,
+            total=self.steps,
+            initial=done,
+            unit="step",
+            dynamic_ncols=True,
+            mininterval=0.5,
             file=sys.stderr,
         )
 

@@ -10,7 +10,7 @@ from trainers import base, losses
 
 @dataclasses.dataclass(frozen=True)
 class HParams:
-    """learning_rate, beta_1: section 4; beta_2, epsilon: Adam's own; ema_decay: ours (0: no average)."""
+    """learning_rate, beta_1: section 4; beta_2: Adam's own; ema_decay: ours (0: no average)."""
 
     learning_rate: float = 2e-4
     beta_1: float = 0.5

@@ -4,7 +4,7 @@ from keras import ops
 
 
 def discriminator(*, real, fake):
-    """-E log D(x) - E log(1 - D(G(z))), D = sigmoid(logit) (Goodfellow et al., 2014, equation 1)."""
+    """-E log D(x) - E log(1 - D(G(z))), D = sigmoid(logit) (Goodfellow et al., 2014, eq. 1)."""
     return ops.mean(ops.softplus(-real)) + ops.mean(ops.softplus(fake))
 
 

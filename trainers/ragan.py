@@ -29,7 +29,9 @@ class RegionalAttention:
     def before_save(self):
         """Writes sum_i lambda_i A_i of the kept images, by the averaged weights, into the bank."""
         attention = self.average["attention"]
-        layers = [attention.predict_on_batch(x)["layer"] for x in np.array_split(self.references, 8)]
+        layers = [
+            attention.predict_on_batch(x)["layer"] for x in np.array_split(self.references, 8)
+        ]
         self.average["generator"].get_layer("bank").bank.assign(np.concatenate(layers))
 
 

@@ -77,13 +77,13 @@ class Run:
             write_file(self.metrics, "".join(f"{line}\n" for line in kept).encode())
 
     def best(self, metric):
-        """The step whose score in metrics.jsonl is lowest, the first of equals; None without one."""
+        """The step of the lowest score in metrics.jsonl, the first of equals; None without one."""
         rows = [json.loads(line) for line in self.metrics.read_text().splitlines()]
         scored = [row for row in rows if metric in row]
         return min(scored, key=lambda row: row[metric])["step"] if scored else None
 
     def save(self, step, arrays, metric=None):
-        """Writes the checkpoint of a step; keeps the newest and the one that is best by a metric."""
+        """Writes the checkpoint of a step; keeps the newest and the best by a metric."""
         path = self.checkpoints / f"step_{step:08d}.npz"
         beside = path.with_suffix(".part")
         with open(beside, "wb") as file:

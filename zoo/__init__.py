@@ -1,4 +1,4 @@
-"""The networks of the papers: `names()`, `get(name)`, `options(name)`, `create(name, **options)`."""
+"""The networks of the papers: `names()`, `get(name)`, `options(name)`, `create(name, ...)`."""
 
 from zoo.registry import ModelSpec, UnknownModel, create, get, names, options
 

@@ -1,7 +1,7 @@
 """RAGAN: regional attention generative adversarial network (Wang et al., Electronics Letters 2019).
 
-    DAE  X -> E -> F -> N centres -> N box masks; X * M_i -> E -> A_i; sum_i lambda_i A_i   (s, s, C)
-    G    z(100) -> dense 4x4 -> up s: g + ATTENTION -> ... -> up S -> tanh        (s = 8: equation 2)
+    DAE  X -> E -> F -> N centres -> N box masks; X * M_i -> E -> A_i; sum_i lambda_i A_i  (s, s, C)
+    G    z(100) -> dense 4x4 -> up s: g + ATTENTION -> ... -> up S -> tanh       (s = 8: equation 2)
     D    image -> down S/2 -> ... -> down 4x4 -> dense -> logit                   as in DCGAN
 
 | Letter                                     | here                                            |
@@ -17,10 +17,10 @@
 The Letter does not say where X comes from once the network is trained. Here it samples in two ways:
 
 - `generator`, the network that is served, is sample(z): an `AttentionBank` stores the attention
-  layers of K training images with the weights (not trainable, float16, at most 4 MiB), and the first
-  coordinate of z, uniform in [-1, 1], picks one of them. So a sample is a function of z alone, and
-  K bounds the number of different attention layers. trainers.ragan refreshes the bank.
-- `generator_with_reference` is sample_with_reference(z, x): the attention layer of the images given.
+  layers of K training images with the weights (not trainable, float16, at most 4 MiB), and the
+  first coordinate of z, uniform in [-1, 1], picks one of them. So a sample is a function of z
+  alone, and K bounds the number of different attention layers. trainers.ragan refreshes the bank.
+- `generator_with_reference` is sample_with_reference(z, x): the attention layers of images given.
 
 A generator that sees real images may learn to copy them; evaluate.memorisation measures it.
 """
@@ -84,8 +84,11 @@ class AttentionBank(keras.layers.Layer):
 
     def build(self, _):
         self.bank = self.add_weight(
-            shape=(self.entries, *self.shape), dtype="float16", initializer="zeros",
-            trainable=False, name="bank",
+            shape=(self.entries, *self.shape),
+            dtype="float16",
+            initializer="zeros",
+            trainable=False,
+            name="bank",
         )
 
     def call(self, z):
@@ -104,8 +107,12 @@ def encoder(image_size, attend_at, channels, width):
     while size > attend_at:
         size //= 2
         x = keras.layers.Conv2D(
-            min(width * image_size // (2 * size), 256), 4, strides=2, padding="same",
-            kernel_initializer="he_normal", name=f"encode{size}",
+            min(width * image_size // (2 * size), 256),
+            4,
+            strides=2,
+            padding="same",
+            kernel_initializer="he_normal",
+            name=f"encode{size}",
         )(x)
         x = keras.layers.LeakyReLU(0.2, name=f"encode{size}_lrelu")(x)
     x = keras.layers.Conv2D(channels, 1, kernel_initializer="he_normal", name="features")(x)
@@ -113,30 +120,35 @@ def encoder(image_size, attend_at, channels, width):
 
 
 def localiser(features, image_size, side, regions):
-    """F: features (B, s, s, C) -> centres (B, N, 2) in pixels, the boxes wholly inside the image."""
+    """F: features (B, s, s, C) -> centres (B, N, 2) in pixels, the boxes inside the image."""
     x = keras.layers.Flatten(name="localise_flat")(features)
     x = keras.layers.Dense(
-        2 * regions, kernel_initializer=dcgan.NORMAL, bias_initializer=grid_of_centres,
-        activation="sigmoid", name="localise",
+        2 * regions,
+        kernel_initializer=dcgan.NORMAL,
+        bias_initializer=grid_of_centres,
+        activation="sigmoid",
+        name="localise",
     )(x)
     x = keras.layers.Rescaling(image_size - side, offset=side / 2, name="inside")(x)
     return keras.layers.Reshape((regions, 2), name="centres")(x)
 
 
+@keras.saving.register_keras_serializable("zoo")
 def grid_of_centres(shape, dtype=None):
     """Initial bias of F, (2 N,): logits of N points on a grid over the unit square."""
     regions = shape[0] // 2
     rows = max(1, int(regions**0.5))
     columns = -(-regions // rows)
-    share = [
-        [(i // columns + 0.5) / rows, (i % columns + 0.5) / columns] for i in range(regions)
-    ]
+    share = [[(i // columns + 0.5) / rows, (i % columns + 0.5) / columns] for i in range(regions)]
     p = ops.reshape(ops.convert_to_tensor(share, dtype or "float32"), (-1,))
     return ops.log(p) - ops.log(1 - p)
 
 
 def attention(image_size, attend_at, channels, regions, mask_size, sharpness, encoder_width):
-    """DAE: image (B, S, S, 3) -> {"layer" (B, s, s, C), "masks" (B, N, S, S, 1), "centres" (B, N, 2)}."""
+    """DAE: image (B, S, S, 3) -> {"layer", "masks", "centres"}.
+
+    layer (B, s, s, C); masks (B, N, S, S, 1) in [0, 1]; centres (B, N, 2), (y, x) in pixels.
+    """
     side = mask_size * image_size
     image = keras.Input((image_size, image_size, 3), name="image")
     encode = encoder(image_size, attend_at, channels, encoder_width)
@@ -151,7 +163,13 @@ def attention(image_size, attend_at, channels, regions, mask_size, sharpness, en
 
 
 def build(
-    image_size=32, latent=100, width=64, regions=4, mask_size=0.5, sharpness=2.0, attend_at=8,
+    image_size=32,
+    latent=100,
+    width=64,
+    regions=4,
+    mask_size=0.5,
+    sharpness=2.0,
+    attend_at=8,
     encoder_width=32,
 ):
     """-> {"generator", "generator_with_reference", "attention", "discriminator"}.
@@ -177,9 +195,7 @@ def build(
     image = dcgan.generator_map(z, image_size, width, at={attend_at: lambda g: add([layer, g])})
     decoder = keras.Model([z, layer], image, name="decoder")
 
-    dae = attention(
-        image_size, attend_at, channels, regions, mask_size, sharpness, encoder_width
-    )
+    dae = attention(image_size, attend_at, channels, regions, mask_size, sharpness, encoder_width)
     x = keras.Input((image_size, image_size, 3), name="image")
     with_reference = keras.Model(
         {"noise": z, "image": x}, decoder([z, dae(x)["layer"]]), name="generator_with_reference"

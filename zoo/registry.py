@@ -43,7 +43,7 @@ class ModelSpec:
 
 
 _DCGAN_DEVIATIONS = (
-    "Kernels are 4x4 (paper: 5x5), so that every output pixel is covered by the same number of taps.",
+    "Kernels are 4x4 (paper: 5x5), so that every output pixel is covered by as many taps.",
     "The widest map has 64 channels (paper, at 64 x 64: 128): `--set width=128` is the paper's.",
     "At 32 x 32 one up- and one down-sampling step fewer; the paper's smallest figure is 64 x 64.",
     "Batch 64 (paper: 128), the batch of the WGAN and RAGAN comparisons.",
@@ -89,8 +89,8 @@ _SPECS = (
             *_DCGAN_DEVIATIONS[:3],
             "The clipping bound holds for every trainable weight of the critic, batch "
             "normalisation's scale included, as in algorithm 1.",
-            "`--set loss=wgan_gp` (Gulrajani et al., 2017) normalises the critic by layer, since the "
-            "penalty is defined for each image on its own.",
+            "`--set loss=wgan_gp` (Gulrajani et al., 2017) normalises the critic by layer, since "
+            "the penalty is defined for each image on its own.",
             "Samples come from an exponential moving average of the generator.",
         ),
     ),
@@ -104,7 +104,9 @@ _SPECS = (
         datasets=("cifar10", "stl10", "celeb_a"),
         params={
             "image_size=32": {
-                "generator_with_reference": 1_178_095, "attention": 108_268, "discriminator": 664_129
+                "generator_with_reference": 1_178_095,
+                "attention": 108_268,
+                "discriminator": 664_129,
             },
         },
         reported={
@@ -115,16 +117,16 @@ _SPECS = (
             "fid_celeb_a, DCGAN loss (Table 1; size and counts not stated)": 11.74,
         },
         deviations=(
-            "Sampling: the Letter does not say which real image X serves when none is given. A bank "
-            "of attention layers of training images is stored with the weights, and z picks one.",
-            "X in training: the real images of the discriminator's own batch (the Letter: not said).",
-            "N = 4 regions, each half the image wide (the Letter: not said); `regions`, `mask_size`.",
-            "Masks are products of logistic edges, 2 per pixel steep (the Letter: a mask; DA-GAN, on "
-            "which it rests: a smooth box); `sharpness`.",
+            "Sampling: the Letter does not say which real image X serves when none is given. A "
+            "bank of attention layers of training images is stored with the weights, and z picks one.",
+            "X in training: the real images of the discriminator's own batch (not said).",
+            "N = 4 regions, each half the image wide (not said); `regions`, `mask_size`.",
+            "Masks are products of logistic edges, 2 per pixel steep (the Letter: a mask; "
+            "DA-GAN, on which it rests: a smooth box); `sharpness`.",
             "The layer attended is 8 x 8 (the Letter: 'corresponding feature maps'); `attend_at`.",
             "E is shared between X and its regions, has no batch normalisation (X and its masked "
-            "regions have different statistics), 4x4 convolutions of stride 2 and a 1x1 convolution "
-            "to the attended map's channels (the Letter: 'can be designed'); `encoder_width`.",
+            "regions have different statistics), 4x4 convolutions of stride 2 and a 1x1 "
+            "convolution to the attended map's channels (the Letter: 'can be designed'); `encoder_width`.",
             "F is one dense layer whose centres start on a grid, so that the regions differ.",
             *_DCGAN_DEVIATIONS,
         ),

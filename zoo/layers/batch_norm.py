@@ -32,9 +32,7 @@ class BatchNorm(keras.layers.BatchNormalization):
         variance = variance * (count - 1) / count  # the kernel returns the unbiased variance
         rate = 1 - self.momentum
         self.moving_mean.assign(self.moving_mean + rate * (mean - self.moving_mean))
-        self.moving_variance.assign(
-            self.moving_variance + rate * (variance - self.moving_variance)
-        )
+        self.moving_variance.assign(self.moving_variance + rate * (variance - self.moving_variance))
         return ops.reshape(y, shape)
 
 
