@@ -165,10 +165,14 @@ class _Prepared:
 
     def examples(self, image_size):
         data = self.builder.as_dataset(split=self.split, shuffle_files=False)
-        for example in data.as_numpy_iterator():
-            example = {k: example[k] for k in self.spec.keys}
-            size = image_size or min(example["image"].shape[:2])
-            yield {k: _fit(k, v, size) for k, v in example.items()}
+        return examples_of(data, self.spec.keys, image_size)
+
+
+def examples_of(data, keys, image_size):
+    """Yields the dicts of a TFDS data set with these keys, pictures as squares of image_size."""
+    for example in data.as_numpy_iterator():
+        size = image_size or min(example["image"].shape[:2])
+        yield {k: _fit(k, example[k], size) for k in keys}
 
 
 def _fit(key, value, size):

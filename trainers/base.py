@@ -66,9 +66,15 @@ class Trainer(keras.Model):
         return zip(self.average[self.generator_key].variables, self.generator.variables)
 
     def update_average(self):
-        """mean <- decay * mean + (1 - decay) * weight, for every variable of the generator."""
+        """mean <- d * mean + (1 - d) * value, for every variable of the generator.
+
+        d = min(ema_decay, (1 + t) / (10 + t)) after t steps: a fixed decay would hold on to the
+        first values for thousands of steps, and those of batch norm's variances wash samples out.
+        """
+        t = tf.cast(self.step, tf.float32)
+        decay = tf.minimum(self.hp.ema_decay, (1 + t) / (10 + t))
         for mean, value in self._averaged():
-            mean.assign(mean + (1 - self.hp.ema_decay) * (value - mean))
+            mean.assign(mean + (1 - decay) * (value - mean))
 
     def before_save(self):
         """Called before samples are drawn and before the state is saved."""

@@ -1,7 +1,7 @@
 """DCGAN: unsupervised representation learning with deep convolutional GANs (Radford et al., 2016).
 
-    G   z(100) -> dense 4x4 -> up 8 -> ... -> up S -> tanh       (S = 32: 4x4x256, 8x8x128, 16x16x64)
-    D   image  -> down S/2 -> ... -> down 4x4 -> dense -> logit  (S = 32: 16x16x64, 8x8x128, 4x4x256)
+    G   z(100) -> dense 4x4 -> up 8 -> ... -> up S -> tanh      (S = 32: 4x4x256, 8x8x128, 16x16x64)
+    D   image  -> down S/2 -> ... -> down 4x4 -> dense -> logit (S = 32: 16x16x64, 8x8x128, 4x4x256)
 
 | paper (section 3)                          | here                                    |
 |--------------------------------------------|-----------------------------------------|

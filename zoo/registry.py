@@ -118,7 +118,7 @@ _SPECS = (
         },
         deviations=(
             "Sampling: the Letter does not say which real image X serves when none is given. A "
-            "bank of attention layers of training images is stored with the weights, and z picks one.",
+            "bank of attention layers of training images is stored with the weights; z picks one.",
             "X in training: the real images of the discriminator's own batch (not said).",
             "N = 4 regions, each half the image wide (not said); `regions`, `mask_size`.",
             "Masks are products of logistic edges, 2 per pixel steep (the Letter: a mask; "
@@ -126,7 +126,7 @@ _SPECS = (
             "The layer attended is 8 x 8 (the Letter: 'corresponding feature maps'); `attend_at`.",
             "E is shared between X and its regions, has no batch normalisation (X and its masked "
             "regions have different statistics), 4x4 convolutions of stride 2 and a 1x1 "
-            "convolution to the attended map's channels (the Letter: 'can be designed'); `encoder_width`.",
+            "convolution to the attended map's channels (the Letter: free); `encoder_width`.",
             "F is one dense layer whose centres start on a grid, so that the regions differ.",
             *_DCGAN_DEVIATIONS,
         ),

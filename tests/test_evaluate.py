@@ -1,0 +1,91 @@
+"""Distances and nearest neighbours on arrays whose answers are known."""
+
+import numpy as np
+import pytest
+
+from evaluate import memorisation, swd
+
+
+def photos(count, seed, size=32):
+    """Smooth random images, uint8."""
+    rng = np.random.default_rng(seed)
+    coarse = rng.uniform(0, 255, (count, size // 4, size // 4, 3))
+    return coarse.repeat(4, 1).repeat(4, 2).astype(np.uint8)
+
+
+def test_swd_is_zero_for_the_same_images_and_repeats():
+    real = photos(64, 0)
+    assert swd.swd(real, real) == 0
+    assert swd.swd(real, photos(64, 1)) == swd.swd(real, photos(64, 1))
+
+
+def test_swd_of_a_shift_by_one_deviation():
+    real = np.random.default_rng(0).normal(size=(64, 16, 16, 3))
+    shifted = real + real.std((0, 1, 2))
+    # each projection moves by |sum of its direction|, whose mean is sqrt(2 / pi) for unit vectors
+    assert swd.swd(real, shifted) == pytest.approx(1000 * np.sqrt(2 / np.pi), rel=0.15)
+
+
+def test_swd_orders_same_kind_then_noise_then_one_repeated_image():
+    real, same = photos(256, 0), photos(256, 1)
+    noise = np.random.default_rng(2).integers(0, 256, real.shape).astype(np.uint8)
+    collapsed = np.repeat(same[:1], len(real), axis=0)
+    near = swd.swd(real, same)
+    assert near < 0.3 * swd.swd(real, noise)
+    assert near < 0.3 * swd.swd(real, collapsed)
+
+
+def test_swd_refuses_unlike_counts():
+    with pytest.raises(ValueError, match="equal shapes"):
+        swd.swd(photos(4, 0), photos(5, 0))
+
+
+def test_nearest_by_a_loop():
+    rng = np.random.default_rng(0)
+    queries, vectors = rng.normal(size=(5, 3)), rng.normal(size=(11, 3))
+    index, distance = memorisation.nearest(queries, vectors, block=4)
+    for q in range(5):
+        gaps = [np.linalg.norm(queries[q] - v) for v in vectors]
+        assert index[q] == int(np.argmin(gaps))
+        assert abs(distance[q] - min(gaps)) < 1e-6
+
+
+def test_nearest_leaves_out_what_it_is_told_to():
+    vectors = np.array([[0.0], [1.0], [5.0]], np.float32)
+    index, distance = memorisation.nearest(vectors, vectors, exclude=np.arange(3), block=2)
+    assert index.tolist() == [1, 0, 1]
+    assert distance.tolist() == [1, 1, 4]
+
+
+def test_spread_is_the_mean_over_pairs():
+    assert memorisation.spread([[0.0], [1.0], [5.0]]) == pytest.approx((1 + 5 + 4) / 3)
+
+
+def test_report_tells_a_copier_from_a_painter():
+    train = photos(60, 0).astype(np.float32) / 127.5 - 1
+    test = photos(20, 1).astype(np.float32) / 127.5 - 1
+    free = photos(60, 2).astype(np.float32) / 127.5 - 1
+
+    def features(x):
+        return x.reshape(len(x), -1)[:, ::7]
+
+    def copy(z, references):
+        return np.clip(references + 0.01, -1, 1)
+
+    def paint(z, references):
+        return free[z]
+
+    copied, pictures = memorisation.report(copy, features, train, test, 8, seed=0)
+    painted, _ = memorisation.report(paint, features, train, test, 8, seed=0)
+    assert pictures.shape == (8, 4, 32, 32, 3)
+    for kind in ("pixel", "feature"):
+        assert copied[kind]["share_whose_nearest_train_is_their_reference"] == 1
+        assert copied[kind]["spread_over_z_one_reference"] == pytest.approx(0, abs=1e-3)
+        assert copied[kind]["sample_to_nearest_train"] < 0.1
+        assert painted[kind]["share_whose_nearest_train_is_their_reference"] < 0.5
+        assert painted[kind]["spread_over_references_one_z"] == pytest.approx(0, abs=1e-3)
+        assert painted[kind]["spread_over_z_one_reference"] > 0.3
+        ratio = painted[kind]["sample_to_nearest_train"] / painted[kind][
+            "test_image_to_nearest_train"
+        ]
+        assert 0.8 < ratio < 1.2

@@ -1,0 +1,47 @@
+"""Every loss on fixed logits, with answers worked out by hand."""
+
+import numpy as np
+import pytest
+
+from trainers import losses
+
+REAL = np.array([[2.0], [-1.0]], "float32")
+FAKE = np.array([[0.0], [1.0]], "float32")
+
+
+def value(loss, **inputs):
+    return pytest.approx(float(loss(**inputs)), abs=1e-6)
+
+
+def test_discriminator():
+    # mean(log(1 + e^-2), log(1 + e^1)) + mean(log 2, log(1 + e^1))
+    real = (0.12692801 + 1.31326169) / 2
+    fake = (0.69314718 + 1.31326169) / 2
+    assert real + fake == value(losses.discriminator, real=REAL, fake=FAKE)
+
+
+def test_non_saturating_generator():
+    # mean(log 2, log(1 + e^-1))
+    assert (0.69314718 + 0.31326169) / 2 == value(losses.non_saturating_generator, fake=FAKE)
+
+
+def test_losses_stay_finite_and_linear_at_large_logits():
+    far = np.array([[1e4]], "float32")
+    assert float(losses.non_saturating_generator(fake=-far)) == 1e4
+    assert float(losses.discriminator(real=-far, fake=far)) == 2e4
+
+
+def test_wasserstein_critic():
+    # mean(fake) - mean(real) = 0.5 - 0.5
+    assert value(losses.wasserstein_critic, real=REAL, fake=FAKE) == 0.0
+    assert value(losses.wasserstein_critic, real=REAL + 3, fake=FAKE) == -3.0
+
+
+def test_wasserstein_generator():
+    assert value(losses.wasserstein_generator, fake=FAKE) == -0.5
+
+
+def test_gradient_penalty():
+    # norms 5 and 0.5: mean((5 - 1)^2, (0.5 - 1)^2) = (16 + 0.25) / 2
+    gradient = np.array([[[3.0, 4.0]], [[0.5, 0.0]]], "float32")
+    assert value(losses.gradient_penalty, gradient=gradient) == 8.125

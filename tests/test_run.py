@@ -1,0 +1,119 @@
+"""The run directory: what a resume may change, what is kept, what is refused."""
+
+import json
+
+import numpy as np
+import pytest
+
+from trainers import run
+
+CONFIG = {"model": "dcgan", "steps": 10, "seed": 0, "hparams": {"learning_rate": 0.1}}
+
+
+def make(folder, **changes):
+    return run.Run(folder, {**CONFIG, **changes}, info={})
+
+
+def test_a_resume_with_other_values_names_each_difference(tmp_path):
+    make(tmp_path / "r")
+    before = (tmp_path / "r" / "run.json").read_bytes()
+    with pytest.raises(run.RunError, match=r"model was 'dcgan', now 'ragan'; seed was 0, now 1"):
+        make(tmp_path / "r", model="ragan", seed=1)
+    assert (tmp_path / "r" / "run.json").read_bytes() == before
+
+
+def test_a_resume_may_train_longer(tmp_path):
+    make(tmp_path / "r")
+    make(tmp_path / "r", steps=20)
+    assert run.read_record(tmp_path / "r")["config"]["steps"] == 20
+
+
+def test_a_folder_with_other_files_is_refused_and_left_alone(tmp_path):
+    (tmp_path / "thesis.tex").write_text("dear to me")
+    with pytest.raises(run.RunError, match="holds other files"):
+        make(tmp_path)
+    assert [p.name for p in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_a_place_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(run.RunError, match="cannot write the run directory .*file/r"):
+        make(tmp_path / "file" / "r")
+
+
+def test_a_run_record_that_is_no_json_is_named(tmp_path):
+    make(tmp_path / "r")
+    (tmp_path / "r" / "run.json").write_text('{"config": ')
+    with pytest.raises(run.RunError, match="cannot be read"):
+        make(tmp_path / "r")
+
+
+def test_rewind_takes_back_later_rows_and_one_that_was_cut(tmp_path):
+    record = make(tmp_path / "r")
+    for step in (1, 2, 3):
+        record.log({"step": step})
+    with open(record.metrics, "a") as file:
+        file.write('{"step": 2, "lo')
+    record.rewind(2)
+    assert [json.loads(x)["step"] for x in record.metrics.read_text().splitlines()] == [1, 2]
+
+
+def test_the_newest_two_and_the_best_are_kept(tmp_path):
+    record = make(tmp_path / "r")
+    for step, score in ((1, 5.0), (2, 3.0), (3, 4.0), (4, 3.0), (5, 9.0)):
+        record.log({"step": step, "swd": score})
+        record.save(step, {"w": np.array(step)}, metric="swd")
+    assert [run.step_of(p) for p in run.list_checkpoints(record.folder)] == [2, 4, 5]
+    assert record.best("swd") == 2
+    assert not list(record.checkpoints.glob("*.part"))
+
+
+def test_checkpoints_give_back_what_was_saved(tmp_path):
+    record = make(tmp_path / "r")
+    record.log({"step": 7})
+    record.save(7, {"a/b": np.arange(3.0), "bank": np.ones((2, 2), "float16")})
+    arrays = run.read_checkpoint(run.list_checkpoints(record.folder)[0])
+    assert arrays["a/b"].tolist() == [0, 1, 2]
+    assert arrays["bank"].dtype == np.float16
+
+
+@pytest.mark.parametrize("damage", ["cut", "flip", "empty"])
+def test_a_damaged_checkpoint_is_refused(tmp_path, damage):
+    record = make(tmp_path / "r")
+    record.save(1, {"w": np.arange(1000.0)})
+    path = run.list_checkpoints(record.folder)[0]
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes({"cut": data[: len(data) // 2], "flip": data, "empty": b""}[damage])
+    with pytest.raises(run.RunError, match=r"step_00000001.npz is damaged"):
+        run.read_checkpoint(path)
+
+
+def test_a_checkpoint_with_a_pickle_is_refused(tmp_path):
+    path = tmp_path / "step_00000001.npz"
+    np.savez(path, w=np.array([{"a": 1}], dtype=object))
+    with pytest.raises(run.RunError, match="damaged"):
+        run.read_checkpoint(path)
+
+
+class Variable:
+    def __init__(self, shape):
+        self.shape, self.value = shape, None
+
+    def assign(self, value):
+        self.value = value
+
+
+def test_assign_takes_all_or_nothing():
+    state = {"a": Variable((2,)), "b": Variable((3,))}
+    wrong = [
+        {"a": np.zeros(2)},
+        {"a": np.zeros(2), "b": np.zeros(4)},
+        {"a": np.zeros(2), "b": np.zeros(3), "c": np.zeros(1)},
+    ]
+    for arrays in wrong:
+        with pytest.raises(run.RunError, match="file.npz does not fit the model: [bc]"):
+            run.assign(state, arrays, "file.npz")
+    assert state["a"].value is None
+    run.assign(state, {"a": np.ones(2), "b": np.ones(3)}, "file.npz")
+    assert state["b"].value.tolist() == [1, 1, 1]

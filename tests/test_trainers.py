@@ -1,0 +1,238 @@
+"""The algorithms: one step of each against a plain reference, at tiny width."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import zoo
+from trainers import dcgan, losses, ragan, wgan
+
+
+def make(cls, hp, model, **options):
+    keras.utils.set_random_seed(0)
+    options = {"image_size": 32, "width": 8, **options}
+    return cls(zoo.create(model, **options), zoo.create(model, **options), hp, seed=3)
+
+
+def images(count, seed=1):
+    return np.random.default_rng(seed).uniform(-1, 1, (count, 32, 32, 3)).astype("float32")
+
+
+def values(network):
+    return [np.array(v) for v in network.variables]
+
+
+def gap(first, second):
+    return max(abs(a - b).max() for a, b in zip(first, second))
+
+
+def test_noise_is_a_function_of_seed_step_and_stream():
+    trainer = make(dcgan.DCGAN, dcgan.HParams(), "dcgan")
+    z = trainer.noise(500).numpy()
+    assert z.shape == (500, 100)
+    assert abs(z).max() <= 1
+    assert abs(z.mean()) < 0.02
+    assert abs(z.std() - 1 / np.sqrt(3)) < 0.01
+    assert np.array_equal(z, trainer.noise(500).numpy())
+    assert not np.array_equal(z, trainer.noise(500, stream=1).numpy())
+    trainer.g_optimizer.iterations.assign(1)
+    assert not np.array_equal(z, trainer.noise(500).numpy())
+    trainer.g_optimizer.iterations.assign(0)
+    trainer.seed = 4
+    assert not np.array_equal(z, trainer.noise(500).numpy())
+
+
+def test_dcgan_step_is_algorithm_1():
+    trainer = make(dcgan.DCGAN, dcgan.HParams(), "dcgan")
+    plain = make(dcgan.DCGAN, dcgan.HParams(), "dcgan")
+    x = images(8)
+    z, G, D = plain.noise(8), plain.generator, plain.discriminator
+    with tf.GradientTape() as tape:
+        fake = G(z, training=True)
+        d_loss = losses.discriminator(real=D(x, training=True), fake=D(fake, training=True))
+    gradients = tape.gradient(d_loss, D.trainable_variables)
+    with tf.GradientTape() as tape:
+        plain.d_optimizer.apply(gradients, D.trainable_variables)
+        g_loss = losses.non_saturating_generator(fake=D(G(z, training=True), training=True))
+    gradients = tape.gradient(g_loss, G.trainable_variables)
+    plain.g_optimizer.apply(gradients, G.trainable_variables)
+
+    before = values(trainer.generator)
+    logs = trainer.train_step({"image": x})
+    assert float(logs["d_loss"]) == pytest.approx(float(d_loss), abs=1e-5)
+    assert float(logs["g_loss"]) == pytest.approx(float(g_loss), abs=1e-5)
+    for ours, theirs in ((trainer.generator, G), (trainer.discriminator, D)):
+        for a, b in zip(ours.trainable_variables, theirs.trainable_variables):
+            assert abs(a - b).numpy().max() < 2e-5, a.path
+    assert gap(before, values(trainer.generator)) > 1e-4
+
+
+@pytest.mark.parametrize(("ema_decay", "decay"), [(0.0, 0.0), (0.1, 0.1), (0.9, 2 / 11)])
+def test_moving_average_covers_every_variable_and_ramps_up(ema_decay, decay):
+    trainer = make(dcgan.DCGAN, dcgan.HParams(ema_decay=ema_decay), "dcgan")
+    old = values(trainer.generator)
+    assert gap(old, values(trainer.average["generator"])) == 0
+    trainer.train_step({"image": images(8)})
+    new = values(trainer.generator)
+    expected = [decay * a + (1 - decay) * b for a, b in zip(old, new)]
+    assert gap(expected, values(trainer.average["generator"])) < 1e-6
+    assert all(abs(a - b).max() > 0 for a, b in zip(old, new))
+
+
+class Recorded(wgan.WGAN):
+    """A WGAN that notes what each critic step saw."""
+
+    def critic_loss(self, x, fake, t):
+        self.seen.append((x.numpy(), fake.numpy()))
+        return super().critic_loss(x, fake, t)
+
+
+def test_wgan_takes_n_critic_steps_on_fresh_batches_and_noise():
+    hp = wgan.HParams(n_critic=3)
+    trainer = make(Recorded, hp, "wgan")
+    object.__setattr__(trainer, "seen", [])
+    x = images(12)
+    trainer.train_step({"image": x})
+    assert trainer.batches_per_step == 3
+    assert int(trainer.d_optimizer.iterations) == 3
+    assert int(trainer.g_optimizer.iterations) == 1
+    assert np.array_equal(np.concatenate([real for real, _ in trainer.seen]), x)
+    fakes = [fake for _, fake in trainer.seen]
+    assert all(abs(a - b).max() > 1e-5 for a, b in zip(fakes, fakes[1:]))
+
+
+@pytest.mark.parametrize("clip", [0.01, 0.003])
+def test_wgan_weights_stay_within_the_clip_bound(clip):
+    trainer = make(wgan.WGAN, wgan.HParams(clip=clip), "wgan")
+    assert max(abs(w.numpy()).max() for w in trainer.discriminator.trainable_variables) > 0.5
+    trainer.train_step({"image": images(10)})
+    largest = max(abs(w.numpy()).max() for w in trainer.discriminator.trainable_variables)
+    assert abs(largest - clip) < 1e-9
+
+
+def test_wgan_gp_penalises_the_gradient_norm_between_real_and_fake():
+    hp = wgan.PenaltyHParams(penalty=10.0)
+    trainer = make(wgan.WGANGP, hp, "wgan", loss="wgan_gp")
+    image = keras.Input((32, 32, 3))
+    score = keras.layers.Dense(1, use_bias=False)(keras.layers.Flatten()(image))
+    trainer.discriminator = critic = keras.Model(image, score)  # f(x) = w x, so |grad f| = |w|
+    w = np.zeros((3072, 1), "float32")
+    w[:4] = 1.5  # |w| = 3
+    critic.layers[-1].kernel.assign(w)
+    real, fake = images(4), images(4, seed=2)
+    plain = float(tf.reduce_mean(critic(fake)) - tf.reduce_mean(critic(real)))
+    assert float(trainer.critic_loss(real, fake, 0)) == pytest.approx(plain + 10 * 4.0, abs=1e-3)
+    trainer.constrain()
+    assert np.array_equal(critic.layers[-1].kernel, w)
+
+
+def gradient_sizes(trainer):
+    """Largest gradient of the generator's loss by the part of the DAE it reaches."""
+    x = tf.constant(images(4))
+    with tf.GradientTape() as tape:
+        logits = trainer.discriminator(trainer.fake(trainer.noise(4), x), training=True)
+        loss = losses.non_saturating_generator(fake=logits)
+    dae = trainer.networks["attention"]
+    parts = {
+        "E": dae.get_layer("encoder").trainable_variables[0],
+        "F": dae.get_layer("localise").kernel,
+        "lambda": dae.get_layer("attention_layer").weight,
+    }
+    found = tape.gradient(loss, list(parts.values()))
+    return {k: float(tf.reduce_max(tf.abs(g))) for k, g in zip(parts, found)}
+
+
+def test_gradient_reaches_the_encoder_and_the_localiser_once_lambda_is_not_zero():
+    trainer = make(ragan.RAGAN, dcgan.HParams(), "ragan")
+    sizes = gradient_sizes(trainer)
+    assert sizes["E"] == sizes["F"] == 0
+    assert sizes["lambda"] > 0
+    trainer.networks["attention"].get_layer("attention_layer").weight.assign([0.5] * 4)
+    assert min(gradient_sizes(trainer).values()) > 1e-9
+
+
+@pytest.mark.parametrize(
+    ("cls", "hp"), [(ragan.RAGAN, dcgan.HParams()), (ragan.RAGANWasserstein, wgan.HParams())]
+)
+def test_ragan_trains_lambda_and_then_the_encoder_with_both_losses(cls, hp):
+    trainer = make(cls, hp, "ragan")
+    dae = trainer.networks["attention"]
+    encoder, weight = dae.get_layer("encoder"), dae.get_layer("attention_layer").weight
+    start = values(encoder)
+    batch = {"image": tf.constant(images(4 * trainer.batches_per_step))}
+    trainer.train_step(batch)
+    assert abs(weight.numpy()).min() > 0
+    trainer.train_step(batch)
+    assert gap(start, values(encoder)) > 0
+
+
+def test_bank_holds_the_attention_layers_of_the_kept_training_images():
+    trainer = make(ragan.RAGAN, dcgan.HParams(ema_decay=0.0), "ragan")
+    trainer.networks["attention"].get_layer("attention_layer").weight.assign([1.0, 2, 3, 4])
+    trainer.update_average()
+    batches = [{"image": images(100, seed=s)} for s in range(9)]
+    trainer.keep_references(batches)
+    trainer.before_save()
+    bank = trainer.average["generator"].get_layer("bank")
+    assert trainer.references.shape == (256, 32, 32, 3)
+    assert np.array_equal(trainer.references[250], batches[2]["image"][50])
+    expected = trainer.average["attention"].predict_on_batch(trainer.references[:5])["layer"]
+    assert abs(np.asarray(bank.bank)[:5] - expected).max() < 1e-2 * abs(expected).max()
+    z = np.zeros((1, 100), "float32")
+    z[0, 0] = -1 + 2 * 3.5 / 256  # entry 3
+    pair = {"noise": z, "image": trainer.references[3:4]}
+    by_image = trainer.average["generator_with_reference"].predict_on_batch(pair)
+    assert abs(trainer.sample(z) - by_image).max() < 2e-2
+
+
+class Plain(dcgan.DCGAN):
+    """DCGAN with gradient descent, which does not hide a gradient's scale, and given noise."""
+
+    def optimizers(self):
+        return keras.optimizers.SGD(0.1), keras.optimizers.SGD(0.1)
+
+    def noise(self, count, stream=0):
+        z = np.random.default_rng(0).uniform(-1, 1, (8, 100)).astype("float32")
+        replica = tf.distribute.get_replica_context().replica_id_in_sync_group
+        return tf.constant(z)[replica * count : (replica + 1) * count]
+
+
+def test_two_replicas_take_the_step_of_one():
+    data = tf.data.Dataset.from_tensors({"image": images(8)}).repeat()
+    weights = []
+    for strategy in (
+        tf.distribute.get_strategy(),
+        tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]),
+    ):
+        with strategy.scope():
+            trainer = make(Plain, dcgan.HParams(), "dcgan")
+            start = values(trainer.generator) + values(trainer.discriminator)
+        trainer.fit(data, steps_per_epoch=2, verbose=0, shuffle=False)
+        state = {k: v.numpy() for k, v in trainer.state().items() if "optimizer" not in k}
+        weights.append(list(state.values()))
+    moved = gap(start, weights[0])
+    assert moved > 1e-2
+    assert gap(*weights) < 0.01 * moved
+
+
+def test_replicas_draw_different_noise():
+    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    with strategy.scope():
+        trainer = make(dcgan.DCGAN, dcgan.HParams(), "dcgan")
+    first, second = strategy.experimental_local_results(strategy.run(lambda: trainer.noise(4)))
+    assert abs(first.numpy() - second.numpy()).max() > 0.1
+
+
+@pytest.mark.parametrize("model", zoo.names())
+def test_state_names_every_variable_once(model):
+    from trainers import TRAINERS, get
+
+    hp, cls = next(iter(get(TRAINERS[model].split(".")[1]).LOSSES.values()))
+    trainer = make(cls, hp(), model)
+    state = trainer.state()
+    assert len({id(v) for v in state.values()}) == len(state)
+    held = {id(v) for v in state.values()}
+    own = [trainer.generator, trainer.discriminator, trainer.g_optimizer, trainer.d_optimizer]
+    own += [trainer.average[trainer.generator_key], trainer.average["generator"]]
+    assert all(id(v) in held for part in own for v in part.variables)

@@ -1,0 +1,192 @@
+"""The networks: counts, shapes, ranges, equations; parametrised over the registry."""
+
+import keras
+import numpy as np
+import pytest
+
+import zoo
+from zoo.layers.batch_norm import BatchNorm
+from zoo.ragan import AttentionBank, BoxMask, WeightedSum
+
+TINY = {"image_size": 32, "width": 8}
+
+
+def noise(count, latent=100, seed=0):
+    return np.random.default_rng(seed).uniform(-1, 1, (count, latent)).astype("float32")
+
+
+def images(count, size=32, seed=1):
+    return np.random.default_rng(seed).uniform(-1, 1, (count, size, size, 3)).astype("float32")
+
+
+def parsed(setting):
+    pairs = (pair.split("=") for pair in setting.split(","))
+    return {k: int(v) if v.isdigit() else v for k, v in pairs}
+
+
+CASES = [(n, s) for n in zoo.names() for s in zoo.get(n).params]
+
+
+def test_names():
+    assert zoo.names() == ["dcgan", "wgan", "ragan"]
+
+
+def test_unknown_name_names_the_closest_and_all():
+    with pytest.raises(zoo.UnknownModel, match="did you mean 'ragan'.*dcgan, wgan, ragan"):
+        zoo.get("ragn")
+
+
+@pytest.mark.parametrize(("name", "setting"), CASES)
+def test_parameter_counts(name, setting):
+    networks = zoo.create(name, **parsed(setting))
+    expected = zoo.get(name).params[setting]
+    assert {k: networks[k].count_params() for k in expected} == expected
+
+
+def test_dcgan_counts_by_hand():
+    # 100*4096 + 4*256 | 16*256*128 + 4*128 | 16*128*64 + 4*64 | 16*64*3 + 3
+    generator = 409_600 + 1_024 + 524_288 + 512 + 131_072 + 256 + 3_075
+    # 16*3*64 + 64 | 16*64*128 + 4*128 | 16*128*256 + 4*256 | 4096 + 1
+    discriminator = 3_136 + 131_072 + 512 + 524_288 + 1_024 + 4_097
+    assert zoo.get("dcgan").params["image_size=32"] == {
+        "generator": generator,
+        "discriminator": discriminator,
+    }
+
+
+@pytest.mark.parametrize("name", zoo.names())
+@pytest.mark.parametrize("size", [32, 64, 128])
+def test_shapes_and_ranges(name, size):
+    networks = zoo.create(name, image_size=size, width=4)
+    made = networks[zoo.get(name).serve].predict_on_batch(noise(2))
+    assert made.shape == (2, size, size, 3)
+    assert abs(made).max() <= 1
+    assert networks["discriminator"].predict_on_batch(made).shape == (2, 1)
+
+
+@pytest.mark.parametrize("size", [0, 16, 48])
+def test_a_size_that_is_no_power_of_two_from_32_is_refused(size):
+    with pytest.raises(ValueError, match="power of two"):
+        zoo.create("dcgan", image_size=size)
+
+
+@pytest.mark.parametrize("name", zoo.names())
+def test_save_and_load(name, tmp_path):
+    network = zoo.create(name, **TINY)[zoo.get(name).serve]
+    for i, v in enumerate(network.variables):
+        v.assign(np.random.default_rng(i).uniform(0.1, 1, v.shape))
+    network.save(tmp_path / "network.keras")
+    again = keras.saving.load_model(tmp_path / "network.keras")
+    assert np.array_equal(again.predict_on_batch(noise(3)), network.predict_on_batch(noise(3)))
+
+
+def test_every_option_of_ragan_changes_the_attention():
+    def layer(**options):
+        keras.utils.set_random_seed(0)
+        dae = zoo.create("ragan", **{**TINY, **options})["attention"]
+        dae.get_layer("attention_layer").weight.assign(
+            np.linspace(0.5, 1, dae.get_layer("attention_layer").weight.shape[0])
+        )
+        return dae.predict_on_batch(images(2))["layer"]
+
+    usual = layer()
+    assert usual.shape == (2, 8, 8, 16)
+    changed = {"regions": 2, "mask_size": 0.25, "sharpness": 1.0, "encoder_width": 8}
+    for option, value in changed.items():
+        assert abs(layer(**{option: value}) - usual).max() > 1e-3, option
+    assert layer(attend_at=16).shape == (2, 16, 16, 8)
+
+
+@pytest.mark.parametrize("wrong", [{"regions": 0}, {"mask_size": 1.5}, {"attend_at": 32}])
+def test_ragan_refuses_options_without_meaning(wrong):
+    with pytest.raises(ValueError, match="must be"):
+        zoo.create("ragan", **wrong)
+
+
+def test_box_mask_against_a_loop():
+    centres = np.array([[[5.3, 9.0], [8.0, 8.0]], [[4.0, 12.0], [10.7, 4.1]]])
+    masks = np.asarray(BoxMask(16, side=6.0, sharpness=2.0)(centres.astype("float32")))
+
+    def h(u):
+        return 1 / (1 + np.exp(-2.0 * u))
+
+    assert masks.shape == (2, 2, 16, 16, 1)
+    for b in range(2):
+        for n in range(2):
+            cy, cx = centres[b, n]
+            for i in range(16):
+                for j in range(16):
+                    y, x = i + 0.5, j + 0.5
+                    rows = h(y - (cy - 3)) - h(y - (cy + 3))
+                    columns = h(x - (cx - 3)) - h(x - (cx + 3))
+                    assert abs(masks[b, n, i, j, 0] - rows * columns) < 1e-6
+    assert masks[0, 1, 7, 7, 0] > 0.98
+    assert abs(masks[0, 1, 0, 0, 0] - 1.5226e-8) < 1e-11  # h(-4.5)^2
+
+
+def test_centres_start_on_a_grid_and_boxes_stay_inside():
+    dae = zoo.create("ragan", image_size=32)["attention"]
+    start = dae.predict_on_batch(np.zeros((1, 32, 32, 3), "float32"))["centres"][0]
+    assert abs(start - [[12, 12], [12, 20], [20, 12], [20, 20]]).max() < 1e-4
+    dae.get_layer("localise").kernel.assign_add(np.ones((8 * 8 * 128, 8)) * 10)
+    for sign in (1, -1):
+        centres = dae.predict_on_batch(sign * images(4))["centres"]
+        assert centres.min() >= 8
+        assert centres.max() <= 24
+
+
+def test_weighted_sum_is_equation_2():
+    codes = np.arange(2 * 3 * 2 * 2 * 1, dtype="float32").reshape(2, 3, 2, 2, 1)
+    layer = WeightedSum()
+    assert abs(np.asarray(layer(codes))).max() == 0
+    layer.weight.assign([1.0, -2.0, 0.5])
+    expected = codes[:, 0] - 2 * codes[:, 1] + 0.5 * codes[:, 2]
+    assert np.array_equal(np.asarray(layer(codes)), expected)
+
+
+def test_output_is_exactly_g_while_lambda_is_zero():
+    networks = zoo.create("ragan", **TINY)
+    generator = networks["generator_with_reference"]
+    inputs = [{"noise": noise(3), "image": images(3, seed=s)} for s in (1, 2)]
+    first, second = (generator.predict_on_batch(x) for x in inputs)
+    assert np.array_equal(first, second)
+    assert np.array_equal(first, networks["generator"].predict_on_batch(noise(3)))
+    networks["attention"].get_layer("attention_layer").weight.assign([1.0, 1.0, 1.0, 1.0])
+    first, second = (generator.predict_on_batch(x) for x in inputs)
+    assert abs(first - second).max() > 1e-3
+
+
+def test_bank_is_picked_by_the_first_coordinate_of_z():
+    bank = AttentionBank((8, 8, 128))
+    z = np.zeros((6, 5), "float32")
+    z[:, 0] = [-1, -0.999, -1 + 2 / 256, 0, 0.999, 1]
+    assert abs(np.asarray(bank(z))).max() == 0
+    assert bank.entries == 256
+    assert bank.bank.shape == (256, 8, 8, 128)
+    assert np.prod(bank.bank.shape) * 2 < 5e6
+    bank.bank.assign(np.broadcast_to(np.arange(256.0)[:, None, None, None], bank.bank.shape))
+    picked = np.asarray(bank(z))[:, 0, 0, 0]
+    assert picked.tolist() == [0, 0, 1, 128, 255, 255]
+    assert AttentionBank((16, 16, 256)).entries == 32
+
+
+def test_batch_norm_against_numpy():
+    x = images(6)
+    layer = BatchNorm()
+    y = np.asarray(layer(x, training=True))
+    mean, variance = x.mean((0, 1, 2)), x.var((0, 1, 2))
+    assert abs(y - (x - mean) / np.sqrt(variance + 1e-5)).max() < 1e-5
+    assert abs(np.asarray(layer.moving_mean) - 0.1 * mean).max() < 1e-6
+    assert abs(np.asarray(layer.moving_variance) - (0.9 + 0.1 * variance)).max() < 1e-6
+    still = np.asarray(layer(x, training=False))
+    moved = (x - 0.1 * mean) / np.sqrt(0.9 + 0.1 * variance + 1e-5)
+    assert abs(still - moved).max() < 1e-5
+
+
+def test_wgan_gp_critic_scores_each_image_on_its_own():
+    critic = zoo.create("wgan", loss="wgan_gp", **TINY)["discriminator"]
+    x = images(4)
+    alone = np.asarray(critic(x[:1], training=True))
+    assert abs(alone - np.asarray(critic(x, training=True))[:1]).max() < 1e-5
+    with pytest.raises(ValueError, match="wgan has wgan, wgan_gp"):
+        zoo.create("wgan", loss="hinge")
