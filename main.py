@@ -22,6 +22,7 @@ from datasets import table
 
 MODES = ("train", "list", "sample", "study")
 STUDIES = ("memorisation",)
+KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a word"}
 
 
 class UsageError(ValueError):
@@ -86,7 +87,7 @@ def overrides(pairs, allowed):
             else:
                 values[name] = kind(text)
         except (KeyError, ValueError):
-            raise UsageError(f"--set {pair}: {name} takes a {kind.__name__}") from None
+            raise UsageError(f"--set {pair}: {name} takes {KINDS[kind]}") from None
     return values
 
 

@@ -1,6 +1,6 @@
 """Where images come from: `load(name, ...)` gives a tf.data.Dataset of dicts."""
 
-from datasets.load import arrays, load
+from datasets.stream import arrays, load
 from datasets.table import DATASETS, DataError, names
 
 __all__ = ["DATASETS", "DataError", "arrays", "load", "names"]

@@ -5,8 +5,7 @@ import pytest
 from PIL import Image
 
 import datasets
-from datasets import folder, resize
-from datasets import load as loading
+from datasets import folder, resize, stream
 
 
 def write_images(root, count, size=(40, 30)):
@@ -112,7 +111,8 @@ def test_the_centred_square_is_kept_and_antialiased():
     assert (resize.square(wide, 10) == 200).all()
     stripes = np.zeros((64, 64, 3), np.uint8)
     stripes[:, ::2] = 255
-    assert abs(resize.square(stripes, 16).astype(int) - 127).max() < 4
+    inner = resize.square(stripes, 16)[:, 2:-2].astype(int)  # the border sees half its taps
+    assert abs(inner - 127).max() < 4
 
 
 def test_a_mask_is_resized_to_the_share_of_object():
@@ -170,7 +170,7 @@ def test_what_is_not_there_and_cannot_be_downloaded_says_what_works(tmp_path, mo
     def refuse(*_, **__):
         raise OSError("no network")
 
-    monkeypatch.setattr(loading.socket, "create_connection", refuse)
+    monkeypatch.setattr(stream.socket, "create_connection", refuse)
     with pytest.raises(datasets.DataError, match=r"cifar10 is not in .*--dataset=creatures or"):
         datasets.load("cifar10", data_dir=tmp_path)
 
@@ -183,14 +183,14 @@ def test_unknown_keys_are_refused(colours):
 @pytest.mark.parametrize(
     ("name", "size"), [("cifar10", 32), ("stl10", 32), ("celeb_a", 64), ("celeb_a", 128)]
 )
-def test_tfds_sets_are_read_as_tfds_makes_them(name, size, tmp_path, monkeypatch):
+def test_tfds_sets_are_read_as_tfds_makes_them(name, size):
     import tensorflow_datasets as tfds
 
     spec = datasets.DATASETS[name]
     with tfds.testing.mock_data(num_examples=5):
         builder = tfds.builder(spec.tfds)
         examples = list(
-            loading.examples_of(builder.as_dataset(split="train"), spec.keys, image_size=size)
+            stream.examples_of(builder.as_dataset(split="train"), spec.keys, image_size=size)
         )
     assert len(examples) == 5
     assert set(examples[0]) == set(spec.keys)

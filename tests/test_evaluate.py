@@ -85,7 +85,7 @@ def test_report_tells_a_copier_from_a_painter():
         assert painted[kind]["share_whose_nearest_train_is_their_reference"] < 0.5
         assert painted[kind]["spread_over_references_one_z"] == pytest.approx(0, abs=1e-3)
         assert painted[kind]["spread_over_z_one_reference"] > 0.3
-        ratio = painted[kind]["sample_to_nearest_train"] / painted[kind][
-            "test_image_to_nearest_train"
-        ]
+        ratio = (
+            painted[kind]["sample_to_nearest_train"] / painted[kind]["test_image_to_nearest_train"]
+        )
         assert 0.8 < ratio < 1.2

@@ -1,0 +1,264 @@
+"""The command line: real runs, a real kill -9, and mistakes that end in one line."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import main
+from trainers import run
+
+ROOT = Path(__file__).parent.parent
+TINY = [
+    "--dataset=creatures/tiny",
+    "--image_size=32",
+    "--batch_size=16",
+    "--set=width=8",
+    "--set=encoder_width=8",
+    "--log_every=1",
+    "--sample_every=4",
+    "--save_every=3",
+]
+
+
+def command(*flags):
+    return [sys.executable, "main.py", *flags]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("cli")
+
+
+@pytest.fixture(scope="module")
+def finished(folder):
+    """A RAGAN run of 12 steps that nothing disturbed."""
+    flags = [*TINY, f"--data_dir={folder}", "--steps=12", f"--run_dir={folder / 'whole'}"]
+    done = subprocess.run(command(*flags), cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    said = done.stdout.splitlines()
+    assert said[-2] == f"samples: {folder / 'whole' / 'samples' / 'step_00000012.png'}"
+    assert said[-1] == f"run directory: {folder / 'whole'}"
+    assert "12/12" in done.stderr
+    return folder / "whole"
+
+
+def test_the_run_directory_holds_what_it_should(finished):
+    record = run.read_record(finished)
+    assert record["config"]["model"] == "ragan"
+    assert record["config"]["hparams"]["learning_rate"] == 2e-4
+    assert record["config"]["options"]["width"] == 8
+    assert set(record["info"]["versions"]) >= {"python", "keras", "tensorflow", "commit"}
+    rows = [json.loads(x) for x in (finished / "metrics.jsonl").read_text().splitlines()]
+    assert [r["step"] for r in rows if "d_loss" in r] == list(range(1, 13))
+    assert [r["step"] for r in rows if "swd_256_train" in r] == [3, 6, 9, 12]
+    assert sorted(p.name for p in (finished / "samples").iterdir()) == [
+        "step_00000004.png",
+        "step_00000008.png",
+        "step_00000012.png",
+    ]
+    grid = np.asarray(Image.open(finished / "samples" / "step_00000012.png"))
+    assert grid.shape == (8 * 32, 8 * 32, 3)
+    assert list(finished.glob("events*"))
+    kept = [run.step_of(p) for p in run.list_checkpoints(finished)]
+    assert kept[-2:] == [9, 12]
+
+
+def test_a_killed_run_goes_on_bit_identically(finished, folder):
+    killed = folder / "killed"
+    flags = [*TINY, f"--data_dir={folder}", "--steps=12", f"--run_dir={killed}"]
+    child = subprocess.Popen(command(*flags), cwd=ROOT, stderr=subprocess.DEVNULL)
+    try:
+        while child.poll() is None:
+            metrics = killed / "metrics.jsonl"
+            if metrics.exists() and metrics.read_text().count("\n") >= 7:
+                os.kill(child.pid, signal.SIGKILL)
+                break
+            time.sleep(0.002)
+    finally:
+        child.kill()
+    assert child.wait() == -signal.SIGKILL
+    steps = [run.step_of(p) for p in run.list_checkpoints(killed)]
+    assert steps[0] >= 3
+    assert steps[-1] < 12
+    again = subprocess.run(command(*flags), cwd=ROOT, capture_output=True, text=True)
+    assert again.returncode == 0, again.stderr
+    assert f"resumes at step {steps[-1]}" in again.stdout
+
+    assert (killed / "metrics.jsonl").read_bytes() == (finished / "metrics.jsonl").read_bytes()
+    ours, theirs = (
+        run.read_checkpoint(run.list_checkpoints(place)[-1]) for place in (killed, finished)
+    )
+    assert ours.keys() == theirs.keys()
+    assert [k for k in ours if ours[k].tobytes() != theirs[k].tobytes()] == []
+    assert any("bank" in k for k in ours)
+    assert any(k.startswith("g_optimizer/") for k in ours)
+    for grid in (finished / "samples").iterdir():
+        assert (killed / "samples" / grid.name).read_bytes() == grid.read_bytes()
+
+
+def mistake(capsys, *flags):
+    """The one line that a mistake ends in."""
+    assert main.main(list(flags)) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.count("\n") == 1, err
+    return err
+
+
+def test_a_finished_run_is_not_trained_again(finished, folder, capsys):
+    before = {p: p.read_bytes() for p in finished.rglob("*.npz")}
+    flags = [*TINY, f"--data_dir={folder}", "--steps=12", f"--run_dir={finished}"]
+    assert main.main(flags) == 0
+    assert "trained 12 steps already" in capsys.readouterr().out
+    assert {p: p.read_bytes() for p in finished.rglob("*.npz")} == before
+
+
+def test_a_resume_with_other_values_is_refused(finished, folder, capsys):
+    flags = [*TINY, f"--data_dir={folder}", "--steps=12", f"--run_dir={finished}", "--seed=5"]
+    assert "seed was 0, now 5" in mistake(capsys, *flags)
+    flags[-1] = "--set=learning_rate=0.1"
+    assert "hparams" in mistake(capsys, *flags)
+
+
+def test_a_cut_checkpoint_falls_back_to_the_one_before(finished, folder, capsys):
+    copy = folder / "cut"
+    shutil.copytree(finished, copy)
+    newest = run.list_checkpoints(copy)[-1]
+    newest.write_bytes(newest.read_bytes()[:1000])
+    flags = [*TINY, f"--data_dir={folder}", "--steps=12", f"--run_dir={copy}"]
+    again = subprocess.run(command(*flags), cwd=ROOT, capture_output=True, text=True)
+    assert again.returncode == 0, again.stderr
+    assert "step_00000012.npz is damaged" in again.stderr
+    assert "resumes at step 9" in again.stdout
+    assert (copy / "metrics.jsonl").read_bytes() == (finished / "metrics.jsonl").read_bytes()
+
+
+def test_sample_is_a_function_of_the_seed(finished, tmp_path):
+    grids = []
+    for seed in (1, 1, 2):
+        path = tmp_path / f"{len(grids)}.png"
+        flags = [f"--weights={finished}", f"--seed={seed}", "--num=10", f"--output={path}"]
+        assert main.main(["--mode=sample", *flags]) == 0
+        grids.append(np.asarray(Image.open(path)))
+    assert grids[0].shape == (2 * 32, 8 * 32, 3)
+    assert (grids[0][32:, 2 * 32 :] == 255).all()
+    assert np.array_equal(grids[0], grids[1])
+    assert not np.array_equal(grids[0], grids[2])
+
+
+def test_memorisation_report(finished, folder):
+    flags = [f"--weights={finished}", f"--data_dir={folder}", "--num=16"]
+    assert main.main(["--mode=study", "--study=memorisation", *flags]) == 0
+    report = json.loads((finished / "memorisation" / "memorisation.json").read_text())
+    assert report["step"] == 12
+    assert report["samples"] == 16
+    assert report["pixel"]["spread_over_z_one_reference"] > 0
+    assert report["feature"]["test_image_to_nearest_train"] > 0
+    assert (finished / "memorisation" / "memorisation.png").exists()
+
+
+def test_nan_stops_the_run_with_one_line_and_keeps_the_last_good_checkpoint(folder):
+    place = folder / "nan"
+    flags = [*TINY, f"--data_dir={folder}", "--steps=12", f"--run_dir={place}", "--save_every=1"]
+    wild = command(*flags, "--model=wgan", "--set=learning_rate=1e38", "--set=clip=1e38")
+    wild.remove("--set=encoder_width=8")
+    done = subprocess.run(wild, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 1
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("main.py: ")
+    assert "became NaN or infinite" in last
+    assert "Traceback" not in done.stderr
+    for path in run.list_checkpoints(place):
+        assert all(np.isfinite(a).all() for a in run.read_checkpoint(path).values())
+
+
+def test_interrupt_keeps_the_steps_that_were_trained(folder):
+    place = folder / "interrupted"
+    flags = [*TINY[:-1], f"--data_dir={folder}", "--steps=5000", f"--run_dir={place}"]
+    flags += ["--save_every=5000"]
+    child = subprocess.Popen(command(*flags), cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    while child.poll() is None and not (place / "metrics.jsonl").exists():
+        time.sleep(0.05)
+    child.send_signal(signal.SIGTERM)
+    _, err = child.communicate(timeout=120)
+    assert child.returncode == 130
+    assert "the same command goes on from here" in err
+    assert "Traceback" not in err
+    assert run.step_of(run.list_checkpoints(place)[-1]) >= 1
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--modl=x"], "unrecognized arguments: --modl=x"),
+        (["--model=ragn"], "did you mean 'ragan'? the zoo has dcgan, wgan, ragan"),
+        (["--dataset=cifar"], "unknown data set 'cifar'"),
+        (["--mode=fly"], "invalid choice: 'fly'"),
+        (["--steps=0"], "must be at least 1"),
+        (["--steps=many"], "--steps"),
+        (["--set=widht=8"], "there are attend_at=8"),
+        (["--set=width"], "there are attend_at=8"),
+        (["--set=width=wide"], "width takes a whole number"),
+        (["--set=mask_size=half"], "mask_size takes a number"),
+        (["--set=loss=hinge"], "ragan has dcgan, wgan"),
+        (["--model=wgan", "--set=penalty=1"], "there are clip=0.01"),
+        (["--model=dcgan", "--set=regions=2"], "there are beta_1=0.5"),
+        (["--image_size=33"], "must be a power of two from 32, not 33"),
+        (["--set=regions=0"], "regions must be at least 1"),
+        (["--dataset=folder:/nowhere"], "/nowhere is not a folder"),
+        (["--dataset=cifar10", "--data_dir=/dev/null/x"], "what works offline"),
+        (["--mode=sample"], "needs --weights=RUN_DIR"),
+        (["--mode=sample", "--weights=/nowhere"], "it holds no run.json"),
+        (["--mode=study"], "needs --study=memorisation"),
+    ],
+)
+def test_a_mistake_ends_in_one_line_and_exit_code_2(flags, message, capsys, tmp_path, monkeypatch):
+    from datasets import stream
+
+    def refuse(*_, **__):
+        raise OSError
+
+    monkeypatch.setattr(stream.socket, "create_connection", refuse)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "data"))
+    assert message in mistake(capsys, *flags)
+    assert not (tmp_path / "runs").exists()
+    assert not (tmp_path / "data").exists()
+
+
+def test_places_that_cannot_be_written_are_named(finished, folder, capsys):
+    (folder / "file").write_text("")
+    flags = [*TINY, f"--data_dir={folder}", "--steps=1", f"--run_dir={folder / 'file' / 'r'}"]
+    assert "cannot write the run directory" in mistake(capsys, *flags)
+    flags = ["--mode=sample", f"--weights={finished}", f"--output={folder / 'file' / 'g.png'}"]
+    assert "cannot write" in mistake(capsys, *flags)
+    flags = ["--mode=sample", f"--weights={finished}", "--model=dcgan"]
+    assert "holds ragan, not dcgan" in mistake(capsys, *flags)
+
+
+def test_every_option_reaches_the_networks_and_the_trainer():
+    flags = main.parse(["--set=regions=2", "--set=ema_decay=0.5", "--image_size=32"])
+    trainer = main.make_trainer(main.configure(flags))
+    assert trainer.hp.ema_decay == 0.5
+    assert trainer.networks["attention"].output["centres"].shape[1] == 2
+
+
+def test_strategy_and_batch_must_agree(folder, capsys):
+    flags = [*TINY, f"--data_dir={folder}", "--strategy=mirrored", "--batch_size=15"]
+    assert "must divide by 2 devices" in mistake(capsys, *flags, f"--run_dir={folder / 'm'}")
+
+
+def test_list_names_models_data_sets_and_what_they_are(capsys):
+    assert main.main(["--mode=list"]) == 0
+    out = capsys.readouterr().out
+    for word in ("dcgan", "wgan", "ragan", "1,178,095", "creatures", "cifar10", "folder:PATH"):
+        assert word in out
