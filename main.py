@@ -231,7 +231,8 @@ def train(flags):
         return {name: swd.swd(np.asarray(real), callbacks.to_uint8(fake))}
 
     recorder = callbacks.Record(record, z, config["every"], config["steps"], score)
-    guards = [callbacks.Progress(config["steps"]), callbacks.NaNGuard(), recorder]
+    progress = callbacks.Progress(done, config["steps"])
+    guards = [progress, callbacks.NaNGuard(), recorder]
     data = datasets.load(config["dataset"], start=done, **stream)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
@@ -241,6 +242,8 @@ def train(flags):
     except KeyboardInterrupt:
         recorder.checkpoint(int(trainer.step.numpy()))
         raise
+    finally:
+        progress.bar.close()
     return finish(record)
 
 

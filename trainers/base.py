@@ -96,5 +96,8 @@ class Trainer(keras.Model):
             for variable in variables:
                 if id(variable) not in seen:
                     seen.add(id(variable))
-                    state[f"{group}/{variable.path}"] = variable
+                    path = variable.path
+                    if group.endswith("optimizer"):
+                        path = path.partition("/")[2]  # without Keras' count of optimisers
+                    state[f"{group}/{path}"] = variable
         return state

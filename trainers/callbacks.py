@@ -43,14 +43,10 @@ def png(pixels):
 class Progress(keras.callbacks.Callback):
     """One line: step of steps, rate, time left, losses."""
 
-    def __init__(self, steps):
+    def __init__(self, done, steps):
         super().__init__()
-        self.steps = steps
-
-    def on_train_begin(self, logs=None):
-        done = int(self.model.step.numpy())
         self.bar = tqdm(
-            total=self.steps,
+            total=steps,
             initial=done,
             unit="step",
             dynamic_ncols=True,
@@ -61,9 +57,6 @@ class Progress(keras.callbacks.Callback):
     def on_train_batch_end(self, batch, logs=None):
         self.bar.set_postfix({k: f"{float(v):.3f}" for k, v in logs.items()}, refresh=False)
         self.bar.update()
-
-    def on_train_end(self, logs=None):
-        self.bar.close()
 
 
 class NaNGuard(keras.callbacks.Callback):
