@@ -38,11 +38,15 @@ def parse(arguments):
     """The flags as a namespace; a wrong one raises UsageError."""
     parser = Parser(description=__doc__.splitlines()[0], allow_abbrev=False, add_help=True)
 
-    def positive(text):
-        value = int(text)
-        if value < 1:
-            raise argparse.ArgumentTypeError(f"must be at least 1, not {text}")
-        return value
+    def at_least(low):
+        def check(text):
+            if not text.isdecimal() or int(text) < low:
+                raise argparse.ArgumentTypeError(f"takes a whole number from {low}, not {text!r}")
+            return int(text)
+
+        return check
+
+    positive, natural = at_least(1), at_least(0)
 
     add = parser.add_argument
     add("--mode", default="train", choices=MODES)
@@ -60,7 +64,7 @@ def parse(arguments):
     add("--steps", type=positive, help="updates of the generator in all")
     add("--batch_size", type=positive, help="images per update, over all devices")
     add("--image_size", type=positive)
-    add("--seed", type=int, default=0)
+    add("--seed", type=natural, default=0)
     add("--run_dir", help="default: runs/MODEL-DATASET and what --set changes")
     add("--data_dir", help="TFDS's folder (default: $TFDS_DATA_DIR or ~/tensorflow_datasets)")
     add("--strategy", default="auto", choices=("auto", "one", "mirrored"), help="which devices")
