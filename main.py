@@ -10,6 +10,7 @@ import argparse
 import contextlib
 import dataclasses
 import json
+import math
 import os
 import signal
 import subprocess
@@ -22,6 +23,13 @@ from datasets import table
 
 MODES = ("train", "list", "sample", "study")
 STUDIES = ("memorisation",)
+USES = {  # mode -> its flags
+    "train": "model dataset set steps batch_size image_size seed run_dir data_dir strategy "
+    "log_every sample_every save_every".split(),
+    "list": (),
+    "sample": ("model", "weights", "num", "seed", "output"),
+    "study": ("model", "dataset", "study", "weights", "num", "seed", "data_dir", "output"),
+}
 KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a word"}
 
 
@@ -38,22 +46,22 @@ def parse(arguments):
     """The flags as a namespace; a wrong one raises UsageError."""
     parser = Parser(description=__doc__.splitlines()[0], allow_abbrev=False, add_help=True)
 
-    def at_least(low):
+    def whole(low, high):
         def check(text):
-            if not text.isdecimal() or int(text) < low:
+            if not text.isdecimal() or not low <= int(text) <= high:
                 raise argparse.ArgumentTypeError(f"takes a whole number from {low}, not {text!r}")
             return int(text)
 
         return check
 
-    positive, natural = at_least(1), at_least(0)
+    positive, natural = whole(1, 10**9), whole(0, 2**32 - 1)
 
     add = parser.add_argument
     add("--mode", default="train", choices=MODES)
     add("--model", help="a name of --mode=list (default: ragan, or the run's)")
     add("--dataset", help="a name of --mode=list (default: creatures, or the run's)")
     add("--study", choices=STUDIES)
-    add("--weights", metavar="RUN_DIR", help="a run directory")
+    add("--weights", metavar="RUN_DIR|FILE", help="a run directory, or one of its checkpoints")
     add(
         "--set",
         action="append",
@@ -73,7 +81,11 @@ def parse(arguments):
     add("--save_every", type=positive, default=500, metavar="STEPS")
     add("--num", type=positive, default=64, help="how many samples")
     add("--output", help="the file or folder to write")
-    return parser.parse_args(arguments)
+    flags = parser.parse_args(arguments)
+    for name, value in vars(flags).items():
+        if value != parser.get_default(name) and name not in (*USES[flags.mode], "mode"):
+            raise UsageError(f"--mode={flags.mode} does not use --{name}")
+    return flags
 
 
 def overrides(pairs, allowed):
@@ -90,6 +102,8 @@ def overrides(pairs, allowed):
                 values[name] = {"true": True, "false": False}[text.lower()]
             else:
                 values[name] = kind(text)
+            if not math.isfinite(values[name] if kind is float else 0):
+                raise ValueError
         except (KeyError, ValueError):
             raise UsageError(f"--set {pair}: {name} takes {KINDS[kind]}") from None
     return values
@@ -113,6 +127,11 @@ def configure(flags):
     options = zoo.options(spec.name)
     del options["image_size"]
     changed = overrides(flags.set, {**options, **hparams, "loss": first})
+    hparams = {k: changed.get(k, v) for k, v in hparams.items()}
+    try:
+        module.LOSSES[asked][0](**hparams)
+    except ValueError as error:
+        raise UsageError(f"--set: {error}") from None
     return {
         "model": spec.name,
         "dataset": dataset,
@@ -122,7 +141,7 @@ def configure(flags):
         "seed": flags.seed,
         "loss": asked,
         "options": {k: changed.get(k, v) for k, v in options.items()},
-        "hparams": {k: changed.get(k, v) for k, v in hparams.items()},
+        "hparams": hparams,
         "every": {"log": flags.log_every, "sample": flags.sample_every, "save": flags.save_every},
     }
 
@@ -131,7 +150,10 @@ def quiet_import():
     """Imports TensorFlow without the lines that it writes to stderr before its log level counts."""
     if "tensorflow" in sys.modules:
         return
+    import absl.logging
+
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    absl.logging.set_verbosity(absl.logging.ERROR)
     sys.stderr.flush()
     kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)
@@ -208,10 +230,12 @@ def train(flags):
         trainer = make_trainer(config)
     source = {"image_size": config["image_size"], "data_dir": flags.data_dir}
     images = datasets.arrays(config["dataset"], "train", **source)["image"]
-    config["images"] = len(images)
-    record = run.Run(
-        run_folder(flags, config), config, {"command": sys.argv[1:], "versions": versions()}
-    )
+    config["data"] = datasets.identity(config["dataset"], data_dir=flags.data_dir)
+    config["replicas"] = strategy.num_replicas_in_sync
+    judged = min(1024, len(images))
+    metric = f"swd_{judged}_train"
+    start = {"command": sys.argv[1:], "versions": versions()}
+    record = run.Run(run_folder(flags, config), config, start, metric)
     done = restore_newest(trainer, record)
     if done >= config["steps"]:
         print(f"trained {done} steps already: give more --steps to go on")
@@ -225,29 +249,26 @@ def train(flags):
     rng = np.random.default_rng(config["seed"])
     latent = config["options"]["latent"]
     z = rng.uniform(-1, 1, (64, latent)).astype("float32")
-    judged = min(1024, len(images))
     score_z = rng.uniform(-1, 1, (judged, latent)).astype("float32")
-    real = images[np.sort(rng.choice(len(images), judged, replace=False))]
+    real = np.asarray(images[np.sort(rng.choice(len(images), judged, replace=False))])
 
     def score(sample):
         fake = np.concatenate([sample(part) for part in np.array_split(score_z, 8)])
-        name = f"swd_{judged}_train"
-        return {name: swd.swd(np.asarray(real), callbacks.to_uint8(fake))}
+        return {metric: swd.swd(real, callbacks.to_uint8(fake))}
 
     recorder = callbacks.Record(record, z, config["every"], config["steps"], score)
     progress = callbacks.Progress(done, config["steps"])
-    guards = [progress, callbacks.NaNGuard(), recorder]
+    guards = [progress, callbacks.NaNGuard(), recorder, callbacks.Stop(recorder)]
     data = datasets.load(config["dataset"], start=done, **stream)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    handlers = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)}
     try:
         trainer.fit(
             data, steps_per_epoch=config["steps"] - done, callbacks=guards, verbose=0, shuffle=False
         )
-    except KeyboardInterrupt:
-        recorder.checkpoint(int(trainer.step.numpy()))
-        raise
     finally:
         progress.bar.close()
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
     return finish(record)
 
 
@@ -258,9 +279,9 @@ def restore_newest(trainer, record):
     for path in reversed(run.list_checkpoints(record.folder)):
         try:
             arrays = run.read_checkpoint(path)
-        except run.RunError as error:
-            print(f"{error}: the one before it is used", file=sys.stderr)
-            path.unlink()
+        except run.Damaged as error:
+            print(f"{error}: it is set aside, the one before it is used", file=sys.stderr)
+            path.rename(path.with_suffix(".damaged"))
             continue
         run.assign(trainer.state(), arrays, path)
         record.rewind(run.step_of(path))
@@ -274,24 +295,33 @@ def finish(record):
     grids = sorted(record.samples.glob("*.png"))
     if grids:
         print(f"samples: {grids[-1]}")
+    best = record.best()
+    if best is not None:
+        print(f"best checkpoint by {record.metric}: {record.checkpoints}/step_{best:08d}.npz")
     print(f"run directory: {record.folder}")
 
 
 def trained(flags):
-    """(trainer, configuration) of --weights=RUN_DIR, at its newest checkpoint."""
+    """(trainer, configuration) of --weights: a run directory's newest checkpoint, or a file."""
     if not flags.weights:
         raise UsageError(f"--mode={flags.mode} needs --weights=RUN_DIR")
     quiet_import()
     from trainers import run
 
-    config = run.read_record(flags.weights)["config"]
+    path = Path(flags.weights)
+    folder = path.parent.parent if path.suffix == ".npz" else path
+    config = run.read_record(folder)["config"]
     if flags.model not in (None, config["model"]):
-        raise UsageError(f"{flags.weights} holds {config['model']}, not {flags.model}")
-    paths = run.list_checkpoints(flags.weights)
-    if not paths:
-        raise run.RunError(f"{flags.weights} holds no checkpoint yet")
-    trainer = make_trainer(config)
-    run.assign(trainer.state(), run.read_checkpoint(paths[-1]), paths[-1])
+        raise UsageError(f"{folder} holds {config['model']}, not {flags.model}")
+    found = [path] if path.suffix == ".npz" else run.list_checkpoints(folder)
+    if not found:
+        raise run.RunError(f"{folder} holds no checkpoint yet")
+    arrays = run.read_checkpoint(found[-1])
+    try:
+        trainer = make_trainer(config)
+    except (KeyError, TypeError):
+        raise run.RunError(f"{folder}/run.json is of another version, or damaged") from None
+    run.assign(trainer.state(), arrays, found[-1])
     return trainer, config
 
 
@@ -316,8 +346,8 @@ def write(path, data):
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         run.write_file(path, data)
-    except OSError as error:
-        raise UsageError(f"cannot write {path} ({error.strerror}): give another --output") from None
+    except (OSError, ValueError) as error:
+        raise UsageError(f"cannot write {path} ({error}): give another --output") from None
 
 
 def memorisation(flags):
@@ -329,15 +359,11 @@ def memorisation(flags):
     from evaluate import memorisation as measure
     from trainers import callbacks
 
-    if "generator_with_reference" not in trainer.average:
+    if not hasattr(trainer, "sample_with_reference"):
         raise UsageError(f"{config['model']} sees no reference images: this study is ragan's")
     name = flags.dataset or config["dataset"]
     source = {"image_size": config["image_size"], "data_dir": flags.data_dir}
-    train, test = (
-        np.asarray(datasets.arrays(name, split, **source)["image"], np.float32) / 127.5 - 1
-        for split in ("train", "test")
-    )
-    generate = trainer.average["generator_with_reference"]
+    train, test = (datasets.arrays(name, split, **source)["image"] for split in ("train", "test"))
     latent = config["options"]["latent"]
     noise = np.random.default_rng([flags.seed, 1]).uniform(-1, 1, (flags.num, latent))
     critic = trainer.discriminator
@@ -348,20 +374,25 @@ def memorisation(flags):
         return np.concatenate([network(*(x[i : i + 100] for x in inputs)) for i in parts])
 
     def draw(index, references):
-        pairs = {"noise": noise[index].astype("float32"), "image": references}
-        return generate.predict_on_batch(pairs)
+        return trainer.sample_with_reference(noise[index].astype("float32"), references)
 
-    numbers, pictures = measure.report(
-        lambda index, references: in_parts(draw, index, references),
-        lambda images: in_parts(features.predict_on_batch, images),
-        train,
-        test,
-        flags.num,
-        flags.seed,
-    )
+    def embed(images):
+        return in_parts(lambda part: trainer.infer(features, part), images)
+
+    try:
+        numbers, pictures = measure.report(
+            lambda index, references: in_parts(draw, index, references),
+            ("feature_own_discriminator", embed),
+            train,
+            test,
+            flags.num,
+            flags.seed,
+        )
+    except ValueError as error:
+        raise UsageError(f"--num: {error}") from None
     step = int(trainer.step.numpy())
     numbers = {"model": config["model"], "dataset": name, "step": step, **numbers}
-    folder = Path(flags.output or Path(flags.weights) / "memorisation")
+    folder = Path(flags.output or "memorisation")
     write(folder / "memorisation.json", (json.dumps(numbers, indent=2) + "\n").encode())
     rows = pictures[:16].reshape(-1, *pictures.shape[2:])
     write(folder / "memorisation.png", callbacks.png(callbacks.image_grid(rows, 16)))
@@ -418,13 +449,13 @@ def main(arguments=None):
 
 
 def status_of(error):
-    """2 for a user's mistake, 1 for a run that cannot go on, None for a defect of ours."""
+    """2 for a user's mistake, 1 for what stops a run (NaN, a full disk), None for our defects."""
     if isinstance(error, (UsageError, zoo.UnknownModel, table.DataError)):
         return 2
     run, callbacks = sys.modules.get("trainers.run"), sys.modules.get("trainers.callbacks")
     if run and isinstance(error, run.RunError):
         return 2
-    if callbacks and isinstance(error, callbacks.NotFinite):
+    if callbacks and isinstance(error, callbacks.NotFinite) or isinstance(error, OSError):
         return 1
     return None
 

@@ -1,7 +1,8 @@
 """The zoo's DCGAN and RAGAN, and the DCGAN step, in PyTorch: the other side of the benchmark.
 
-Same layers, sizes, initial distribution, losses, optimiser and moving average as zoo.dcgan,
-zoo.ragan and trainers.dcgan; both updates of a step share one pass of the generator.
+Same layers, sizes, losses, optimiser and moving average as zoo.dcgan, zoo.ragan and
+trainers.dcgan (initial weights are PyTorch's own, which no speed depends on); both updates of a
+step share one pass of the generator.
 """
 
 import copy
@@ -129,7 +130,7 @@ class Step:
     @staticmethod
     def floats(module):
         """Batch norm statistics."""
-        return [b for b in module.buffers() if b.is_floating_point() and b.dim() == 1]
+        return [b for name, b in module.named_buffers() if "running" in name]
 
     def __call__(self, x):
         z = torch.rand(len(x), self.latent) * 2 - 1

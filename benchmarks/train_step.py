@@ -9,6 +9,7 @@ channels-last; where it is not installed, our side is measured alone.
 
 import argparse
 import importlib.util
+import json
 import statistics
 import subprocess
 import sys
@@ -16,16 +17,18 @@ import tempfile
 import time
 from pathlib import Path
 
+import main
+import zoo
+
 SIZE, BATCH = 32, 64
 SIDES = ("ours", "torch eager", "torch compiled")
 
 
 def ours(model):
     """A function that takes one step of our trainer, and the trainer."""
+    main.quiet_import()
     import numpy as np
     import tensorflow as tf
-
-    import main
 
     tf.config.experimental.enable_op_determinism()  # as main.train does
     flags = [f"--model={model}", f"--image_size={SIZE}", f"--batch_size={BATCH}"]
@@ -36,25 +39,22 @@ def ours(model):
     return lambda: [float(v) for v in trainer.train_function(data).values()], trainer
 
 
-def theirs(model, mode):
-    """A function that takes one step of benchmarks.torch_gan."""
+def theirs(options, mode):
+    """A function that takes one step of benchmarks.torch_gan, without TensorFlow in the process."""
     import torch
 
-    import zoo
     from benchmarks import torch_gan
 
-    options = zoo.options(model)
-    names = ("attend_at", "regions", "mask_size", "sharpness", "encoder_width")
-    attention = {k: options[k] for k in names} if model == "ragan" else None
-    step = torch_gan.Step(mode, SIZE, options["latent"], options["width"], attention)
+    latent, width = options.pop("latent"), options.pop("width")
+    step = torch_gan.Step(mode, SIZE, latent, width, attention=options)
     x = torch.rand(BATCH, 3, SIZE, SIZE) * 2 - 1
     x = x.contiguous(memory_format=torch.channels_last)
     return lambda: step(x)
 
 
-def work(side, model):
+def work(side, model, options):
     """Serves one side: a number of steps a line on stdin -> the seconds they took on stdout."""
-    step = ours(model)[0] if side == "ours" else theirs(model, side.split()[1])
+    step = ours(model)[0] if side == "ours" else theirs(options, side.split()[1])
     for _ in range(5):
         step()
     print("ready", flush=True)
@@ -68,9 +68,11 @@ def work(side, model):
 def compare(model, rounds, steps):
     """{side: [images per second of each round]}, the sides taking turns."""
     torch = importlib.util.find_spec("torch") is not None
+    options = {k: v for k, v in zoo.options(model).items() if k != "image_size"}
     workers = {}
     for side in SIDES if torch else SIDES[:1]:
-        command = [sys.executable, "-m", "benchmarks.train_step", "--work", side, "--model", model]
+        command = [sys.executable, "-m", "benchmarks.train_step", "--work", side]
+        command += ["--model", model, "--options", json.dumps(options)]
         workers[side] = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
@@ -111,8 +113,6 @@ def macs(network, skip=()):
 
 def flops_per_image(model):
     """Floating-point operations of one image in one step: forward 1, to weights 1, to inputs 1."""
-    import zoo
-
     networks = zoo.create(model, image_size=SIZE)
     critic = networks["discriminator"]
     first = macs(critic) - macs(critic, skip=[f"down{SIZE // 2}"])
@@ -200,10 +200,12 @@ def run(arguments=None):
     parser.add_argument("--steps", type=int, default=8, help="steps a turn")
     parser.add_argument("--profile", action="store_true", help="where the time of our step goes")
     parser.add_argument("--work", choices=SIDES, help=argparse.SUPPRESS)
+    parser.add_argument("--options", type=json.loads, help=argparse.SUPPRESS)
     flags = parser.parse_args(arguments)
     models = flags.model or ["dcgan", "ragan"]
     if flags.work:
-        return work(flags.work, models[0])
+        return work(flags.work, models[0], flags.options)
+    main.quiet_import()
     for model in models:
         report(model, flags.rounds, flags.steps)
         if flags.profile:

@@ -76,6 +76,7 @@ def examples(split, count, *, workers=0):
         subprocess.Popen(
             [sys.executable, "-P", creatures.__file__, split, *map(str, (first, count, workers))],
             stdout=subprocess.PIPE,
+            start_new_session=True,  # an interrupt is for the caller, who then kills them
             env={**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
         )
         for first in range(workers)

@@ -1,5 +1,6 @@
 """Any folder of images as a data set: sub-folders are classes, broken files are skipped."""
 
+import contextlib
 import hashlib
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -19,12 +20,15 @@ class Folder:
     """The images below a folder, in the order of their names.
 
     PATH/train and PATH/test are the splits where both exist; else all is "train". Examples hold
-    "image" and, where there are sub-folders, "label": the sub-folder's place among their names.
+    "image" and, where there are sub-folders, "label": the sub-folder's place among their names,
+    -1 for an image beside them.
     """
 
     def __init__(self, path, split):
-        root = Path(path).expanduser()
-        if not root.is_dir():
+        root = Path(path)
+        with contextlib.suppress(RuntimeError):  # a "~user" that there is not
+            root = root.expanduser()
+        if not path or not root.is_dir():
             raise DataError(
                 f"{root} is not a folder: --dataset=folder:PATH takes a folder of images"
             )
@@ -45,7 +49,6 @@ class Folder:
         )
         digest = hashlib.sha256(f"{root.resolve()}\n{listing}".encode()).hexdigest()[:16]
         self.key = f"folder-{digest}"
-        self.count = len(self.files)  # at most: broken files are left out
 
     def _class(self, path):
         parts = path.relative_to(self.root).parts

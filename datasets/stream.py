@@ -4,11 +4,14 @@ The batch of a step is a function of (seed, step), so a resumed run sees the bat
 interrupted one would have seen.
 """
 
+import contextlib
 import functools
 import os
 import shutil
 import socket
 import tempfile
+import time
+import urllib.request
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +34,8 @@ def load(
 ):
     """-> tf.data.Dataset of dicts of batches; "image" is float32 (B, S, S, 3) in [-1, 1].
 
-    name: a key of DATASETS or "folder:PATH". image_size: S; None: as the data set has it.
+    name: a key of DATASETS or "folder:PATH". image_size: S; None: as the data set has
+    it, 64 for a folder.
     shuffle: endless batches, each epoch in an order of its own by the seed, from batch `start` on;
     without it: the examples once, in order, the last batch maybe smaller. data_dir: where TFDS
     keeps its data (default: $TFDS_DATA_DIR or ~/tensorflow_datasets). keys: which to load; None:
@@ -99,55 +103,96 @@ def arrays(name, split="train", *, image_size=None, data_dir=None):
     "image" is uint8 (N, S, S, 3), "mask" uint8 (N, S, S, 1). Decoded and resized on the first
     call, kept under data_dir/attention_zoo.
     """
+    if name.startswith("folder:"):
+        image_size = image_size or 64
+    place_of, source = _find(name, split, data_dir)
+    place = place_of(image_size)
+    if not place.is_dir():
+        _write(source, image_size, place)
+    return {p.stem: np.load(p, mmap_mode="r") for p in sorted(place.glob("*.npy"))}
+
+
+def identity(name, split="train", *, data_dir=None):
+    """A string that is another one when the data set has other examples."""
+    return _find(name, split, data_dir)[1].key
+
+
+def _find(name, split, data_dir):
+    """(image_size -> where the arrays are kept, source of the examples)."""
     table.check(name)
     data_dir = Path(data_dir or os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets"))
     data_dir = data_dir.expanduser()
     if name.startswith("folder:"):
         source = folder.Folder(name.removeprefix("folder:"), split)
-        image_size = image_size or 64
     else:
         spec = DATASETS[name]
         if split not in spec.splits:
             raise DataError(f"{name} has no split {split!r}: it has {', '.join(spec.splits)}")
         source = _Prepared(name, spec, split, data_dir)
-    place = data_dir / "attention_zoo" / f"{source.key}-{split}-{image_size or 'as-is'}"
-    if not place.is_dir():
-        _write(source, image_size, place)
-    return {p.stem: np.load(p, mmap_mode="r") for p in sorted(place.glob("*.npy"))}
+    kept = data_dir / "attention_zoo"
+    return lambda size: kept / f"{source.key}-{split}-{size or 'as-is'}", source
 
 
 def _write(source, image_size, place):
     """Decodes and resizes a source's examples into place/KEY.npy, all of them or none."""
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
-        beside = Path(tempfile.mkdtemp(prefix=f".{place.name}-", dir=place.parent))
+        _sweep(place)
+        with tempfile.TemporaryDirectory(
+            prefix=f".{place.name}-", dir=place.parent, ignore_cleanup_errors=True
+        ) as beside:
+            beside = Path(beside)
+            with contextlib.ExitStack() as stack:
+                columns = {}
+                for example in source.examples(image_size):
+                    for key, value in example.items():
+                        if key not in columns:
+                            file = stack.enter_context(open(beside / f"{key}.npy", "wb"))
+                            columns[key] = _Column(file, value)
+                        columns[key].append(value)
+                for column in columns.values():
+                    column.finish()
+            beside.chmod(0o755)
+            try:
+                beside.rename(place)
+            except OSError:
+                if not place.is_dir():  # else another process was faster, with the same arrays
+                    raise
     except OSError as error:
         raise DataError(
             f"cannot write to {place.parent} ({error.strerror}): give another --data_dir"
         ) from None
-    try:
-        held, count = {}, 0
-        for example in source.examples(image_size):
-            for key, value in example.items():
-                if key not in held:
-                    shape = (source.count, *np.shape(value))
-                    held[key] = np.lib.format.open_memmap(
-                        beside / f"{key}.npy", "w+", np.asarray(value).dtype, shape
-                    )
-                held[key][count] = value
-            count += 1
-        for key, array in held.items():
-            array.flush()
-            if count < source.count:
-                np.save(beside / f"{key}.npy", np.array(array[:count]))
-        beside.chmod(0o755)
-        try:
-            beside.rename(place)
-        except OSError:
-            if not place.is_dir():  # else another process was faster, with the same arrays
-                raise
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
+
+
+def _sweep(place):
+    """Removes what a process that was killed a day ago or earlier left half-written."""
+    for old in place.parent.glob(f".{place.name}-*"):
+        if time.time() - old.stat().st_mtime > 86400:
+            shutil.rmtree(old, ignore_errors=True)
+
+
+class _Column:
+    """One .npy file that grows by a value at a time; its header has room for any count."""
+
+    def __init__(self, file, value):
+        value = np.asarray(value)
+        self.file, self.count, self.dtype, self.shape = file, 0, value.dtype, value.shape
+        self._header()
+
+    def _header(self):
+        descr = np.lib.format.dtype_to_descr(self.dtype)
+        shape = (self.count, *self.shape)
+        np.lib.format.write_array_header_1_0(
+            self.file, {"descr": descr, "fortran_order": False, "shape": shape}
+        )
+
+    def append(self, value):
+        self.file.write(np.ascontiguousarray(value, self.dtype).tobytes())
+        self.count += 1
+
+    def finish(self):
+        self.file.seek(0)
+        self._header()
 
 
 class _Prepared:
@@ -159,9 +204,6 @@ class _Prepared:
         if not self.builder.is_prepared():
             _prepare(name, spec, self.builder, data_dir)
         self.key = self.builder.info.full_name.replace("/", "-")
-        self.count = sum(
-            self.builder.info.splits[part].num_examples for part in self.split.split("+")
-        )
 
     def examples(self, image_size):
         data = self.builder.as_dataset(split=self.split, shuffle_files=False)
@@ -193,9 +235,18 @@ def _builder(spec, data_dir):
     return tfds.builder(spec.tfds, data_dir=str(data_dir))
 
 
+def _existing(path):
+    """The path, or the nearest folder above it that is there."""
+    while not path.exists():
+        path = path.parent
+    return path
+
+
 def _prepare(name, spec, builder, data_dir):
+    if not os.access(_existing(data_dir), os.W_OK):
+        raise DataError(f"cannot write to {data_dir}: give another --data_dir")
     offline = "what works offline: --dataset=creatures or --dataset=folder:PATH"
-    if spec.host:
+    if spec.host and not urllib.request.getproxies():
         try:
             socket.create_connection((spec.host, 443), timeout=5).close()
         except OSError:

@@ -19,16 +19,17 @@ def unit_vectors(features):
     return features / (np.linalg.norm(features, axis=1, keepdims=True) + 1e-12)
 
 
-def nearest(queries, vectors, exclude=None, block=4096):
-    """(Q, D), (N, D) -> index (Q,) and distance (Q,) of each query's nearest vector.
+def nearest(queries, embed, images, exclude=None, block=1000):
+    """(Q, D) -> index (Q,) and distance (Q,) of each query's nearest among embed(images).
 
-    exclude: (Q,) index that a query may not find, its own reference for one.
+    embed: (n, ...) -> (n, D), asked for a block of images at a time. exclude: (Q,) index that a
+    query may not find, its own reference for one.
     """
     best = np.full(len(queries), np.inf)
     index = np.zeros(len(queries), np.int64)
     own = np.sum(queries.astype(np.float64) ** 2, axis=1)
-    for start in range(0, len(vectors), block):
-        part = np.asarray(vectors[start : start + block])
+    for start in range(0, len(images), block):
+        part = embed(images[start : start + block])
         squared = own[:, None] + np.sum(part.astype(np.float64) ** 2, axis=1) - 2 * queries @ part.T
         if exclude is not None:
             rows = np.flatnonzero((exclude >= start) & (exclude < start + len(part)))
@@ -47,41 +48,54 @@ def spread(vectors):
     return float(np.sqrt(np.maximum(squared, 0)).sum() / (len(v) * (len(v) - 1)))
 
 
-def report(sample, features, train, test, count, seed):
-    """Measures sample(z index (B,), references (B, S, S, 3)) -> images (B, S, S, 3).
+def to_float(images):
+    """uint8 -> float32 in [-1, 1]."""
+    return np.asarray(images, np.float32) / 127.5 - 1
 
-    sample draws its noise by index, so that equal indices are equal noise. features: images ->
-    (B, D). train, test: (N, S, S, 3) in [-1, 1]; count references are drawn from train by the seed.
+
+def report(sample, features, train, test, count, seed):
+    """Measures sample(index (B,), references (B, S, S, 3)) -> images (B, S, S, 3) in [-1, 1].
+
+    sample draws its noise by index, so that equal indices are equal noise. features: (name,
+    function of images -> (B, D)). train, test: uint8 (N, S, S, 3); `count` references, 2 to N of
+    train, are drawn by the seed.
 
     -> (numbers, pictures): numbers is a dict of JSON values; pictures (count, 4, S, S, 3) holds
     each sample, its reference, and its nearest training image by pixels and by features.
     """
+    if not 2 <= count <= len(train):
+        raise ValueError(f"the number of samples must lie in [2, {len(train)}], not {count}")
     rng = np.random.default_rng(seed)
-    chosen = rng.choice(len(train), count, replace=False)
-    held_out = test[rng.choice(len(test), min(count, len(test)), replace=False)]
-    references, z = train[chosen], np.arange(count)
+    chosen = np.sort(rng.choice(len(train), count, replace=False))
+    held_out = np.sort(rng.choice(len(test), min(count, len(test)), replace=False))
+    references, z = to_float(train[chosen]), np.arange(count)
     samples = sample(z, references)
     numbers, pictures = {"samples": count, "train": len(train), "seed": seed}, [samples, references]
-    for name, embed in (("pixel", pixel_vectors), ("feature", lambda x: unit_vectors(features(x)))):
-        bank = np.concatenate([embed(train[i : i + 1000]) for i in range(0, len(train), 1000)])
-        found, distance = nearest(embed(samples), bank)
-        _, of_reference = nearest(bank[chosen], bank, exclude=chosen)
-        _, of_test = nearest(embed(held_out), bank)
-        to_reference = np.linalg.norm(embed(samples) - bank[chosen], axis=1)
-        to_other = np.linalg.norm(embed(samples) - bank[np.roll(chosen, 1)], axis=1)
+    name, extract = features
+    for kind, embed in (("pixel", pixel_vectors), (name, lambda x: unit_vectors(extract(x)))):
+
+        def embed_bytes(images, embed=embed):
+            return embed(to_float(images))
+
+        own, made = embed(references), embed(samples)
+        found, distance = nearest(made, embed_bytes, train)
+        _, of_reference = nearest(own, embed_bytes, train, exclude=chosen)
+        _, of_test = nearest(embed_bytes(test[held_out]), embed_bytes, train)
         one_reference = sample(z, np.repeat(references[:1], count, axis=0))
         one_z = sample(np.zeros(count, np.int64), references)
-        numbers[name] = {
+        numbers[kind] = {
             "sample_to_nearest_train": float(distance.mean()),
             "test_image_to_nearest_train": float(of_test.mean()),
             "reference_to_nearest_other_train": float(of_reference.mean()),
-            "sample_to_its_reference": float(to_reference.mean()),
-            "sample_to_another_reference": float(to_other.mean()),
+            "sample_to_its_reference": float(np.linalg.norm(made - own, axis=1).mean()),
+            "sample_to_another_reference": float(
+                np.linalg.norm(made - np.roll(own, 1, axis=0), axis=1).mean()
+            ),
             "share_whose_nearest_train_is_their_reference": float(np.mean(found == chosen)),
             "spread_over_z_one_reference": spread(embed(one_reference)),
             "spread_over_references_one_z": spread(embed(one_z)),
-            "spread_over_both": spread(embed(samples)),
-            "spread_of_train": spread(bank[chosen]),
+            "spread_over_both": spread(made),
+            "spread_of_train": spread(own),
         }
-        pictures.append(train[found])
+        pictures.append(to_float(train[found]))
     return numbers, np.stack(pictures, axis=1)

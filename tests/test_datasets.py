@@ -175,6 +175,24 @@ def test_what_is_not_there_and_cannot_be_downloaded_says_what_works(tmp_path, mo
         datasets.load("cifar10", data_dir=tmp_path)
 
 
+def test_a_full_disk_is_one_line_and_leaves_nothing(colours, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(stream._Column, "append", full)
+    with pytest.raises(datasets.DataError, match="No space left on device.*another --data_dir"):
+        datasets.arrays(**colours)
+    assert not list((colours["data_dir"] / "attention_zoo").iterdir())
+
+
+def test_identity_tells_other_examples(tmp_path):
+    write_images(tmp_path / "a", 2)
+    first = datasets.identity(f"folder:{tmp_path / 'a'}")
+    assert first == datasets.identity(f"folder:{tmp_path / 'a'}")
+    write_images(tmp_path / "a", 2, size=(40, 31))
+    assert first != datasets.identity(f"folder:{tmp_path / 'a'}")
+
+
 def test_unknown_keys_are_refused(colours):
     with pytest.raises(datasets.DataError, match="has no mask: it holds image"):
         datasets.load(**colours, keys=["image", "mask"])

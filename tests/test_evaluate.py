@@ -43,7 +43,7 @@ def test_swd_refuses_unlike_counts():
 def test_nearest_by_a_loop():
     rng = np.random.default_rng(0)
     queries, vectors = rng.normal(size=(5, 3)), rng.normal(size=(11, 3))
-    index, distance = memorisation.nearest(queries, vectors, block=4)
+    index, distance = memorisation.nearest(queries, np.asarray, vectors, block=4)
     for q in range(5):
         gaps = [np.linalg.norm(queries[q] - v) for v in vectors]
         assert index[q] == int(np.argmin(gaps))
@@ -52,7 +52,9 @@ def test_nearest_by_a_loop():
 
 def test_nearest_leaves_out_what_it_is_told_to():
     vectors = np.array([[0.0], [1.0], [5.0]], np.float32)
-    index, distance = memorisation.nearest(vectors, vectors, exclude=np.arange(3), block=2)
+    index, distance = memorisation.nearest(
+        vectors, np.asarray, vectors, exclude=np.arange(3), block=2
+    )
     assert index.tolist() == [1, 0, 1]
     assert distance.tolist() == [1, 1, 4]
 
@@ -62,12 +64,9 @@ def test_spread_is_the_mean_over_pairs():
 
 
 def test_report_tells_a_copier_from_a_painter():
-    train = photos(60, 0).astype(np.float32) / 127.5 - 1
-    test = photos(20, 1).astype(np.float32) / 127.5 - 1
-    free = photos(60, 2).astype(np.float32) / 127.5 - 1
-
-    def features(x):
-        return x.reshape(len(x), -1)[:, ::7]
+    train, test = photos(60, 0), photos(20, 1)
+    free = memorisation.to_float(photos(60, 2))
+    features = ("feature", lambda x: x.reshape(len(x), -1)[:, ::7])
 
     def copy(z, references):
         return np.clip(references + 0.01, -1, 1)

@@ -7,25 +7,46 @@ import pytest
 
 from trainers import run
 
-CONFIG = {"model": "dcgan", "steps": 10, "seed": 0, "hparams": {"learning_rate": 0.1}}
+CONFIG = {name: None for name in run.CONFIG} | {"model": "dcgan", "steps": 10, "seed": 0}
 
 
 def make(folder, **changes):
-    return run.Run(folder, {**CONFIG, **changes}, info={})
+    """A run whose lock is given up at once, as its process would by ending."""
+    record = run.Run(folder, {**CONFIG, **changes}, {"command": list(changes)}, metric="swd")
+    record.lock.close()
+    return record
 
 
 def test_a_resume_with_other_values_names_each_difference(tmp_path):
     make(tmp_path / "r")
     before = (tmp_path / "r" / "run.json").read_bytes()
-    with pytest.raises(run.RunError, match=r"model was 'dcgan', now 'ragan'; seed was 0, now 1"):
+    with pytest.raises(run.RunError) as refused:
         make(tmp_path / "r", model="ragan", seed=1)
+    assert "model was 'dcgan', now 'ragan'" in str(refused.value)
+    assert "seed was 0, now 1" in str(refused.value)
     assert (tmp_path / "r" / "run.json").read_bytes() == before
 
 
 def test_a_resume_may_train_longer(tmp_path):
     make(tmp_path / "r")
     make(tmp_path / "r", steps=20)
-    assert run.read_record(tmp_path / "r")["config"]["steps"] == 20
+    record = run.read_record(tmp_path / "r")
+    assert record["config"]["steps"] == 20
+    assert record["starts"] == [{"command": []}, {"command": ["steps"]}]
+
+
+def test_what_a_run_killed_at_its_start_leaves_is_no_hindrance(tmp_path):
+    (tmp_path / "r" / "checkpoints").mkdir(parents=True)
+    (tmp_path / "r" / "run.json.part").write_text("{")
+    make(tmp_path / "r")
+
+
+def test_a_second_process_is_refused(tmp_path):
+    held = run.Run(tmp_path / "r", CONFIG, {})
+    with pytest.raises(run.RunError, match="is being trained by another process"):
+        run.Run(tmp_path / "r", CONFIG, {})
+    held.lock.close()
+    make(tmp_path / "r")
 
 
 def test_a_folder_with_other_files_is_refused_and_left_alone(tmp_path):
@@ -41,10 +62,13 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path):
         make(tmp_path / "file" / "r")
 
 
-def test_a_run_record_that_is_no_json_is_named(tmp_path):
+@pytest.mark.parametrize(
+    "text", ['{"config": ', "[]", "{}", '{"config": {}, "starts": []}', "\xff"]
+)
+def test_a_run_record_that_is_none_is_named(tmp_path, text):
     make(tmp_path / "r")
-    (tmp_path / "r" / "run.json").write_text('{"config": ')
-    with pytest.raises(run.RunError, match="cannot be read"):
+    (tmp_path / "r" / "run.json").write_text(text, encoding="latin-1")
+    with pytest.raises(run.RunError, match=r"run\.json is damaged"):
         make(tmp_path / "r")
 
 
@@ -62,10 +86,21 @@ def test_the_newest_two_and_the_best_are_kept(tmp_path):
     record = make(tmp_path / "r")
     for step, score in ((1, 5.0), (2, 3.0), (3, 4.0), (4, 3.0), (5, 9.0)):
         record.log({"step": step, "swd": score})
-        record.save(step, {"w": np.array(step)}, metric="swd")
+        record.save(step, {"w": np.array(step)})
     assert [run.step_of(p) for p in run.list_checkpoints(record.folder)] == [2, 4, 5]
-    assert record.best("swd") == 2
+    assert record.best() == 2
     assert not list(record.checkpoints.glob("*.part"))
+
+
+def test_a_full_disk_leaves_no_half_file(tmp_path):
+    def write(file):
+        file.write(b"half")
+        raise OSError(28, "No space left on device")
+
+    (tmp_path / "a").write_text("old")
+    with pytest.raises(OSError, match="No space left"):
+        run.replace_file(tmp_path / "a", write)
+    assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [("a", "old")]
 
 
 def test_checkpoints_give_back_what_was_saved(tmp_path):
@@ -85,14 +120,14 @@ def test_a_damaged_checkpoint_is_refused(tmp_path, damage):
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
     path.write_bytes({"cut": data[: len(data) // 2], "flip": data, "empty": b""}[damage])
-    with pytest.raises(run.RunError, match=r"step_00000001.npz is damaged"):
+    with pytest.raises(run.Damaged, match=r"step_00000001.npz is damaged"):
         run.read_checkpoint(path)
 
 
 def test_a_checkpoint_with_a_pickle_is_refused(tmp_path):
     path = tmp_path / "step_00000001.npz"
     np.savez(path, w=np.array([{"a": 1}], dtype=object))
-    with pytest.raises(run.RunError, match="damaged"):
+    with pytest.raises(run.Damaged, match="damaged"):
         run.read_checkpoint(path)
 
 

@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 import zoo
-from trainers import dcgan, losses, ragan, wgan
+from trainers import callbacks, dcgan, get, losses, ragan, run, wgan
 
 
 def make(cls, hp, model, **options):
@@ -226,9 +226,7 @@ def test_replicas_draw_different_noise():
 
 @pytest.mark.parametrize("model", zoo.names())
 def test_state_names_every_variable_once(model):
-    from trainers import TRAINERS, get
-
-    hp, cls = next(iter(get(TRAINERS[model].split(".")[1]).LOSSES.values()))
+    hp, cls = next(iter(get(model).LOSSES.values()))
     trainer = make(cls, hp(), model)
     state = trainer.state()
     assert len({id(v) for v in state.values()}) == len(state)
@@ -236,3 +234,69 @@ def test_state_names_every_variable_once(model):
     own = [trainer.generator, trainer.discriminator, trainer.g_optimizer, trainer.d_optimizer]
     own += [trainer.average[trainer.generator_key], trainer.average["generator"]]
     assert all(id(v) in held for part in own for v in part.variables)
+
+
+@pytest.mark.parametrize(
+    ("model", "loss"), [("wgan", "wgan"), ("wgan", "wgan_gp"), ("ragan", "wgan")]
+)
+def test_state_is_all_that_a_resume_needs(model, loss):
+    hp, cls = get(model).LOSSES[loss]
+    options = {"loss": loss} if model == "wgan" else {}
+    x = tf.constant(images(4 * 4 * 2))
+    batches = tf.split(x, 4)
+
+    def trained(steps, state=None):
+        trainer = make(cls, hp(n_critic=2), model, **options)
+        if state:
+            run.assign(trainer.state(), state, "state")
+        step = tf.function(trainer.train_step)
+        for i in steps:
+            step({"image": batches[i]})
+        return {k: v.numpy() for k, v in trainer.state().items()}
+
+    whole = trained(range(4))
+    halves = trained((2, 3), trained((0, 1)))
+    assert [k for k in whole if whole[k].tobytes() != halves[k].tobytes()] == []
+
+
+def test_nan_keeps_the_last_good_checkpoint(tmp_path):
+    def batches():
+        for step in range(1, 9):
+            yield {"image": images(8) * (np.nan if step == 5 else 1)}
+
+    shape = {"image": tf.TensorSpec((8, 32, 32, 3), tf.float32)}
+    data = tf.data.Dataset.from_generator(batches, output_signature=shape)
+    config = dict.fromkeys(run.CONFIG)
+    record = run.Run(tmp_path / "r", config, {}, metric="score")
+    trainer = make(dcgan.DCGAN, dcgan.HParams(), "dcgan")
+    every = {"log": 1, "sample": 2, "save": 2}
+    z = np.zeros((4, 100), "float32")
+    recorder = callbacks.Record(record, z, every, 8, lambda sample: {"score": 1.0})
+    with pytest.raises(callbacks.NotFinite, match="d_loss and .* at step 5: the last good"):
+        trainer.fit(
+            data,
+            steps_per_epoch=8,
+            verbose=0,
+            shuffle=False,
+            callbacks=[callbacks.NaNGuard(), recorder],
+        )
+    assert [run.step_of(p) for p in run.list_checkpoints(record.folder)] == [2, 4]
+    arrays = run.read_checkpoint(run.list_checkpoints(record.folder)[-1])
+    assert all(np.isfinite(a).all() for a in arrays.values())
+    assert "NaN" not in record.metrics.read_text()
+    trainer.generator.trainable_variables[0].assign_add(
+        np.full_like(trainer.generator.trainable_variables[0], np.inf)
+    )
+    with pytest.raises(callbacks.NotFinite, match="became NaN or infinite by step 6"):
+        recorder.prepare(6)
+
+
+def test_two_replicas_sample_and_save_as_one_does():
+    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    with strategy.scope():
+        trainer = make(ragan.RAGAN, dcgan.HParams(), "ragan")
+    trainer.keep_references([{"image": images(256)}])
+    trainer.before_save()
+    assert trainer.sample(np.zeros((6, 100), "float32")).shape == (6, 32, 32, 3)
+    z = np.zeros((3, 100), "float32")
+    assert trainer.sample_with_reference(z, images(3)).shape == (3, 32, 32, 3)

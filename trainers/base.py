@@ -2,7 +2,16 @@
 and the whole state by name, so that a resumed run is the same run."""
 
 import keras
+import numpy as np
 import tensorflow as tf
+
+
+def check(hparams, **ranges):
+    """Raises ValueError where a value lies outside its (low, high), both included."""
+    for name, (low, high) in ranges.items():
+        value = getattr(hparams, name)
+        if not low <= value <= high:
+            raise ValueError(f"{name} must lie in [{low}, {high}], not {value}")
 
 
 class Trainer(keras.Model):
@@ -17,7 +26,9 @@ class Trainer(keras.Model):
 
     def __init__(self, networks, average, hp, seed):
         super().__init__()
-        self.networks, self.average, self.hp, self.seed = networks, average, hp, seed
+        self.networks, self.hp, self.seed = networks, hp, seed
+        self.average = {k: m for k, m in average.items() if k != "discriminator"}
+        self._inference = {}
         self.generator = networks[self.generator_key]
         self.discriminator = networks["discriminator"]
         for mean, value in self._averaged():
@@ -81,14 +92,25 @@ class Trainer(keras.Model):
 
     def sample(self, z):
         """z (B, latent) -> images (B, S, S, 3) in [-1, 1], by the averaged generator."""
-        return self.average["generator"].predict_on_batch(z)
+        return self.infer(self.average["generator"], z)
+
+    def infer(self, network, inputs):
+        """The network's outputs as arrays, in inference mode and on one device.
+
+        keras.Model.predict_on_batch would give the whole batch to every replica of a strategy.
+        """
+        if network.name not in self._inference:
+            self._inference[network.name] = tf.function(
+                lambda x: network(x, training=False), reduce_retracing=True
+            )
+        inputs = tf.nest.map_structure(tf.convert_to_tensor, inputs)
+        return tf.nest.map_structure(np.asarray, self._inference[network.name](inputs))
 
     def state(self):
         """{name: variable}: all that a resumed run needs, each variable once."""
         groups = {"generator": self.generator.variables}
         groups |= {"discriminator": self.discriminator.variables}
-        served = {k: m for k, m in self.average.items() if k != "discriminator"}
-        groups |= {f"average/{k}": m.variables for k, m in served.items()}
+        groups |= {f"average/{k}": m.variables for k, m in self.average.items()}
         groups |= {"g_optimizer": self.g_optimizer.variables}
         groups |= {"d_optimizer": self.d_optimizer.variables}
         state, seen = {}, set()

@@ -2,6 +2,7 @@
 
 import io
 import math
+import signal
 import sys
 import time
 
@@ -12,6 +13,11 @@ from PIL import Image
 from tqdm import tqdm
 
 from trainers.run import write_file
+
+ADVICE = (
+    ": the last good checkpoint is kept; look at the losses before this step in metrics.jsonl, and "
+    "try a lower learning_rate"
+)
 
 
 class NotFinite(ArithmeticError):
@@ -66,23 +72,18 @@ class NaNGuard(keras.callbacks.Callback):
         wrong = [k for k, v in logs.items() if not math.isfinite(v)]
         if wrong:
             step = int(self.model.step.numpy())
-            raise NotFinite(
-                f"{' and '.join(wrong)} became NaN or infinite at step {step}: the last good "
-                "checkpoint is kept; look at the losses before it in metrics.jsonl and try a "
-                "lower learning_rate"
-            )
+            raise NotFinite(f"{' and '.join(wrong)} became NaN or infinite at step {step}{ADVICE}")
 
 
 class Record(keras.callbacks.Callback):
     """Writes metrics, grids and checkpoints of a trainers.run.Run.
 
     z: fixed noise (N, latent) of the grids. every: {"log", "sample", "save"} -> steps. score:
-    images (B, S, S, 3) in [-1, 1], by a function of z -> {metric: value}, asked at each checkpoint;
-    the first metric, lower being better, names the best checkpoint. steps: the last one, which is
-    always recorded.
+    a function from Trainer.sample to {metric: value}, asked at each checkpoint. steps: the last
+    one, which is always recorded.
     """
 
-    def __init__(self, run, z, every, steps, score=None):
+    def __init__(self, run, z, every, steps, score):
         super().__init__()
         self.run, self.z, self.every, self.steps, self.score = run, z, every, steps, score
 
@@ -94,7 +95,7 @@ class Record(keras.callbacks.Callback):
         step = int(self.model.step.numpy())
         due = {k for k, every in self.every.items() if step % every == 0 or step == self.steps}
         if due & {"sample", "save"}:
-            self.model.before_save()
+            self.prepare(step)
         if "log" in due:
             self.record(step, {k: float(v) for k, v in logs.items()})
         if "sample" in due:
@@ -118,18 +119,46 @@ class Record(keras.callbacks.Callback):
         with self.events.as_default(step):
             tf.summary.image("samples", grid[None])
 
+    def prepare(self, step):
+        """Brings all that is sampled and saved up to date; weights that are not finite raise."""
+        self.model.before_save()
+        for name, variable in self.model.state().items():
+            if not np.isfinite(variable.numpy().astype("float32")).all():
+                raise NotFinite(f"{name} became NaN or infinite by step {step}{ADVICE}")
+
     def save(self, step):
         """A checkpoint with its score, which is recorded first."""
-        scores = self.score(self.model.sample) if self.score else {}
-        if scores:
-            self.record(step, scores)
-        self.checkpoint(step, next(iter(scores), None))
+        self.record(step, self.score(self.model.sample))
+        self.checkpoint(step)
         self.events.flush()
 
-    def checkpoint(self, step, metric=None):
-        """The whole state on disk; weights that are not finite are refused."""
-        arrays = {name: v.numpy() for name, v in self.model.state().items()}
-        wrong = [k for k, a in arrays.items() if not np.isfinite(a.astype("float32")).all()]
-        if wrong:
-            raise NotFinite(f"the weights {wrong[0]} became NaN or infinite by step {step}")
-        self.run.save(step, arrays, metric)
+    def checkpoint(self, step):
+        """The whole state on disk."""
+        self.run.save(step, {name: v.numpy() for name, v in self.model.state().items()})
+
+
+class Stop(keras.callbacks.Callback):
+    """SIGINT and SIGTERM end the run after the step that is under way, with a checkpoint of it.
+
+    A second signal ends it at once. Comes after Record, whose recorder it uses.
+    """
+
+    def __init__(self, recorder):
+        super().__init__()
+        self.recorder, self.asked = recorder, False
+
+    def on_train_begin(self, logs=None):
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self.ask)
+
+    def ask(self, number, frame):
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True
+
+    def on_train_batch_end(self, batch, logs=None):
+        if self.asked:
+            step = int(self.model.step.numpy())
+            self.recorder.prepare(step)
+            self.recorder.checkpoint(step)
+            raise KeyboardInterrupt

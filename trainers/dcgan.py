@@ -7,6 +7,8 @@ import tensorflow as tf
 
 from trainers import base, losses
 
+INFINITY = float("inf")
+
 
 @dataclasses.dataclass(frozen=True)
 class HParams:
@@ -17,12 +19,16 @@ class HParams:
     beta_2: float = 0.999
     ema_decay: float = 0.999
 
+    def __post_init__(self):
+        unit = (0, 1)
+        base.check(self, learning_rate=(0, INFINITY), beta_1=unit, beta_2=unit, ema_decay=unit)
+
 
 RECIPES = {  # by data set: --image_size, --batch_size, --steps
     "creatures": {"image_size": 32, "batch_size": 64, "steps": 1000},
     "cifar10": {"image_size": 32, "batch_size": 64, "steps": 200_000},  # the RAGAN Letter
     "stl10": {"image_size": 32, "batch_size": 64, "steps": 200_000},  # the RAGAN Letter
-    "celeb_a": {"image_size": 64, "batch_size": 64, "steps": 50_866},  # 20 epochs, the RAGAN Letter
+    "celeb_a": {"image_size": 64, "batch_size": 64, "steps": 50_866},  # the Letter: 20 epochs
     "folder": {"image_size": 64, "batch_size": 64, "steps": 50_000},  # ours
 }
 

@@ -17,6 +17,11 @@ class RegionalAttention:
     def fake(self, z, x):
         return self.generator({"noise": z, "image": x}, training=True)
 
+    def sample_with_reference(self, z, x):
+        """z (B, latent), real images x (B, S, S, 3) -> images, by the averaged generator."""
+        pair = {"noise": z, "image": x}
+        return self.infer(self.average["generator_with_reference"], pair)
+
     def keep_references(self, batches):
         """Takes the bank's K training images from an iterable of batches, always the same ones."""
         entries, images = self.average["generator"].get_layer("bank").entries, []
@@ -29,9 +34,8 @@ class RegionalAttention:
     def before_save(self):
         """Writes sum_i lambda_i A_i of the kept images, by the averaged weights, into the bank."""
         attention = self.average["attention"]
-        layers = [
-            attention.predict_on_batch(x)["layer"] for x in np.array_split(self.references, 8)
-        ]
+        parts = np.array_split(self.references, 8)
+        layers = [self.infer(attention, x)["layer"] for x in parts]
         self.average["generator"].get_layer("bank").bank.assign(np.concatenate(layers))
 
 

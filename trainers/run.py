@@ -4,6 +4,8 @@ A checkpoint is one .npz of every variable by name and needs no pickle; it is wr
 place, flushed to disk and moved in, so that a kill at any moment leaves the last one intact.
 """
 
+import contextlib
+import fcntl
 import json
 import os
 import zipfile
@@ -12,47 +14,82 @@ from pathlib import Path
 import numpy as np
 
 FREE = ("steps",)  # what a resume may change: a longer run is the same run
+CONFIG = {"model", "dataset", "image_size", "batch_size", "steps", "seed", "loss"}
+CONFIG |= {"options", "hparams", "every"}
+DAMAGE = (ValueError, EOFError, RuntimeError, zipfile.BadZipFile)  # what a broken .npz raises
 
 
 class RunError(ValueError):
     """A run directory that cannot be used as asked; the message says why and what to do."""
 
 
+class Damaged(RunError):
+    """A checkpoint whose bytes are not those that were written."""
+
+
 def write_file(path, data):
     """Writes bytes so that the file is either the old one or the whole new one."""
+    replace_file(path, lambda file: file.write(data))
+
+
+def replace_file(path, write):
+    """Has write(file) fill a file beside path, and moves it in place once it is on disk."""
     beside = path.with_name(path.name + ".part")
-    with open(beside, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(beside, path)
+    try:
+        with open(beside, "wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            beside.unlink()
+        raise
 
 
 class Run:
-    """A directory of one training run.
+    """A directory of one training run, which one process at a time may hold.
 
-    config: JSON-able values that must be the same for a resume, FREE ones apart; info: values that
-    are only recorded (versions, commit). A directory with other values raises RunError.
+    config: JSON-able values that must be the same for a resume, FREE ones apart; info: what is
+    recorded of each start (command, versions, commit). metric: the score in metrics.jsonl, lower
+    being better, whose best checkpoint is kept beside the newest `keep`. A directory with other
+    values, with other files, or held by another process raises RunError.
     """
 
-    def __init__(self, folder, config, info, keep=2):
-        self.folder, self.keep = Path(folder), keep
+    def __init__(self, folder, config, info, metric=None, keep=2):
+        self.folder, self.metric, self.keep = Path(folder), metric, keep
         self.config = json.loads(json.dumps(config))
         self.checkpoints = self.folder / "checkpoints"
         self.samples = self.folder / "samples"
         self.metrics = self.folder / "metrics.jsonl"
-        record = self.folder / "run.json"
-        if record.exists():
-            self._compare(read_record(self.folder)["config"])
-        elif self.folder.is_dir() and any(self.folder.iterdir()):
-            raise RunError(f"{folder} holds other files: give an empty or new --run_dir")
+        record, starts = self.folder / "run.json", []
         try:
+            if record.exists():
+                old = read_record(self.folder)
+                self._compare(old["config"])
+                starts = old["starts"]
+            elif self.folder.is_dir() and self._strangers():
+                raise RunError(f"{folder} holds other files: give an empty or new --run_dir")
             self.checkpoints.mkdir(parents=True, exist_ok=True)
             self.samples.mkdir(exist_ok=True)
-            text = json.dumps({"config": self.config, "info": info}, indent=2) + "\n"
+            self._lock()
+            text = json.dumps({"config": self.config, "starts": [*starts, info]}, indent=2) + "\n"
             write_file(record, text.encode())
         except OSError as error:
             raise RunError(f"cannot write the run directory {folder}: {error.strerror}") from None
+
+    def _strangers(self):
+        """Files that a run which was killed at its very start would not have left."""
+        own = {"checkpoints", "samples", "lock", "run.json.part"}
+        return {p.name for p in self.folder.iterdir()} - own
+
+    def _lock(self):
+        """Held until the process ends, however it ends."""
+        self.lock = open(self.folder / "lock", "w")
+        try:
+            fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise RunError(f"{self.folder} is being trained by another process") from None
 
     def _compare(self, old):
         new = self.config
@@ -76,22 +113,19 @@ class Run:
             kept = [line for line in lines if _step_of(line) <= step]
             write_file(self.metrics, "".join(f"{line}\n" for line in kept).encode())
 
-    def best(self, metric):
+    def best(self):
         """The step of the lowest score in metrics.jsonl, the first of equals; None without one."""
+        if not self.metrics.exists():
+            return None
         rows = [json.loads(line) for line in self.metrics.read_text().splitlines()]
-        scored = [row for row in rows if metric in row]
-        return min(scored, key=lambda row: row[metric])["step"] if scored else None
+        scored = [row for row in rows if self.metric in row]
+        return min(scored, key=lambda row: row[self.metric])["step"] if scored else None
 
-    def save(self, step, arrays, metric=None):
-        """Writes the checkpoint of a step; keeps the newest and the best by a metric."""
+    def save(self, step, arrays):
+        """Writes the checkpoint of a step; keeps the newest and the best by the metric."""
         path = self.checkpoints / f"step_{step:08d}.npz"
-        beside = path.with_suffix(".part")
-        with open(beside, "wb") as file:
-            np.savez(file, **arrays)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, path)
-        best = self.best(metric) if metric else None
+        replace_file(path, lambda file: np.savez(file, **arrays))
+        best = self.best()
         for old in list_checkpoints(self.folder)[: -self.keep]:
             if step_of(old) != best:
                 old.unlink()
@@ -101,11 +135,16 @@ def read_record(folder):
     """run.json of a run directory, as a dict."""
     path = Path(folder) / "run.json"
     try:
-        return json.loads(path.read_text())
-    except FileNotFoundError:
+        record = json.loads(path.read_text())
+        if {"config", "starts"} <= record.keys() and CONFIG <= record["config"].keys():
+            return record
+    except (FileNotFoundError, NotADirectoryError):
         raise RunError(f"{folder} is not a run directory: it holds no run.json") from None
-    except (OSError, json.JSONDecodeError) as error:
-        raise RunError(f"{path} cannot be read ({error}): give another --run_dir") from None
+    except OSError as error:
+        raise RunError(f"{path} cannot be read: {error.strerror}") from None
+    except (ValueError, AttributeError):
+        pass
+    raise RunError(f"{path} is damaged: give another run directory")
 
 
 def list_checkpoints(folder):
@@ -119,12 +158,14 @@ def step_of(path):
 
 
 def read_checkpoint(path):
-    """{variable name: array} of a checkpoint; a damaged file raises RunError."""
+    """{variable name: array} of a checkpoint; a damaged file raises Damaged."""
     try:
         with np.load(path, allow_pickle=False) as file:
             return dict(file)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise RunError(f"the checkpoint {path} is damaged ({error})") from None
+    except DAMAGE as error:
+        raise Damaged(f"the checkpoint {path} is damaged ({error})") from None
+    except OSError as error:
+        raise RunError(f"the checkpoint {path} cannot be read: {error.strerror}") from None
 
 
 def assign(state, arrays, source):

@@ -8,7 +8,11 @@ import tensorflow as tf
 
 from trainers import base, dcgan, losses
 
-RECIPES = dcgan.RECIPES
+RECIPES = {
+    **dcgan.RECIPES,
+    "celeb_a": {"image_size": 64, "batch_size": 64, "steps": 10_173},  # 20 epochs, 5 batches a step
+}
+INFINITY = float("inf")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,6 +23,11 @@ class HParams:
     clip: float = 0.01
     n_critic: int = 5
     ema_decay: float = 0.999
+
+    def __post_init__(self):
+        positive = (0, INFINITY)
+        base.check(self, learning_rate=positive, clip=positive)
+        base.check(self, n_critic=(1, 100), ema_decay=(0, 1))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,6 +40,10 @@ class PenaltyHParams:
     penalty: float = 10.0
     n_critic: int = 5
     ema_decay: float = 0.999
+
+    def __post_init__(self):
+        base.check(self, learning_rate=(0, INFINITY), penalty=(0, INFINITY))
+        base.check(self, beta_1=(0, 1), beta_2=(0, 1), n_critic=(1, 100), ema_decay=(0, 1))
 
 
 class WGAN(base.Trainer):

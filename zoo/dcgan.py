@@ -66,6 +66,8 @@ def generator_map(z, image_size, width, at=None):
     """
     at = at or {}
     sizes = check_size(image_size)
+    if z.shape[1] < 1 or width < 1:
+        raise ValueError("latent and width must be at least 1")
     filters = width * image_size // 8
     x = keras.layers.Dense(
         4 * 4 * filters, use_bias=False, kernel_initializer=NORMAL, name="project"

@@ -91,6 +91,7 @@ _SPECS = (
             "normalisation's scale included, as in algorithm 1.",
             "`--set loss=wgan_gp` (Gulrajani et al., 2017) normalises the critic by layer, since "
             "the penalty is defined for each image on its own.",
+            "RMSProp decays its mean square by 0.9, Keras' default (paper: not stated).",
             "Samples come from an exponential moving average of the generator.",
         ),
     ),
