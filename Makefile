@@ -7,7 +7,7 @@ VENV ?= .venv
 .DELETE_ON_ERROR:
 
 run: $(VENV)/user
-	$(VENV)/bin/python main.py --model=ragan --dataset=creatures
+	$(VENV)/bin/python main.py --model=ragan --dataset=creatures --sample_every=200 --save_every=200
 
 test: $(VENV)/dev
 	$(VENV)/bin/python -m pytest

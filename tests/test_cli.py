@@ -178,6 +178,7 @@ def test_memorisation_report(finished, folder, capsys):
     assert report["pixel"]["spread_over_z_one_reference"] > 0
     assert report["feature_own_discriminator"]["test_image_to_nearest_train"] > 0
     assert Image.open(folder / "report" / "memorisation.png").size == (16 * 32, 4 * 32)
+    capsys.readouterr()
     assert "must lie in [2, 256], not 300" in mistake(capsys, *flags, "--num=300")
 
 
