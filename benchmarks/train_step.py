@@ -164,7 +164,7 @@ def profile(model, steps=10):
         for line in plane.lines:
             for event in line.events:
                 name, colon, operation = kinds[event.metadata_id].rpartition(":")
-                if colon and name and operation.isidentifier():
+                if colon and operation.isidentifier() and not name.endswith(":"):
                     spent[operation] = spent.get(operation, 0) + event.duration_ps
     total = sum(spent.values())
     return sorted(((k, v / total) for k, v in spent.items()), key=lambda pair: -pair[1])

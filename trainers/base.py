@@ -99,12 +99,12 @@ class Trainer(keras.Model):
 
         keras.Model.predict_on_batch would give the whole batch to every replica of a strategy.
         """
-        if network.name not in self._inference:
-            self._inference[network.name] = tf.function(
+        if id(network) not in self._inference:
+            self._inference[id(network)] = tf.function(
                 lambda x: network(x, training=False), reduce_retracing=True
             )
         inputs = tf.nest.map_structure(tf.convert_to_tensor, inputs)
-        return tf.nest.map_structure(np.asarray, self._inference[network.name](inputs))
+        return tf.nest.map_structure(np.asarray, self._inference[id(network)](inputs))
 
     def state(self):
         """{name: variable}: all that a resumed run needs, each variable once."""
