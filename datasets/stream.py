@@ -105,8 +105,8 @@ def arrays(name, split="train", *, image_size=None, data_dir=None):
     """
     if name.startswith("folder:"):
         image_size = image_size or 64
-    place_of, source = _find(name, split, data_dir)
-    place = place_of(image_size)
+    kept, source = _find(name, split, data_dir)
+    place = kept / f"{source.key}-{split}-{image_size or 'as-is'}"
     if not place.is_dir():
         _write(source, image_size, place)
     return {p.stem: np.load(p, mmap_mode="r") for p in sorted(place.glob("*.npy"))}
@@ -118,7 +118,7 @@ def identity(name, split="train", *, data_dir=None):
 
 
 def _find(name, split, data_dir):
-    """(image_size -> where the arrays are kept, source of the examples)."""
+    """(the folder where arrays are kept, the source of the examples)."""
     table.check(name)
     data_dir = Path(data_dir or os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets"))
     data_dir = data_dir.expanduser()
@@ -129,8 +129,7 @@ def _find(name, split, data_dir):
         if split not in spec.splits:
             raise DataError(f"{name} has no split {split!r}: it has {', '.join(spec.splits)}")
         source = _Prepared(name, spec, split, data_dir)
-    kept = data_dir / "attention_zoo"
-    return lambda size: kept / f"{source.key}-{split}-{size or 'as-is'}", source
+    return data_dir / "attention_zoo", source
 
 
 def _write(source, image_size, place):

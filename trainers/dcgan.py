@@ -1,13 +1,12 @@
 """DCGAN's training (Radford et al., 2016, section 4; Goodfellow et al., 2014, algorithm 1)."""
 
 import dataclasses
+from math import inf
 
 import keras
 import tensorflow as tf
 
 from trainers import base, losses
-
-INFINITY = float("inf")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,7 +20,7 @@ class HParams:
 
     def __post_init__(self):
         unit = (0, 1)
-        base.check(self, learning_rate=(0, INFINITY), beta_1=unit, beta_2=unit, ema_decay=unit)
+        base.check(self, learning_rate=(0, inf), beta_1=unit, beta_2=unit, ema_decay=unit)
 
 
 RECIPES = {  # by data set: --image_size, --batch_size, --steps

@@ -2,6 +2,7 @@
 clipping (Gulrajani et al., 2017, algorithm 1)."""
 
 import dataclasses
+from math import inf
 
 import keras
 import tensorflow as tf
@@ -12,7 +13,6 @@ RECIPES = {
     **dcgan.RECIPES,
     "celeb_a": {"image_size": 64, "batch_size": 64, "steps": 10_173},  # 20 epochs, 5 batches a step
 }
-INFINITY = float("inf")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,7 +25,7 @@ class HParams:
     ema_decay: float = 0.999
 
     def __post_init__(self):
-        positive = (0, INFINITY)
+        positive = (0, inf)
         base.check(self, learning_rate=positive, clip=positive)
         base.check(self, n_critic=(1, 100), ema_decay=(0, 1))
 
@@ -42,7 +42,7 @@ class PenaltyHParams:
     ema_decay: float = 0.999
 
     def __post_init__(self):
-        base.check(self, learning_rate=(0, INFINITY), penalty=(0, INFINITY))
+        base.check(self, learning_rate=(0, inf), penalty=(0, inf))
         base.check(self, beta_1=(0, 1), beta_2=(0, 1), n_critic=(1, 100), ema_decay=(0, 1))
 
 
