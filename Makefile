@@ -1,9 +1,10 @@
-# `make run` trains RAGAN on the embedded data set; `make test` runs the tests. Each sets up all that
-# it needs in .venv, and installs nothing when that is done already.
+# `make run` trains RAGAN on the embedded data set; `make test` runs the tests; `make parity` compares
+# the metrics with their references. Each sets up all that it needs in .venv, and installs nothing
+# when that is done already.
 PYTHON ?= python3
 VENV ?= .venv
 
-.PHONY: run test lint clean
+.PHONY: run test parity lint clean
 .DELETE_ON_ERROR:
 
 run: $(VENV)/user
@@ -11,6 +12,10 @@ run: $(VENV)/user
 
 test: $(VENV)/dev
 	$(VENV)/bin/python -m pytest
+
+# Our metrics and FID's network against torch-fidelity, torchmetrics and SciPy: a few minutes.
+parity: $(VENV)/parity
+	$(VENV)/bin/python -m pytest tests/parity_metrics.py tests/parity_inception.py
 
 lint: $(VENV)/dev
 	$(VENV)/bin/ruff check .
@@ -26,6 +31,11 @@ $(VENV)/user: requirements.txt | $(VENV)/pip
 
 $(VENV)/dev: requirements-dev.txt $(VENV)/user
 	$(VENV)/bin/python -m pip install --quiet -r requirements-dev.txt
+	touch $@
+
+$(VENV)/parity: requirements-parity.txt $(VENV)/dev
+	$(VENV)/bin/python -m pip install --quiet torch==2.13.0 scipy
+	$(VENV)/bin/python -m pip install --quiet --no-deps -r requirements-parity.txt
 	touch $@
 
 clean:

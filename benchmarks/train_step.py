@@ -19,6 +19,7 @@ from pathlib import Path
 
 import main
 import zoo
+from modes import shared, train
 
 SIZE, BATCH = 32, 64
 SIDES = ("ours", "torch eager", "torch compiled")
@@ -26,13 +27,13 @@ SIDES = ("ours", "torch eager", "torch compiled")
 
 def ours(model):
     """A function that takes one step of our trainer, and the trainer."""
-    main.quiet_import()
+    shared.quiet_import()
     import numpy as np
     import tensorflow as tf
 
-    tf.config.experimental.enable_op_determinism()  # as main.train does
+    tf.config.experimental.enable_op_determinism()  # as modes.train does
     flags = [f"--model={model}", f"--image_size={SIZE}", f"--batch_size={BATCH}"]
-    trainer = main.make_trainer(main.configure(main.parse(flags)))
+    trainer = shared.make_trainer(train.configure(main.parse(flags)))
     x = np.random.default_rng(0).uniform(-1, 1, (BATCH, SIZE, SIZE, 3)).astype("float32")
     data = iter(tf.data.Dataset.from_tensors({"image": x}).repeat())
     trainer.make_train_function()
@@ -205,7 +206,7 @@ def run(arguments=None):
     models = flags.model or ["dcgan", "ragan"]
     if flags.work:
         return work(flags.work, models[0], flags.options)
-    main.quiet_import()
+    shared.quiet_import()
     for model in models:
         report(model, flags.rounds, flags.steps)
         if flags.profile:

@@ -1,6 +1,19 @@
 """Where images come from: `load(name, ...)` gives a tf.data.Dataset of dicts."""
 
-from datasets.stream import arrays, identity, load
+from datasets.folder import Folder
+from datasets.stream import arrays, classes, has_split, identity, labelled, load, place
 from datasets.table import DATASETS, DataError, names
 
-__all__ = ["DATASETS", "DataError", "arrays", "identity", "load", "names"]
+__all__ = [
+    "DATASETS",
+    "DataError",
+    "Folder",
+    "arrays",
+    "classes",
+    "has_split",
+    "identity",
+    "labelled",
+    "load",
+    "names",
+    "place",
+]

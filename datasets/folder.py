@@ -13,15 +13,32 @@ from datasets import resize
 from datasets.table import DataError
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
+UNREADABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
 NAMED = 10  # broken files named one by one; the rest are counted
+
+
+def images_below(root):
+    """Paths of the files below a folder that are named as images, sorted."""
+    return sorted(p for p in root.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+
+
+def is_split(root):
+    """Does a folder hold train/ and test/?"""
+    return (root / "train").is_dir() and (root / "test").is_dir()
+
+
+def class_of(path, root):
+    """The sub-folder of root that a path lies in; empty where it lies beside them."""
+    parts = path.relative_to(root).parts
+    return parts[0] if len(parts) > 1 else ""
 
 
 class Folder:
     """The images below a folder, in the order of their names.
 
     PATH/train and PATH/test are the splits where both exist; else all is "train". Examples hold
-    "image" and, where there are sub-folders, "label": the sub-folder's place among their names,
-    -1 for an image beside them.
+    "image" and, where there are sub-folders, "label": the sub-folder's place among their names in
+    the training split, -1 for an image beside them or in another sub-folder.
     """
 
     def __init__(self, path, split):
@@ -32,27 +49,31 @@ class Folder:
             raise DataError(
                 f"{root} is not a folder: --dataset=folder:PATH takes a folder of images"
             )
-        if (root / "train").is_dir() and (root / "test").is_dir():
-            root = root / split
+        named = root
+        if is_split(root):
+            named, root = root / "train", root / split
         elif split != "train":
             raise DataError(
                 f"{root} has no split {split!r}: put images into train/ and test/ in it"
             )
-        files = (p for p in root.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
-        self.files = sorted(files)
+        self.files = images_below(root)
         if not self.files:
             raise DataError(f"{root} holds no images (looked for {', '.join(sorted(SUFFIXES))})")
         self.root = root
-        self.classes = sorted({self._class(p) for p in self.files} - {""})
+        training = self.files if named == root else images_below(named)
+        self.classes = sorted({class_of(p, named) for p in training} - {""})
         listing = "\n".join(
             f"{p.relative_to(root)} {p.stat().st_size} {p.stat().st_mtime_ns}" for p in self.files
         )
         digest = hashlib.sha256(f"{root.resolve()}\n{listing}".encode()).hexdigest()[:16]
         self.key = f"folder-{digest}"
 
-    def _class(self, path):
-        parts = path.relative_to(self.root).parts
-        return parts[0] if len(parts) > 1 else ""
+    def side(self):
+        """The smaller side, in pixels, of the first readable image."""
+        for path in self.files:
+            with contextlib.suppress(*UNREADABLE), Image.open(path) as image:
+                return min(image.size)
+        raise DataError(f"{self.root} holds no readable image")
 
     def examples(self, image_size):
         """Yields one dict a readable file; names the others on stderr and counts them."""
@@ -67,8 +88,8 @@ class Folder:
                     continue
                 example = {"image": image}
                 if self.classes:
-                    label = self._class(path)
-                    place = self.classes.index(label) if label else -1
+                    label = class_of(path, self.root)
+                    place = self.classes.index(label) if label in self.classes else -1
                     example["label"] = np.asarray(place, np.int32)
                 yield example
         if broken:
@@ -81,7 +102,7 @@ class Folder:
         try:
             with Image.open(path) as image:
                 return resize.square(to_rgb(ImageOps.exif_transpose(image)), size)
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        except UNREADABLE:
             return None
 
 

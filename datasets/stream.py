@@ -117,11 +117,49 @@ def identity(name, split="train", *, data_dir=None):
     return _find(name, split, data_dir)[1].key
 
 
+def has_split(name, split):
+    """Has a data set such a split?"""
+    if not name.startswith("folder:"):
+        return split in DATASETS[name].splits
+    root = Path(name.removeprefix("folder:")).expanduser()
+    return split == "train" or folder.is_split(root)
+
+
+def labelled(name, split, count, **source):
+    """`arrays` of a split whose labels are all one of `count` classes; another raises DataError."""
+    held = arrays(name, split, **source)
+    if "label" not in held:
+        raise DataError(f"{name} has no labels: it holds {', '.join(held)}")
+    low, high = int(held["label"].min()), int(held["label"].max())
+    if low < 0:
+        raise DataError(f"{name} has {split} images without a label: a classifier needs them all")
+    if high >= count or classes(name) != count:
+        raise DataError(f"{name} has {classes(name)} classes, the classifier {count}")
+    return held
+
+
+def classes(name):
+    """How many classes the labels of a data set have; one without raises DataError."""
+    table.check(name)
+    if name.startswith("folder:"):
+        count = len(folder.Folder(name.removeprefix("folder:"), "train").classes)
+    else:
+        count = DATASETS[name].classes
+    if count < 2:
+        raise DataError(f"{name} has no label for each training image: a classifier needs them")
+    return count
+
+
+def place(data_dir=None):
+    """TFDS's folder, where what is computed from data sets is kept, below attention_zoo."""
+    given = data_dir or os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")
+    return Path(given).expanduser()
+
+
 def _find(name, split, data_dir):
     """(the folder where arrays are kept, the source of the examples)."""
     table.check(name)
-    data_dir = Path(data_dir or os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets"))
-    data_dir = data_dir.expanduser()
+    data_dir = place(data_dir)
     if name.startswith("folder:"):
         source = folder.Folder(name.removeprefix("folder:"), split)
     else:

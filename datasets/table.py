@@ -13,6 +13,7 @@ class DataSpec:
     """tfds: TFDS name (and config). splits: our split -> TFDS's. keys: what an example holds.
 
     host: where TFDS downloads from; empty for what is rendered here. what: one line for people.
+    classes: how many values "label" has, where all training images have one.
     """
 
     tfds: str
@@ -20,6 +21,7 @@ class DataSpec:
     keys: tuple
     what: str
     host: str = ""
+    classes: int = 0
 
 
 _SPLITS = {"train": "train", "test": "test"}
@@ -31,9 +33,14 @@ DATASETS = {
         _SPLITS,
         _CREATURE,
         "20,000 + 2,000 rendered animals, 64 x 64: 8 body plans, coat, scene, mask, box; offline",
+        classes=8,
     ),
     "creatures/tiny": DataSpec(
-        "creatures/tiny", _SPLITS, _CREATURE, "256 + 64 of the same, for tests; offline"
+        "creatures/tiny",
+        _SPLITS,
+        _CREATURE,
+        "256 + 64 of the same, for tests; offline",
+        classes=8,
     ),
     "cifar10": DataSpec(
         "cifar10",
@@ -41,6 +48,7 @@ DATASETS = {
         ("image", "label"),
         "50,000 + 10,000 photographs, 32 x 32: 10 classes",
         "www.cs.toronto.edu",
+        classes=10,
     ),
     "stl10": DataSpec(
         "stl10",

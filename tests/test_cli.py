@@ -13,8 +13,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import datasets
 import main
+import zoo
+from evaluate import protocol
+from modes import shared, study, train
 from trainers import run
+from zoo import weights
 
 ROOT = Path(__file__).parent.parent
 TINY = [
@@ -45,9 +50,9 @@ def finished(folder):
     done = subprocess.run(command(*flags), cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     said = done.stdout.splitlines()
-    assert said[-3] == f"samples: {folder / 'whole' / 'samples' / 'step_00000012.png'}"
-    assert said[-2].startswith("best checkpoint by swd_256_train: ")
-    assert Path(said[-2].split(": ")[1]).exists()
+    assert said[-4] == f"samples: {folder / 'whole' / 'samples' / 'step_00000012.png'}"
+    assert said[-3].startswith("best checkpoint by swd_256_train: ")
+    assert Path(said[-3].split(": ")[1]).exists()
     assert said[-1] == f"run directory: {folder / 'whole'}"
     assert "12/12" in done.stderr
     return folder / "whole"
@@ -72,6 +77,12 @@ def test_the_run_directory_holds_what_it_should(finished):
     ]
     grid = np.asarray(Image.open(finished / "samples" / "step_00000012.png"))
     assert grid.shape == (8 * 32, 8 * 32, 3)
+    seen = np.asarray(Image.open(finished / "attention" / "step_00000012.png")).astype(int)
+    assert seen.shape == (8 * 32, 5 * 32, 3)  # an image, and the four regions it is looked at in
+    rows = seen.reshape(8, 32, 5, 32, 3)
+    lit = [(rows[:, :, i] >= rows[:, :, 0] - 2).all(-1).mean() for i in range(5)]
+    assert lit[0] == 1
+    assert all(0.1 < share < 0.6 for share in lit[1:])
     assert list(finished.glob("events*"))
     kept = [run.step_of(p) for p in run.list_checkpoints(finished)]
     assert kept[-2:] == [9, 12]
@@ -83,15 +94,17 @@ def same_run(ours, theirs):
     first, second = (run.read_checkpoint(run.list_checkpoints(p)[-1]) for p in (ours, theirs))
     assert first.keys() == second.keys()
     assert [k for k in first if first[k].tobytes() != second[k].tobytes()] == []
-    pictures = [{p.name: p.read_bytes() for p in (r / "samples").iterdir()} for r in (ours, theirs)]
+    pictures = [
+        {str(p)[len(str(r)) :]: p.read_bytes() for p in r.rglob("*.png")} for r in (ours, theirs)
+    ]
     assert pictures[0] == pictures[1]
 
 
 def test_a_checkpoint_holds_bank_and_optimisers(finished):
     arrays = run.read_checkpoint(run.list_checkpoints(finished)[-1])
     assert abs(arrays["average/generator/bank/bank"].astype("float32")).max() > 0
-    assert arrays["g_optimizer/iteration"] == 12
-    assert "d_optimizer/down16_kernel_momentum" in arrays
+    assert arrays["generator_optimizer/iteration"] == 12
+    assert "discriminator_optimizer/down16_kernel_momentum" in arrays
 
 
 def test_a_killed_run_goes_on_bit_identically(finished, folder):
@@ -116,6 +129,13 @@ def test_a_killed_run_goes_on_bit_identically(finished, folder):
     assert f"resumes at step {steps[-1]}" in again.stdout
 
     same_run(killed, finished)
+
+
+def lines(capsys, *flags):
+    """What a command that succeeds prints to stdout."""
+    capsys.readouterr()
+    assert main.main(list(flags)) == 0
+    return capsys.readouterr().out.splitlines()
 
 
 def mistake(capsys, *flags):
@@ -180,6 +200,155 @@ def test_memorisation_report(finished, folder, capsys):
     assert Image.open(folder / "report" / "memorisation.png").size == (16 * 32, 4 * 32)
     capsys.readouterr()
     assert "must lie in [2, 256], not 300" in mistake(capsys, *flags, "--num=300")
+
+
+def test_evaluate_a_run(finished, folder, capsys):
+    metrics = "--metrics=fid,sfid,kid,is,precision_recall,density_coverage"
+    flags = ["--mode=evaluate", f"--weights={finished}", f"--data_dir={folder}", "--num=120"]
+    rows = [json.loads(line) for line in lines(capsys, *flags, metrics)]
+    assert [row["metric"] for row in rows] == [
+        "fid_resnet9-creatures_120_test",
+        "sfid_resnet9-creatures_120_test",
+        "kid_resnet9-creatures_120_test",
+        "is_resnet9-creatures_120",
+        "precision_resnet9-creatures_120_test",
+        "recall_resnet9-creatures_120_test",
+        "density_resnet9-creatures_120_test",
+        "coverage_resnet9-creatures_120_test",
+    ]
+    fid = rows[0]
+    assert fid["value"] > 1
+    wanted = {"model": "ragan", "step": 12, "ema": True, "seed": 0, "count": 120, "real_count": 64}
+    assert wanted.items() <= fid.items()
+    assert fid["digest"] == zoo.get("resnet9").weights["creatures"].sha256[:16]
+    assert set(fid["versions"]) >= {"keras", "tensorflow", "numpy"}
+    kept = (finished / "evaluation.jsonl").read_text().splitlines()
+    assert [json.loads(line) for line in kept] == rows
+    assert fid["metric"] in (finished / "report.html").read_text()
+
+    once = [json.loads(line)["value"] for line in lines(capsys, *flags)]
+    assert once == [fid["value"]]
+    other = json.loads(lines(capsys, *flags, "--seed=1")[0])
+    assert other["value"] != fid["value"]
+
+    assert main.main([*flags, f"--against={finished}"]) == 0
+    assert f"{fid['metric']}: {fid['value']:.6g}, against" in capsys.readouterr().err
+    assert main.main([*flags[:-1], "--num=100", f"--against={finished}"]) == 2
+    assert "no metric in common: fid_resnet9-creatures_100_test" in capsys.readouterr().err
+    assert "need 10 images" in mistake(capsys, *flags[:-1], "--num=9")
+    assert "--extractor=zoo:x: there are inception, zoo:" in mistake(
+        capsys, *flags, "--extractor=zoo:x"
+    )
+    said = mistake(capsys, *flags, f"--inception={folder / 'gone.pb'}")
+    assert "gone.pb is no file" in said
+    assert "what works without it: --extractor=zoo:" in said
+    (folder / "wrong.pb").write_bytes(b"PK wrong")
+    assert "(sha256 " in mistake(capsys, *flags, f"--inception={folder / 'wrong.pb'}")
+
+
+def test_evaluate_a_folder_of_images(folder, capsys):
+    source = datasets.arrays("creatures/tiny", "test", image_size=32, data_dir=folder)["image"]
+    place = folder / "pictures"
+    place.mkdir()
+    for i, image in enumerate(source):
+        Image.fromarray(image).save(place / f"{i:03d}.png")
+    flags = ["--mode=evaluate", f"--input={place}", f"--data_dir={folder}"]
+    flags.append("--dataset=creatures/tiny")
+    row = json.loads(lines(capsys, *flags)[0])
+    assert row["metric"] == "fid_resnet9-creatures_64_test"
+    assert row["value"] == pytest.approx(0, abs=1e-6)
+    assert row["image_size"] == 32
+    train = json.loads(lines(capsys, *flags, "--split=train", "--num=60")[0])
+    assert train["metric"] == "fid_resnet9-creatures_60_train"
+    assert (train["count"], train["real_count"]) == (60, 256)
+    assert train["value"] > 0.1
+    assert "needs --dataset" in mistake(capsys, *flags[:-1])
+
+
+def test_a_classifier_is_trained_evaluated_and_published(folder, capsys, monkeypatch, tmp_path):
+    place = folder / "classifier"
+    flags = ["--model=resnet9", "--dataset=creatures/tiny", "--image_size=32", "--steps=8"]
+    flags += ["--batch_size=16", "--set=width=4", "--save_every=4", f"--data_dir={folder}"]
+    flags.append(f"--run_dir={place}")
+    done = subprocess.run(command(*flags), cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    config = run.read_record(place)["config"]
+    assert (config["options"]["classes"], config["hparams"]["decay_steps"]) == (8, 8)
+    assert not (place / "samples").exists()
+    row = json.loads(
+        lines(capsys, "--mode=evaluate", f"--weights={place}", f"--data_dir={folder}")[0]
+    )
+    assert row["metric"] == "accuracy_64_test"
+    assert np.sum(row["confusion"]) == 64
+    assert np.trace(row["confusion"]) / 64 == row["value"]
+    assert row["value"] == run.read_rows(place / "metrics.jsonl")[-1]["accuracy_64_test"]
+
+    test = datasets.arrays("creatures/tiny", "test", image_size=32, data_dir=folder)
+    shared_name = ["--mode=evaluate", "--model=resnet9", "--weights=creatures"]
+    shared_name += ["--dataset=creatures/tiny", f"--data_dir={folder}"]
+    best = json.loads(lines(capsys, *shared_name)[0])
+    assert best["value"] > 0.9
+    assert best["count"] == len(test["label"])
+    assert "resnet9 has no weights 'nope': it has creatures" in mistake(
+        capsys, "--mode=evaluate", "--model=resnet9", "--weights=nope"
+    )
+    for i, name in enumerate(("cat", "dog")):
+        (folder / "two" / name).mkdir(parents=True)
+        Image.fromarray(test["image"][i]).save(folder / "two" / name / "0.png")
+    flags_of_two = [*shared_name[:3], f"--dataset=folder:{folder / 'two'}", "--split=train"]
+    assert "two has 2 classes, the classifier 8" in mistake(capsys, *flags_of_two)
+
+    monkeypatch.setattr(weights, "FOLDER", tmp_path)
+    publish = ["--mode=publish", f"--run_dir={place}", "--tag=mine", f"--data_dir={folder}"]
+    assert "resnet9:mine" in lines(capsys, *publish)[0]
+    held = json.loads((tmp_path / "manifest.json").read_text())["resnet9"]["mine"]
+    assert held["options"]["width"] == 4
+    assert held["origin"]["steps"] == 8
+    assert "--steps=8" in held["origin"]["command"]
+    assert str(folder) not in held["origin"]["command"]
+    assert "takes small letters" in mistake(capsys, *publish[:2], "--tag=../x")
+    assert "makes no images" in mistake(capsys, *flags, "--metrics=fid")
+    judge = ["--mode=evaluate", f"--weights={place}", "--metrics=fid"]
+    assert "the score of resnet9 is its accuracy" in mistake(capsys, *judge)
+    assert "makes no images" in mistake(capsys, "--mode=sample", f"--weights={place}")
+
+
+def test_two_stage_stop_ends_a_run_and_stays(folder):
+    place = folder / "stopped_early"
+    flags = ["--model=dcgan", *TINY, f"--data_dir={folder}", "--steps=40", f"--run_dir={place}"]
+    flags.remove("--set=encoder_width=8")
+    flags += ["--metrics=is,fid", "--num=64", "--eval_every=2", "--stop=two_stage"]
+    flags += ["--stop_window=2", "--stop_tolerance=0.9"]
+    done = subprocess.run(command(*flags), cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    rows = run.read_rows(place / "metrics.jsonl")
+    scored = [r["step"] for r in rows if "fid_resnet9-creatures_64_test" in r]
+    assert scored == list(range(2, scored[-1] + 1, 2))
+    assert 6 <= scored[-1] < 40
+    assert rows[-1]["step"] == scored[-1]
+    values = {r["step"]: r["is_resnet9-creatures_64"] for r in rows if "is_resnet9-" in str(r)}
+    best = max(values, key=values.get)
+    assert f"best checkpoint by is_resnet9-creatures_64: {place}/checkpoints" in done.stdout
+    assert f"step_{best:08d}.npz" in done.stdout
+    assert (place / "checkpoints" / f"step_{best:08d}.npz").exists()
+    again = subprocess.run(command(*flags), cwd=ROOT, capture_output=True, text=True)
+    assert again.returncode == 0, again.stderr
+    assert f"trained {scored[-1]} steps already" in again.stdout
+    assert run.read_rows(place / "metrics.jsonl") == rows
+
+
+def test_study_of_broken_layout(folder, capsys):
+    place = folder / "spatial"
+    flags = ["--mode=study", "--study=fid_spatial", "--dataset=creatures/tiny", "--image_size=32"]
+    flags += [f"--data_dir={folder}", f"--output={place}", "--num=40"]
+    said = lines(capsys, *flags)
+    assert said[-1] == f"study: {place}"
+    found = json.loads((place / "fid_spatial.json").read_text())
+    rows = {row["images"]: row["fid_resnet9-creatures_40_test"] for row in found["rows"]}
+    assert rows["the same images"] == pytest.approx(0, abs=1e-6)
+    assert rows["noise"] > rows["other real images (train)"] > rows["the same images"]
+    assert (place / "fid_spatial.md").read_text().count("\n| ") == len(rows)
+    assert Image.open(place / "fid_spatial.png").size[0] > 1000
 
 
 def test_nan_stops_the_run_with_one_line(folder):
@@ -247,6 +416,18 @@ def test_a_stopped_run_goes_on_bit_identically(finished, folder):
         (["--model=wgan", "--set=n_critic=0"], "n_critic must lie in [1, 100], not 0"),
         (["--set=latent=0"], "latent and width must be at least 1"),
         (["--dataset=folder:"], "is not a folder"),
+        (["--model=resnet9", "--dataset=celeb_a"], "trains on creatures, cifar10, folder"),
+        (["--metrics=fid,fit"], "there is no 'fit' of fid, sfid, kid"),
+        (["--stop_tolerance=2"], "--stop_tolerance: takes a number from 0 to 1, not '2'"),
+        (["--mode=evaluate"], "takes --weights=TAG|RUN_DIR|FILE or --input=FOLDER"),
+        (["--mode=report"], "needs --run_dir=RUN_DIR"),
+        (["--split=train"], "--split goes with --metrics"),
+        (["--stop_window=3", "--metrics=fid"], "--stop_window goes with --stop=two_stage"),
+        (["--mode=evaluate", "--weights=x", "--image_size=64"], "--image_size goes with --input"),
+        (["--mode=study", "--study=fid_spatial", "--weights=x"], "--weights goes with --study=mem"),
+        (["--mode=study", "--study=memorisation", "--extractor=x"], "goes with --study=fid_sp"),
+        (["--mode=publish", "--tag=x"], "needs --run_dir=RUN_DIR and --tag=NAME"),
+        (["--mode=evaluate", "--weights=/nowhere"], "it holds no run.json"),
     ],
 )
 def test_a_mistake_ends_in_one_line_and_exit_code_2(flags, message, capsys, tmp_path, monkeypatch):
@@ -275,7 +456,7 @@ def test_places_that_cannot_be_written_are_named(finished, folder, capsys):
 
 def test_every_option_reaches_the_networks_and_the_trainer():
     flags = main.parse(["--set=regions=2", "--set=ema_decay=0.5", "--image_size=32"])
-    trainer = main.make_trainer(main.configure(flags))
+    trainer = shared.make_trainer(train.configure(flags))
     assert trainer.hp.ema_decay == 0.5
     assert trainer.networks["attention"].output["centres"].shape[1] == 2
 
@@ -285,8 +466,20 @@ def test_strategy_and_batch_must_agree(folder, capsys):
     assert "must divide by 2 devices" in mistake(capsys, *flags, f"--run_dir={folder / 'm'}")
 
 
+def test_flags_know_what_the_rooms_have():
+    assert set(main.METRICS) == set(protocol.METRICS)
+    assert set(main.STUDIES) == set(study.STUDIES)
+
+
 def test_list_names_models_data_sets_and_what_they_are(capsys):
     assert main.main(["--mode=list"]) == 0
     out = capsys.readouterr().out
-    for word in ("dcgan", "wgan", "ragan", "1,178,095", "creatures", "cifar10", "folder:PATH"):
+    for word in (
+        "ragan",
+        "1,178,095",
+        "creatures",
+        "folder:PATH",
+        "resnet9:creatures",
+        "accuracy_2k_test",
+    ):
         assert word in out

@@ -37,7 +37,7 @@ def test_a_resume_may_train_longer(tmp_path):
 
 def test_what_a_run_killed_at_its_start_leaves_is_no_hindrance(tmp_path):
     (tmp_path / "r" / "checkpoints").mkdir(parents=True)
-    (tmp_path / "r" / "run.json.part").write_text("{")
+    (tmp_path / "r" / "run.json.123.part").write_text("{")
     make(tmp_path / "r")
 
 

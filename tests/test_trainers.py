@@ -172,7 +172,7 @@ def test_bank_holds_the_attention_layers_of_the_kept_training_images():
     trainer.networks["attention"].get_layer("attention_layer").weight.assign([1.0, 2, 3, 4])
     trainer.update_average()
     batches = [{"image": images(100, seed=s)} for s in range(9)]
-    trainer.keep_references(batches)
+    trainer.prepare(batches)
     trainer.before_save()
     bank = trainer.average["generator"].get_layer("bank")
     assert trainer.references.shape == (256, 32, 32, 3)
@@ -198,13 +198,10 @@ class Plain(dcgan.DCGAN):
         return tf.constant(z)[replica * count : (replica + 1) * count]
 
 
-def test_two_replicas_take_the_step_of_one():
+def test_two_replicas_take_the_step_of_one(mirrored):
     data = tf.data.Dataset.from_tensors({"image": images(8)}).repeat()
     weights = []
-    for strategy in (
-        tf.distribute.get_strategy(),
-        tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]),
-    ):
+    for strategy in (tf.distribute.get_strategy(), mirrored):
         with strategy.scope():
             trainer = make(Plain, dcgan.HParams(), "dcgan")
             start = values(trainer.generator) + values(trainer.discriminator)
@@ -216,23 +213,22 @@ def test_two_replicas_take_the_step_of_one():
     assert gap(*weights) < 0.01 * moved
 
 
-def test_replicas_draw_different_noise():
-    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
-    with strategy.scope():
+def test_replicas_draw_different_noise(mirrored):
+    with mirrored.scope():
         trainer = make(dcgan.DCGAN, dcgan.HParams(), "dcgan")
-    first, second = strategy.experimental_local_results(strategy.run(lambda: trainer.noise(4)))
+    first, second = mirrored.experimental_local_results(mirrored.run(lambda: trainer.noise(4)))
     assert abs(first.numpy() - second.numpy()).max() > 0.1
 
 
 @pytest.mark.parametrize("model", zoo.names())
 def test_state_names_every_variable_once(model):
-    hp, cls = next(iter(get(model).LOSSES.values()))
+    hp, cls = next(iter(get(zoo.get(model).trainer or model).LOSSES.values()))
     trainer = make(cls, hp(), model)
     state = trainer.state()
     assert len({id(v) for v in state.values()}) == len(state)
     held = {id(v) for v in state.values()}
-    own = [trainer.generator, trainer.discriminator, trainer.g_optimizer, trainer.d_optimizer]
-    own += [trainer.average[trainer.generator_key], trainer.average["generator"]]
+    own = [part for played in trainer.played.values() for part in played]
+    own += [trainer.average[trainer.main], trainer.average[zoo.get(model).serve]]
     assert all(id(v) in held for part in own for v in part.variables)
 
 
@@ -269,9 +265,12 @@ def test_nan_keeps_the_last_good_checkpoint(tmp_path):
     config = dict.fromkeys(run.CONFIG)
     record = run.Run(tmp_path / "r", config, {}, metric="score")
     trainer = make(dcgan.DCGAN, dcgan.HParams(), "dcgan")
-    every = {"log": 1, "sample": 2, "save": 2}
-    z = np.zeros((4, 100), "float32")
-    recorder = callbacks.Record(record, z, every, 8, lambda sample: {"score": 1.0})
+    every = {"log": 1, "sample": 2, "save": 2, "eval": 2}
+
+    def draw():
+        return callbacks.image_grid(trainer.sample(np.zeros((4, 100), "float32")))
+
+    recorder = callbacks.Record(record, every, 8, lambda: {"score": 1.0}, draw)
     with pytest.raises(callbacks.NotFinite, match="d_loss and .* at step 5: the last good"):
         trainer.fit(
             data,
@@ -291,11 +290,10 @@ def test_nan_keeps_the_last_good_checkpoint(tmp_path):
         recorder.prepare(6)
 
 
-def test_two_replicas_sample_and_save_as_one_does():
-    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
-    with strategy.scope():
+def test_two_replicas_sample_and_save_as_one_does(mirrored):
+    with mirrored.scope():
         trainer = make(ragan.RAGAN, dcgan.HParams(), "ragan")
-    trainer.keep_references([{"image": images(256)}])
+    trainer.prepare([{"image": images(256)}])
     trainer.before_save()
     assert trainer.sample(np.zeros((6, 100), "float32")).shape == (6, 32, 32, 3)
     z = np.zeros((3, 100), "float32")

@@ -3,7 +3,12 @@
 
 import importlib
 
-TRAINERS = {"dcgan": "trainers.dcgan", "wgan": "trainers.wgan", "ragan": "trainers.ragan"}
+TRAINERS = {
+    "classifier": "trainers.classifier",
+    "dcgan": "trainers.dcgan",
+    "wgan": "trainers.wgan",
+    "ragan": "trainers.ragan",
+}
 
 
 def get(name):

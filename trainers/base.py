@@ -15,32 +15,31 @@ def check(hparams, **ranges):
 
 
 class Trainer(keras.Model):
-    """Trains {name: keras.Model}; a subclass gives `optimizers` and a `train_step`.
+    """Trains {name: keras.Model}; a subclass gives `main`, `players` and a `train_step`.
 
-    networks: what zoo.create returned; average: a second, equal set, whose generator side becomes
-    the exponential moving average that is sampled and saved. hp: the frozen HParams. seed: of all
-    noise. The batch norm statistics are averaged with the weights.
+    networks: what zoo.create returned; average: a second, equal set, whose `main` network becomes
+    the exponential moving average that is measured, sampled and saved. hp: the frozen HParams.
+    seed: of all that is random. The batch norm statistics are averaged with the weights.
     """
 
-    generator_key = "generator"  # the network whose weights are the generator's
+    main = ""  # key of the network whose weights are averaged
 
     def __init__(self, networks, average, hp, seed):
         super().__init__()
         self.networks, self.hp, self.seed = networks, hp, seed
         self.average = {k: m for k, m in average.items() if k != "discriminator"}
         self._inference = {}
-        self.generator = networks[self.generator_key]
-        self.discriminator = networks["discriminator"]
         for mean, value in self._averaged():
             mean.assign(value)
-        self.g_optimizer, self.d_optimizer = self.optimizers()
-        self.g_optimizer.build(self.generator.trainable_variables)
-        self.d_optimizer.build(self.discriminator.trainable_variables)
-        self.compile(optimizer=self.g_optimizer, jit_compile=False, steps_per_execution=1)
+        self.played = self.players()
+        for network, optimizer in self.played.values():
+            optimizer.build(network.trainable_variables)
+        self.first = next(iter(self.played.values()))[1]
+        self.compile(optimizer=self.first, jit_compile=False, steps_per_execution=1)
         self.built = True
 
-    def optimizers(self):
-        """(generator's, discriminator's), as the paper sets them."""
+    def players(self):
+        """{role: (network, optimizer)}, as the paper sets them; the first one's steps count."""
         raise NotImplementedError
 
     @property
@@ -48,19 +47,18 @@ class Trainer(keras.Model):
         """Minibatches that one train_step takes from the data."""
         return 1
 
-    def noise(self, count, stream=0):
-        """z (count, latent), uniform in [-1, 1]: a function of seed, step, stream and replica."""
+    @property
+    def step(self):
+        """Updates of the main network so far."""
+        return self.first.iterations
+
+    def key(self, stream=0):
+        """A seed (2,) for stateless random numbers: of seed, step, stream and replica."""
         key = tf.stack([tf.cast(self.seed, tf.int64), tf.cast(self.step, tf.int64)])
         replica = tf.distribute.get_replica_context().replica_id_in_sync_group
         for number in (stream, replica):
             key = tf.random.experimental.stateless_fold_in(key, tf.cast(number, tf.int64))
-        latent = self.networks["generator"].input_shape[-1]
-        return tf.random.stateless_uniform((count, latent), key, -1, 1)
-
-    @property
-    def step(self):
-        """Updates of the generator so far."""
-        return self.g_optimizer.iterations
+        return key
 
     def update(self, tape, loss, network, optimizer):
         """One optimiser step on the network's trainable weights.
@@ -74,10 +72,10 @@ class Trainer(keras.Model):
         optimizer.apply([g / replicas for g in gradients], variables)
 
     def _averaged(self):
-        return zip(self.average[self.generator_key].variables, self.generator.variables)
+        return zip(self.average[self.main].variables, self.networks[self.main].variables)
 
     def update_average(self):
-        """mean <- d * mean + (1 - d) * value, for every variable of the generator.
+        """mean <- d * mean + (1 - d) * value, for every variable of the main network.
 
         d = min(ema_decay, (1 + t) / (10 + t)) after t steps: a fixed decay would hold on to the
         first values for thousands of steps, and those of batch norm's variances wash samples out.
@@ -87,12 +85,11 @@ class Trainer(keras.Model):
         for mean, value in self._averaged():
             mean.assign(mean + (1 - decay) * (value - mean))
 
+    def prepare(self, batches):
+        """Called before training with an iterator of the training batches as arrays."""
+
     def before_save(self):
         """Called before samples are drawn and before the state is saved."""
-
-    def sample(self, z):
-        """z (B, latent) -> images (B, S, S, 3) in [-1, 1], by the averaged generator."""
-        return self.infer(self.average["generator"], z)
 
     def infer(self, network, inputs):
         """The network's outputs as arrays, in inference mode and on one device.
@@ -108,11 +105,9 @@ class Trainer(keras.Model):
 
     def state(self):
         """{name: variable}: all that a resumed run needs, each variable once."""
-        groups = {"generator": self.generator.variables}
-        groups |= {"discriminator": self.discriminator.variables}
+        groups = {role: network.variables for role, (network, _) in self.played.items()}
         groups |= {f"average/{k}": m.variables for k, m in self.average.items()}
-        groups |= {"g_optimizer": self.g_optimizer.variables}
-        groups |= {"d_optimizer": self.d_optimizer.variables}
+        groups |= {f"{role}_optimizer": o.variables for role, (_, o) in self.played.items()}
         state, seen = {}, set()
         for group, variables in groups.items():
             for variable in variables:
@@ -123,3 +118,31 @@ class Trainer(keras.Model):
                         path = path.partition("/")[2]  # without Keras' count of optimisers
                     state[f"{group}/{path}"] = variable
         return state
+
+
+class GAN(Trainer):
+    """A generator of noise and a discriminator; a subclass gives `optimizers` and `train_step`."""
+
+    main = "generator"
+
+    def optimizers(self):
+        """(generator's, discriminator's), as the paper sets them."""
+        raise NotImplementedError
+
+    def players(self):
+        self.generator = self.networks[self.main]
+        self.discriminator = self.networks["discriminator"]
+        self.g_optimizer, self.d_optimizer = self.optimizers()
+        return {
+            "generator": (self.generator, self.g_optimizer),
+            "discriminator": (self.discriminator, self.d_optimizer),
+        }
+
+    def noise(self, count, stream=0):
+        """z (count, latent), uniform in [-1, 1]: a function of seed, step, stream and replica."""
+        latent = self.networks["generator"].input_shape[-1]
+        return tf.random.stateless_uniform((count, latent), self.key(stream), -1, 1)
+
+    def sample(self, z):
+        """z (B, latent) -> images (B, S, S, 3) in [-1, 1], by the averaged generator."""
+        return self.infer(self.average["generator"], z)

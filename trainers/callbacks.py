@@ -34,6 +34,16 @@ def image_grid(images, columns=8):
     return cells.transpose(0, 2, 1, 3, 4).reshape(rows * size, columns * size, 3)
 
 
+def attention_grid(images, masks):
+    """uint8 (B, S, S, 3), (B, N, S, S) in [0, 1] -> uint8 (rows, columns, 3): a row an image.
+
+    The image, then the same darkened outside each of its N masks.
+    """
+    shown = [images, *(images * (0.25 + 0.75 * m[..., None]) for m in masks.swapaxes(0, 1))]
+    cells = np.stack(shown, 1).reshape(-1, *images.shape[1:])
+    return image_grid(cells / 127.5 - 1, len(shown))
+
+
 def to_uint8(images):
     """[-1, 1] -> uint8, rounded."""
     return np.clip(np.rint((np.asarray(images) + 1) * 127.5), 0, 255).astype(np.uint8)
@@ -76,16 +86,22 @@ class NaNGuard(keras.callbacks.Callback):
 
 
 class Record(keras.callbacks.Callback):
-    """Writes metrics, grids and checkpoints of a trainers.run.Run.
+    """Writes metrics, pictures and checkpoints of a trainers.run.Run.
 
-    z: fixed noise (N, latent) of the grids. every: {"log", "sample", "save"} -> steps. score:
-    a function from Trainer.sample to {metric: value}, asked at each checkpoint. steps: the last
-    one, which is always recorded.
+    every: {"log", "sample", "save", "eval"} -> steps. steps: the last one, where all are due.
+    score: a function () -> {metric: value}, asked when "eval" is due, with a checkpoint.
+    draw, attention: functions () -> uint8 (H, W, 3), or None where there is nothing to see.
+    at_rest: a function () -> bool, asked after each score: may the run end here? after: a
+    function () called when scores or pictures were added.
     """
 
-    def __init__(self, run, z, every, steps, score):
+    def __init__(
+        self, run, every, steps, score, draw=None, attention=None, at_rest=None, after=None
+    ):
         super().__init__()
-        self.run, self.z, self.every, self.steps, self.score = run, z, every, steps, score
+        self.run, self.every, self.steps, self.score = run, every, steps, score
+        self.pictures = {"samples": draw, "attention": attention}
+        self.at_rest, self.after = at_rest, after
 
     def on_train_begin(self, logs=None):
         self.events = tf.summary.create_file_writer(str(self.run.folder))
@@ -94,14 +110,23 @@ class Record(keras.callbacks.Callback):
     def on_train_batch_end(self, batch, logs=None):
         step = int(self.model.step.numpy())
         due = {k for k, every in self.every.items() if step % every == 0 or step == self.steps}
-        if due & {"sample", "save"}:
+        if due & {"sample", "save", "eval"}:
             self.prepare(step)
         if "log" in due:
             self.record(step, {k: float(v) for k, v in logs.items()})
         if "sample" in due:
             self.draw(step)
-        if "save" in due:
-            self.save(step)
+        if "eval" in due:
+            self.record(step, self.score())
+        if due & {"save", "eval"}:
+            self.checkpoint(step)
+            self.events.flush()
+        if "eval" in due and self.at_rest and self.at_rest():
+            self.model.stop_training = True
+            if "sample" not in due:
+                self.draw(step)
+        if due & {"sample", "eval"} and self.after:
+            self.after()
 
     def record(self, step, values):
         """One row in metrics.jsonl, one point a value in TensorBoard."""
@@ -113,11 +138,14 @@ class Record(keras.callbacks.Callback):
                 tf.summary.scalar(name, value)
 
     def draw(self, step):
-        """The fixed-noise grid of a step as PNG and in TensorBoard."""
-        grid = image_grid(self.model.sample(self.z))
-        write_file(self.run.samples / f"step_{step:08d}.png", png(grid))
-        with self.events.as_default(step):
-            tf.summary.image("samples", grid[None])
+        """The pictures of a step as PNG and in TensorBoard."""
+        for name, picture in self.pictures.items():
+            if picture:
+                grid, folder = picture(), self.run.folder / name
+                folder.mkdir(exist_ok=True)
+                write_file(folder / f"step_{step:08d}.png", png(grid))
+                with self.events.as_default(step):
+                    tf.summary.image(name, grid[None])
 
     def prepare(self, step):
         """Brings all that is sampled and saved up to date; weights that are not finite raise."""
@@ -125,12 +153,6 @@ class Record(keras.callbacks.Callback):
         for name, variable in self.model.state().items():
             if not np.isfinite(variable.numpy().astype("float32")).all():
                 raise NotFinite(f"{name} became NaN or infinite by step {step}{ADVICE}")
-
-    def save(self, step):
-        """A checkpoint with its score, which is recorded first."""
-        self.record(step, self.score(self.model.sample))
-        self.checkpoint(step)
-        self.events.flush()
 
     def checkpoint(self, step):
         """The whole state on disk."""

@@ -32,7 +32,7 @@ RECIPES = {  # by data set: --image_size, --batch_size, --steps
 }
 
 
-class DCGAN(base.Trainer):
+class DCGAN(base.GAN):
     def optimizers(self):
         def adam():
             return keras.optimizers.Adam(self.hp.learning_rate, self.hp.beta_1, self.hp.beta_2)

@@ -1,4 +1,4 @@
-"""Adversarial losses: pure functions of logits or scores, each (B, 1) or (B,), to a scalar."""
+"""Losses: pure functions to a scalar; adversarial ones of logits or scores (B, 1) or (B,)."""
 
 from keras import ops
 
@@ -28,3 +28,14 @@ def gradient_penalty(*, gradient):
     flat = ops.reshape(gradient, (ops.shape(gradient)[0], -1))
     norm = ops.sqrt(ops.sum(ops.square(flat), axis=1) + 1e-12)
     return ops.mean(ops.square(norm - 1))
+
+
+def cross_entropy(*, logits, label, smoothing=0.0):
+    """-E sum_k q_k log softmax(logits)_k; logits (B, K), label (B,).
+
+    q is 1 - smoothing at the label, and smoothing / K more everywhere (Szegedy et al., 2016).
+    """
+    log_p = ops.log_softmax(logits, axis=-1)
+    q = ops.one_hot(label, logits.shape[-1], dtype=log_p.dtype)
+    q = (1 - smoothing) * q + smoothing / logits.shape[-1]
+    return -ops.mean(ops.sum(q * log_p, axis=-1))

@@ -11,7 +11,7 @@ RECIPES = dcgan.RECIPES
 class RegionalAttention:
     """Mixed into a GAN's trainer: G(z, X) in place of G(z)."""
 
-    generator_key = "generator_with_reference"
+    main = "generator_with_reference"
     references = None  # (K, S, S, 3): the training images whose attention layers the bank keeps
 
     def fake(self, z, x):
@@ -22,7 +22,12 @@ class RegionalAttention:
         pair = {"noise": z, "image": x}
         return self.infer(self.average["generator_with_reference"], pair)
 
-    def keep_references(self, batches):
+    def attention(self, images):
+        """uint8 (B, S, S, 3) -> masks (B, N, S, S) in [0, 1] of the averaged localiser."""
+        x = images.astype("float32") / 127.5 - 1
+        return self.infer(self.average["attention"], x)["masks"][..., 0]
+
+    def prepare(self, batches):
         """Takes the bank's K training images from an iterable of batches, always the same ones."""
         entries, images = self.average["generator"].get_layer("bank").entries, []
         for batch in batches:

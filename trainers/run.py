@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-FREE = ("steps",)  # what a resume may change: a longer run is the same run
+FREE = ("steps", "stop")  # what a resume may change: a longer run is the same run
 CONFIG = {"model", "dataset", "image_size", "batch_size", "steps", "seed", "loss"}
 CONFIG |= {"options", "hparams", "every"}
 DAMAGE = (ValueError, EOFError, RuntimeError, zipfile.BadZipFile)  # what a broken .npz raises
@@ -34,7 +34,7 @@ def write_file(path, data):
 
 def replace_file(path, write):
     """Has write(file) fill a file beside path, and moves it in place once it is on disk."""
-    beside = path.with_name(path.name + ".part")
+    beside = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
         with open(beside, "wb") as file:
             write(file)
@@ -51,13 +51,13 @@ class Run:
     """A directory of one training run, which one process at a time may hold.
 
     config: JSON-able values that must be the same for a resume, FREE ones apart; info: what is
-    recorded of each start (command, versions, commit). metric: the score in metrics.jsonl, lower
-    being better, whose best checkpoint is kept beside the newest `keep`. A directory with other
-    values, with other files, or held by another process raises RunError.
+    recorded of each start (command, versions, commit). metric: the score in metrics.jsonl whose
+    best checkpoint, the lowest or with `higher` the highest, is kept beside the newest `keep`. A
+    directory with other values, with other files, or held by another process raises RunError.
     """
 
-    def __init__(self, folder, config, info, metric=None, keep=2):
-        self.folder, self.metric, self.keep = Path(folder), metric, keep
+    def __init__(self, folder, config, info, metric=None, higher=False, keep=2):
+        self.folder, self.metric, self.higher, self.keep = Path(folder), metric, higher, keep
         self.config = json.loads(json.dumps(config))
         self.checkpoints = self.folder / "checkpoints"
         self.samples = self.folder / "samples"
@@ -71,7 +71,6 @@ class Run:
             elif self.folder.is_dir() and self._strangers():
                 raise RunError(f"{folder} holds other files: give an empty or new --run_dir")
             self.checkpoints.mkdir(parents=True, exist_ok=True)
-            self.samples.mkdir(exist_ok=True)
             self._lock()
             text = json.dumps({"config": self.config, "starts": [*starts, info]}, indent=2) + "\n"
             write_file(record, text.encode())
@@ -80,8 +79,9 @@ class Run:
 
     def _strangers(self):
         """Files that a run which was killed at its very start would not have left."""
-        own = {"checkpoints", "samples", "lock", "run.json.part"}
-        return {p.name for p in self.folder.iterdir()} - own
+        own = {"checkpoints", "samples", "lock"}
+        found = {p.name for p in self.folder.iterdir()} - own
+        return {name for name in found if not name.startswith("run.json.")}
 
     def _lock(self):
         """Held until the process ends, however it ends."""
@@ -113,13 +113,15 @@ class Run:
             kept = [line for line in lines if _step_of(line) <= step]
             write_file(self.metrics, "".join(f"{line}\n" for line in kept).encode())
 
+    def rows(self):
+        """The rows of metrics.jsonl."""
+        return read_rows(self.metrics)
+
     def best(self):
-        """The step of the lowest score in metrics.jsonl, the first of equals; None without one."""
-        if not self.metrics.exists():
-            return None
-        rows = [json.loads(line) for line in self.metrics.read_text().splitlines()]
-        scored = [row for row in rows if self.metric in row]
-        return min(scored, key=lambda row: row[self.metric])["step"] if scored else None
+        """The step of the best score in metrics.jsonl, the first of equals; None without one."""
+        scored = [row for row in self.rows() if self.metric in row]
+        sign = -1 if self.higher else 1
+        return min(scored, key=lambda row: sign * row[self.metric])["step"] if scored else None
 
     def save(self, step, arrays):
         """Writes the checkpoint of a step; keeps the newest and the best by the metric."""
@@ -145,6 +147,15 @@ def read_record(folder):
     except (ValueError, AttributeError):
         pass
     raise RunError(f"{path} is damaged: give another run directory")
+
+
+def read_rows(path):
+    """The rows of a .jsonl file, one cut short by a kill left out; none without the file."""
+    rows = []
+    for line in path.read_text().splitlines() if path.exists() else ():
+        with contextlib.suppress(json.JSONDecodeError):
+            rows.append(json.loads(line))
+    return rows
 
 
 def list_checkpoints(folder):

@@ -46,7 +46,7 @@ class PenaltyHParams:
         base.check(self, beta_1=(0, 1), beta_2=(0, 1), n_critic=(1, 100), ema_decay=(0, 1))
 
 
-class WGAN(base.Trainer):
+class WGAN(base.GAN):
     @property
     def batches_per_step(self):
         return self.hp.n_critic

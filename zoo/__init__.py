@@ -1,5 +1,16 @@
-"""The networks of the papers: `names()`, `get(name)`, `options(name)`, `create(name, ...)`."""
+"""The networks of the papers: `names()`, `get(name)`, `options(name)`, `create(name, ...)`, and
+`load(name, weights=TAG)` with pretrained weights."""
 
 from zoo.registry import ModelSpec, UnknownModel, create, get, names, options
+from zoo.weights import WeightsError, load
 
-__all__ = ["ModelSpec", "UnknownModel", "create", "get", "names", "options"]
+__all__ = [
+    "ModelSpec",
+    "UnknownModel",
+    "WeightsError",
+    "create",
+    "get",
+    "load",
+    "names",
+    "options",
+]

@@ -1,0 +1,151 @@
+"""Metrics under names that are their protocol: what was compared, with which features, how many.
+
+`fid_resnet9-cifar10_10k_test`: FID on the features of the zoo's resnet9-cifar10, of 10,000
+generated images and all images of the test split. A name without a split needs no real images.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from evaluate import fid, inception_score, kid, prdc
+
+
+@dataclass(frozen=True)
+class Metric:
+    """names: of its values. value: function of real and fake Features -> for each name a pair
+    (value, deviation or None). needs: (form, kind) of Features that it reads. real: are real
+    images needed? higher: is more better?
+    """
+
+    names: tuple
+    value: Callable
+    needs: tuple
+    real: bool = True
+    higher: bool = False
+
+
+def _frechet(kind):
+    def value(real, fake):
+        a, b = real.moments(kind), fake.moments(kind)
+        return [(fid.frechet_distance(a["mean"], a["cov"], b["mean"], b["cov"]), None)]
+
+    return value
+
+
+def _of_rows(function):
+    def value(real, fake):
+        return function(real=real.rows("features"), fake=fake.rows("features"))
+
+    return value
+
+
+def _kid(*, real, fake):
+    """Subsets of 1,000, or of all where there are fewer: determined by the counts."""
+    return kid.kid(real=real, fake=fake, subset_size=min(1000, len(real), len(fake)))
+
+
+def _one(function):
+    return lambda real, fake: [_of_rows(function)(real, fake)]
+
+
+def _pair(function):
+    return lambda real, fake: [(v, None) for v in _of_rows(function)(real, fake)]
+
+
+LEAST = 10
+ROWS = ("rows", "features")
+METRICS = {
+    "fid": Metric(("fid",), _frechet("features"), ("moments", "features")),
+    "sfid": Metric(("sfid",), _frechet("spatial"), ("moments", "spatial")),
+    "kid": Metric(("kid",), _one(_kid), ROWS),
+    "kid_blocks10": Metric(("kid_blocks10",), _one(kid.kid_blocks), ROWS),
+    "is": Metric(
+        ("is",),
+        lambda real, fake: [inception_score.inception_score(fake.rows("logits"))],
+        ("rows", "logits"),
+        real=False,
+        higher=True,
+    ),
+    "precision_recall": Metric(
+        ("precision", "recall"), _pair(prdc.precision_recall), ROWS, higher=True
+    ),
+    "density_coverage": Metric(
+        ("density", "coverage"), _pair(prdc.density_coverage), ROWS, higher=True
+    ),
+}
+
+
+class ScoreError(ValueError):
+    """Scores that cannot be had, or must not be compared; the message says why."""
+
+
+def check(metrics, real, fake):
+    """Raises ScoreError where so many real and fake images do not do for all of the metrics."""
+    few, many = sorted((real, fake))
+    if few < LEAST:
+        raise ScoreError(f"metrics need {LEAST} images of each side, not {real} and {fake}")
+    if "kid_blocks10" in metrics and few < 2 * -(-many // 10):
+        raise ScoreError(
+            f"kid_blocks10 needs 2 images of each side in blocks of 10, not {real} real and {fake} "
+            "generated ones: take as many of both, or kid"
+        )
+
+
+def short(count):
+    """10000 -> "10k", 2048 -> "2048"."""
+    return f"{count // 1000}k" if count and count % 1000 == 0 else str(count)
+
+
+def full_name(name, real, extractor, count, split):
+    """The name under which a metric's value is recorded."""
+    return "_".join([name, extractor, short(count), *([split] if real else [])])
+
+
+def measure(metrics, real, fake):
+    """Triples (name, needs real images, (value, deviation or None)) of keys of METRICS, in order.
+
+    real, fake: Features, each gone through once at most.
+    """
+    chosen = [METRICS[m] for m in metrics]
+    if any(m.real for m in chosen):
+        real.prepare({m.needs for m in chosen if m.real})
+    fake.prepare({m.needs for m in chosen})
+    return [
+        (name, metric.real, pair)
+        for metric in chosen
+        for name, pair in zip(metric.names, metric.value(real, fake))
+    ]
+
+
+def warnings(metrics, real, count):
+    """Lines that say where a score of `count` generated images must be read with care."""
+    lines = []
+    for form, kind in dict.fromkeys(METRICS[m].needs for m in metrics):
+        if form == "moments":
+            held = real.moments(kind)
+            lines.append(fid.warning(min(count, int(held["count"])), len(held["mean"])))
+    return [line for line in lines if line]
+
+
+SAME = ("dataset", "data", "split", "image_size", "real_count", "count", "digest")
+
+
+def compare(ours, theirs):
+    """Pairs (row, row) of the metrics that two lists of recorded rows share, in our order.
+
+    Rows of one name that differ in one of SAME, or lists without a common name, raise ScoreError.
+    """
+    named = {row["metric"]: row for row in theirs}
+    pairs = [(row, named[row["metric"]]) for row in ours if row["metric"] in named]
+    if not pairs:
+        raise ScoreError(
+            f"no metric in common: {', '.join(r['metric'] for r in ours)} and {', '.join(named)}"
+        )
+    for a, b in pairs:
+        for key in SAME:
+            if a.get(key) != b.get(key):
+                raise ScoreError(
+                    f"{a['metric']} is of {key} {a.get(key)!r} in one and {b.get(key)!r} in the "
+                    "other: these scores do not compare"
+                )
+    return pairs

@@ -1,0 +1,180 @@
+"""Scores a model's or a folder's images against a data set; a classifier by its accuracy."""
+
+import functools
+import json
+import sys
+from pathlib import Path
+
+import zoo
+from modes import shared
+from modes.shared import UsageError
+
+USES = """model weights input dataset image_size seed data_dir against
+metrics extractor inception split num"""
+
+
+def run(flags):
+    """Prints a JSON line a metric; adds them to evaluation.jsonl of a run directory."""
+    if bool(flags.weights) == bool(flags.input):
+        raise UsageError("--mode=evaluate takes --weights=TAG|RUN_DIR|FILE or --input=FOLDER")
+    shared.quiet_import()
+    import numpy as np
+
+    import datasets
+    from evaluate import protocol
+
+    theirs = read_scores(flags.against) if flags.against else None
+    if flags.input:
+        if not flags.dataset:
+            raise UsageError("--input=FOLDER needs --dataset: what to compare its images with")
+        shared.refuse(flags, "model", "goes with --weights")
+        size = flags.image_size or datasets.Folder(flags.input, "train").side()
+        source = {"image_size": size, "data_dir": flags.data_dir}
+        images = datasets.arrays(f"folder:{flags.input}", "train", **source)["image"]
+        flags.num = min(flags.num or len(images), len(images))
+        chosen = np.random.default_rng(flags.seed).permutation(len(images))[: flags.num]
+        chosen = np.sort(chosen)
+        about = {"input": flags.input, "dataset": flags.dataset, "folder": None}
+
+        def fakes():
+            return (images[chosen[i : i + 1000]] for i in range(0, len(chosen), 1000))
+
+    else:
+        shared.refuse(flags, "image_size", "goes with --input: a network has its own")
+        network, about = shared.served(flags)
+        about["dataset"] = flags.dataset or about["dataset"]
+        source = {"image_size": about["options"]["image_size"], "data_dir": flags.data_dir}
+        if "latent" in about["options"]:
+            latent, count = about["options"]["latent"], flags.num or 10_000
+            fakes = functools.partial(samples, network, latent, count, flags.seed)
+        else:
+            why = f"measures images: the score of {about['model']} is its accuracy"
+            shared.refuse(flags, "metrics extractor inception num", why)
+            if flags.seed:
+                raise UsageError(f"--seed {why}")
+            fakes = None
+    made = {k: v for k, v in about.items() if k not in ("folder", "options", "dataset")}
+    made |= {"seed": flags.seed, "versions": shared.versions()}
+    if fakes:
+        judge = make_judge(flags, about["dataset"], source)
+        if theirs is not None:
+            protocol.compare(judge.outline(), theirs)  # refused now, not after the work
+        rows = [{**row, **made} for row in judge.rows(fakes)]
+        judge.warn()
+    else:
+        rows = [{**classify(flags, network, about, source), **made}]
+    for row in rows:
+        print(json.dumps(row))
+    if about["folder"]:
+        with open(about["folder"] / "evaluation.jsonl", "a") as file:
+            file.writelines(json.dumps(row) + "\n" for row in rows)
+        shared.make_report(about["folder"])
+    if theirs is not None:
+        for ours, other in protocol.compare(rows, theirs):
+            a, b = ours["value"], other["value"]
+            print(f"{ours['metric']}: {a:.6g}, against {b:.6g}: {a - b:+.4g}", file=sys.stderr)
+
+
+def samples(sample, latent, count, seed):
+    """Yields `count` images, uint8 (100, S, S, 3) at a time: a function of the seed alone."""
+    import numpy as np
+
+    from trainers import callbacks
+
+    z = np.random.default_rng(seed).uniform(-1, 1, (count, latent)).astype("float32")
+    for start in range(0, count, 100):
+        yield callbacks.to_uint8(sample(z[start : start + 100]))
+
+
+def make_judge(flags, dataset, source, first=None):
+    """The evaluate.judge.Judge of --metrics, --extractor, --split and --num; of the `first` real
+    images only, where that is given."""
+    import datasets
+    from evaluate import judge
+
+    split = flags.split or "test"
+    images = datasets.arrays(dataset, split, **source)["image"][:first]
+    data = datasets.identity(dataset, split, data_dir=source["data_dir"])
+    return judge.Judge(
+        images,
+        {"dataset": dataset, "data": data, "split": split},
+        extractor_of(flags, dataset),
+        flags.metrics or ("fid",),
+        flags.num or 10_000,
+        datasets.place(source["data_dir"]) / "attention_zoo" / "features",
+        lambda line: print(line, file=sys.stderr),
+    )
+
+
+def extractor_of(flags, dataset):
+    """The evaluate.features.Extractor of --extractor and --inception."""
+    import tensorflow as tf
+
+    from evaluate import features, inception
+
+    held = {f"{n}-{tag}": (n, tag) for n in zoo.names() for tag in zoo.get(n).weights}
+    held = {k: v for k, v in held.items() if zoo.get(v[0]).serve == "classifier"}
+    known = ", ".join(f"zoo:{name}" for name in held)
+    # a GPU would round float32 products, and its features would not be a CPU's
+    tf.config.experimental.enable_tensor_float_32_execution(False)
+    name = flags.extractor
+    if name is None:
+        fitting = [k for k, (_, tag) in held.items() if tag == dataset.split("/")[0]]
+        at_hand = flags.inception or inception.find() or not fitting
+        name = "inception" if at_hand else f"zoo:{fitting[0]}"
+    if name.removeprefix("zoo:") in held:
+        shared.refuse(flags, "inception", f"goes with --extractor=inception, not {name}")
+        model, tag = held[name.removeprefix("zoo:")]
+        digest = zoo.get(model).weights[tag].sha256[:16]
+        return features.of_classifier(zoo.load(model, tag), f"{model}-{tag}", digest)
+    if name != "inception":
+        raise UsageError(f"--extractor={name}: there are inception, {known}")
+    try:
+        network = inception.load(inception.find(flags.inception) or inception.fetch())
+    except inception.InceptionError as error:
+        raise UsageError(f"{error}; what works without it: --extractor={known}") from None
+    return features.of_inception(network, inception.digest(network)[:16])
+
+
+def accuracy(predict, data):
+    """Share of the images of {"image", "label"} whose largest logit is their label's."""
+    return float((predict(data["image"]).argmax(1) == data["label"]).mean())
+
+
+def classify(flags, network, about, source):
+    """The row of a classifier: its accuracy and confusion matrix, [label][answer] -> images."""
+    import numpy as np
+
+    import datasets
+    from evaluate import protocol
+
+    split, dataset = flags.split or "test", about["dataset"]
+    classes = about["options"]["classes"]
+    data = datasets.labelled(dataset, split, classes, **source)
+    parts = (data["image"][i : i + 100] for i in range(0, len(data["image"]), 100))
+    logits = np.concatenate([network(p.astype("float32") / 127.5 - 1) for p in parts])
+    found = np.bincount(data["label"] * classes + logits.argmax(1), minlength=classes**2)
+    confusion = found.reshape(classes, classes)
+    count = len(logits)
+    return {
+        "metric": f"accuracy_{protocol.short(count)}_{split}",
+        "value": float(np.trace(confusion) / count),
+        "dataset": dataset,
+        "data": datasets.identity(dataset, split, data_dir=flags.data_dir),
+        "split": split,
+        "image_size": source["image_size"],
+        "count": count,
+        "confusion": confusion.tolist(),
+    }
+
+
+def read_scores(path):
+    """The rows of a run directory's evaluation.jsonl, or of such a file."""
+    from trainers import run
+
+    path = Path(path)
+    path = path / "evaluation.jsonl" if path.is_dir() else path
+    rows = [row for row in run.read_rows(path) if {"metric", "value"} <= row.keys()]
+    if not rows:
+        raise UsageError(f"--against: {path} holds no scores of --mode=evaluate")
+    return rows

@@ -1,0 +1,153 @@
+"""What several modes need: mistakes, TensorFlow without its noise, trainers, runs, files."""
+
+import contextlib
+import dataclasses
+import functools
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import zoo
+
+
+class UsageError(ValueError):
+    """A flag that cannot be used as given."""
+
+
+def refuse(flags, names, why):
+    """Raises UsageError where one of these flags is given."""
+    for name in names.split():
+        if getattr(flags, name) is not None:
+            raise UsageError(f"--{name} {why}")
+
+
+def quiet_import():
+    """Imports TensorFlow without the lines that it writes to stderr before its log level counts."""
+    if "tensorflow" in sys.modules:
+        return
+    import absl.logging
+
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    absl.logging.set_verbosity(absl.logging.ERROR)
+    sys.stderr.flush()
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        import tensorflow as tf
+
+        tf.config.list_physical_devices()
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
+
+
+def versions():
+    """What a run was made with: package versions and the commit, where there is one."""
+    from importlib import metadata
+
+    found = {
+        p: metadata.version(p) for p in ("keras", "tensorflow", "numpy", "tensorflow-datasets")
+    }
+    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
+    with contextlib.suppress(OSError):
+        commit = subprocess.run(command, capture_output=True, text=True)
+        found["commit"] = commit.stdout.strip() or None
+    return {"python": sys.version.split()[0], **found}
+
+
+def make_trainer(config):
+    """A trainer with fresh weights for a configuration, the same ones for the same seed."""
+    import keras
+
+    import trainers
+
+    keras.utils.set_random_seed(config["seed"])
+    spec = zoo.get(config["model"])
+    options = {**config["options"], "image_size": config["image_size"]}
+    try:
+        networks, average = zoo.create(spec.name, **options), zoo.create(spec.name, **options)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    hparams, trainer = trainers.get(spec.trainer or spec.name).LOSSES[config["loss"]]
+    return trainer(networks, average, hparams(**config["hparams"]), config["seed"])
+
+
+def trained(flags):
+    """(trainer, configuration) of --weights: a run directory's newest checkpoint, or a file."""
+    if not flags.weights:
+        raise UsageError(f"--mode={flags.mode} needs --weights=RUN_DIR")
+    quiet_import()
+    from trainers import run
+
+    path = Path(flags.weights)
+    folder = path.parent.parent if path.suffix == ".npz" else path
+    config = run.read_record(folder)["config"]
+    if flags.model not in (None, config["model"]):
+        raise UsageError(f"{folder} holds {config['model']}, not {flags.model}")
+    found = [path] if path.suffix == ".npz" else run.list_checkpoints(folder)
+    if not found:
+        raise run.RunError(f"{folder} holds no checkpoint yet")
+    arrays = run.read_checkpoint(found[-1])
+    try:
+        trainer = make_trainer(config)
+    except (KeyError, TypeError):
+        raise run.RunError(f"{folder}/run.json is of another version, or damaged") from None
+    run.assign(trainer.state(), arrays, found[-1])
+    return trainer, config
+
+
+def served(flags):
+    """(function of a batch of the network's inputs, about) of --weights, of the zoo or a run's.
+
+    about: "model", "dataset", "options" and where the weights are from; "folder" of a run.
+    """
+    path = Path(flags.weights or ".")
+    if flags.model and flags.weights and not path.exists() and len(path.parts) == 1:
+        quiet_import()
+        network = zoo.load(flags.model, flags.weights)
+        entry = zoo.get(flags.model).weights[flags.weights]
+        about = {"model": flags.model, "weights": flags.weights, "ema": True}
+        about |= {"dataset": entry.dataset, "options": entry.options, "folder": None}
+        return network.predict_on_batch, about
+    trainer, config = trained(flags)
+    about = {"model": config["model"], "weights": str(flags.weights), "ema": True}
+    about |= {"step": int(trainer.step.numpy()), "dataset": config["dataset"]}
+    about["options"] = {**config["options"], "image_size": config["image_size"]}
+    about["folder"] = path.parent.parent if path.suffix == ".npz" else path
+    return functools.partial(trainer.infer, trainer.average[zoo.get(config["model"]).serve]), about
+
+
+def make_report(folder):
+    """Writes report.html of a run directory; returns its path."""
+    from evaluate import report as pages
+    from evaluate import two_stage
+    from trainers import run
+
+    folder = Path(folder)
+    record = run.read_record(folder)
+    config = record["config"]
+    spec = dataclasses.asdict(dataclasses.replace(zoo.get(config["model"]), weights={}))
+    rows, pictures = run.read_rows(folder / "metrics.jsonl"), {}
+    for name in ("samples", "attention"):
+        files = sorted((folder / name).glob("step_*.png"))
+        pictures[name] = [(run.step_of(path), path.read_bytes()) for path in files]
+    stages = None
+    if config.get("stop"):
+        stages = two_stage.stages(rows, **config["stop"])
+    evaluations = run.read_rows(folder / "evaluation.jsonl")
+    page = pages.page(record, spec, rows, evaluations, pictures, stages)
+    run.write_file(folder / "report.html", page.encode())
+    return folder / "report.html"
+
+
+def write(path, data):
+    """Writes an output file, its folders too; what cannot be written raises UsageError."""
+    from trainers import run
+
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        run.write_file(path, data)
+    except (OSError, ValueError) as error:
+        raise UsageError(f"cannot write {path} ({error}): give another --output") from None

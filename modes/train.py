@@ -1,0 +1,304 @@
+"""Trains a model, or goes on where its run directory stands."""
+
+import dataclasses
+import functools
+import math
+import signal
+import sys
+import time
+from pathlib import Path
+
+import zoo
+from datasets import table
+from modes import shared
+from modes.evaluate import accuracy, make_judge, samples
+from modes.shared import UsageError
+
+USES = """model dataset set steps batch_size image_size seed run_dir data_dir strategy
+log_every sample_every save_every eval_every stop stop_window stop_tolerance
+metrics extractor inception split num"""
+KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a word"}
+
+
+def run(flags):
+    config = configure(flags)
+    import tensorflow as tf
+
+    import datasets
+    from evaluate import two_stage
+    from trainers import callbacks, run
+
+    tf.config.experimental.enable_op_determinism()
+    strategy = strategy_of(flags.strategy)
+    if config["batch_size"] % strategy.num_replicas_in_sync:
+        raise UsageError(f"--batch_size must divide by {strategy.num_replicas_in_sync} devices")
+    with strategy.scope():
+        trainer = shared.make_trainer(config)
+    source = {"image_size": config["image_size"], "data_dir": flags.data_dir}
+    images = datasets.arrays(config["dataset"], "train", **source)["image"]
+    config["data"] = datasets.identity(config["dataset"], data_dir=flags.data_dir)
+    config["replicas"] = strategy.num_replicas_in_sync
+    if judged(flags) and not flags.extractor:
+        flags.extractor = recorded_extractor(run_folder(flags, config))
+    watch = watch_classifier if hasattr(trainer, "predict_logits") else watch_generator
+    watched = watch(trainer, config, images, source, flags)
+    metric, higher = watched["metric"], watched["higher"]
+    stop = config["stop"] = stop_rule(flags, metric, higher)
+    start = {"command": sys.argv[1:], "versions": shared.versions()}
+    record = run.Run(run_folder(flags, config), config, start, metric, higher)
+    done = restore_newest(trainer, record)
+
+    def at_rest():
+        found = two_stage.stages(record.rows(), **stop) if stop else None
+        return bool(found and found.loss_rest is not None)
+
+    if done >= config["steps"] or at_rest():
+        advice = "give more --steps to go on"
+        if done < config["steps"]:
+            advice = "give a larger --stop_window, or no --stop, to go on"
+        elif "decay_steps" in config["hparams"]:
+            advice = "its learning rate has reached 0"
+        print(f"trained {done} steps already: {advice}")
+        return finish(record)
+
+    watched.get("begin", dict)()
+    keys = zoo.get(config["model"]).batch
+    batch_size = config["batch_size"] * trainer.batches_per_step
+    stream = {"batch_size": batch_size, "seed": config["seed"], "keys": keys, **source}
+    trainer.prepare(datasets.load(config["dataset"], **stream).as_numpy_iterator())
+    parts = {k: watched[k] for k in ("score", "draw", "attention")}
+    after = functools.partial(refresh, record.folder)
+    recorder = callbacks.Record(
+        record, config["every"], config["steps"], at_rest=at_rest, after=after, **parts
+    )
+    progress = callbacks.Progress(done, config["steps"])
+    guards = [progress, callbacks.NaNGuard(), recorder, callbacks.Stop(recorder)]
+    data = datasets.load(config["dataset"], start=done, **stream)
+    handlers = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        trainer.fit(
+            data, steps_per_epoch=config["steps"] - done, callbacks=guards, verbose=0, shuffle=False
+        )
+    finally:
+        progress.bar.close()
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    return finish(record)
+
+
+def overrides(pairs, allowed):
+    """["name=value"] -> {name: value}, each of its default's type; else UsageError."""
+    values = {}
+    for pair in pairs:
+        name, equals, text = pair.partition("=")
+        if not equals or name not in allowed:
+            known = ", ".join(f"{k}={v}" for k, v in sorted(allowed.items()))
+            raise UsageError(f"--set {pair}: there are {known}")
+        kind = type(allowed[name])
+        try:
+            if kind is bool:
+                values[name] = {"true": True, "false": False}[text.lower()]
+            else:
+                values[name] = kind(text)
+            if not math.isfinite(values[name] if kind is float else 0):
+                raise ValueError
+        except (KeyError, ValueError):
+            raise UsageError(f"--set {pair}: {name} takes {KINDS[kind]}") from None
+    return values
+
+
+def configure(flags):
+    """Flags -> the run's configuration: what a resume must repeat, as JSON values."""
+    spec = zoo.get(flags.model or "ragan")
+    dataset = flags.dataset or "creatures"
+    table.check(dataset)
+    if not judged(flags):
+        shared.refuse(flags, "extractor inception split num", "goes with --metrics")
+    if not flags.stop:
+        shared.refuse(flags, "stop_window stop_tolerance", "goes with --stop=two_stage")
+    shared.quiet_import()
+    import trainers
+
+    module = trainers.get(spec.trainer or spec.name)
+    kind = dataset.split(":")[0].split("/")[0]
+    if kind not in module.RECIPES:
+        raise UsageError(f"{spec.name} trains on {', '.join(module.RECIPES)}, not {dataset}")
+    recipe = module.RECIPES[kind]
+    first = next(iter(module.LOSSES))
+    asked = dict(pair.partition("=")[::2] for pair in flags.set).get("loss", first)
+    if asked not in module.LOSSES:
+        raise UsageError(f"--set loss={asked}: {spec.name} has {', '.join(module.LOSSES)}")
+    hparams = dataclasses.asdict(module.LOSSES[asked][0]())
+    options = zoo.options(spec.name)
+    del options["image_size"]
+    changed = overrides(flags.set, {**options, **hparams, "loss": first})
+    options = {k: changed.get(k, v) for k, v in options.items()}
+    hparams = {k: changed.get(k, v) for k, v in hparams.items()}
+    steps = flags.steps or recipe["steps"]
+    if hparams.get("decay_steps") == 0:
+        hparams["decay_steps"] = steps
+    if "label" in spec.batch and "classes" not in changed:
+        import datasets
+
+        options["classes"] = datasets.classes(dataset)
+    try:
+        module.LOSSES[asked][0](**hparams)
+    except ValueError as error:
+        raise UsageError(f"--set: {error}") from None
+    return {
+        "model": spec.name,
+        "dataset": dataset,
+        "image_size": flags.image_size or recipe["image_size"],
+        "batch_size": flags.batch_size or recipe["batch_size"],
+        "steps": steps,
+        "seed": flags.seed,
+        "loss": asked,
+        "options": options,
+        "hparams": hparams,
+        "every": {
+            "log": flags.log_every,
+            "sample": flags.sample_every,
+            "save": flags.save_every,
+            "eval": flags.eval_every or flags.save_every,
+        },
+    }
+
+
+def stop_rule(flags, metric, higher):
+    """The arguments of evaluate.two_stage.stages beside the rows; None without --stop."""
+    if not flags.stop:
+        return None
+    tolerance = 0.01 if flags.stop_tolerance is None else flags.stop_tolerance
+    window = flags.stop_window or 5
+    return {"metric": metric, "higher": higher, "window": window, "tolerance": tolerance}
+
+
+def strategy_of(name):
+    """A tf.distribute strategy; auto: all GPUs where there are several, else one device."""
+    import tensorflow as tf
+
+    if name == "mirrored" or (name == "auto" and len(tf.config.list_physical_devices("GPU")) > 1):
+        return tf.distribute.MirroredStrategy()
+    return tf.distribute.get_strategy()
+
+
+def run_folder(flags, config):
+    changed = "".join(f"-{pair}" for pair in sorted(flags.set)).replace("/", "_")
+    dataset = config["dataset"].replace("folder:", "folder-").replace("/", "_")
+    return Path(flags.run_dir or f"runs/{config['model']}-{dataset}{changed}")
+
+
+def recorded_extractor(folder):
+    """--extractor of a run that is there already; None where it is new."""
+    from trainers import run
+
+    if not (folder / "run.json").exists():
+        return None
+    name = (run.read_record(folder)["config"].get("evaluation") or {}).get("extractor")
+    return name if name in (None, "inception") else f"zoo:{name}"
+
+
+def judged(flags):
+    """Is the run to be scored by --metrics, whose default is fid?"""
+    return bool(flags.metrics or flags.stop)
+
+
+def watch_generator(trainer, config, images, source, flags):
+    """What a run of a generator is watched by: the metric that names its best checkpoint, whether
+    more of it is better, and functions for scores, grid and attention.
+
+    The metric is the first of --metrics, and without them a distance that needs no network.
+    """
+    import numpy as np
+
+    from evaluate import swd
+    from trainers import callbacks
+
+    latent, seed = config["options"]["latent"], config["seed"]
+    rng = np.random.default_rng(seed)
+    z = rng.uniform(-1, 1, (64, latent)).astype("float32")
+    count = min(1024, len(images))
+    score_z = rng.uniform(-1, 1, (count, latent)).astype("float32")
+    chosen = np.sort(rng.choice(len(images), count, replace=False))
+    watched = {"draw": lambda: callbacks.image_grid(trainer.sample(z)), "attention": None}
+    if hasattr(trainer, "attention"):
+        seen = np.asarray(images[chosen[:8]])
+        watched["attention"] = lambda: callbacks.attention_grid(seen, trainer.attention(seen))
+
+    if judged(flags):
+        judge = make_judge(flags, config["dataset"], source)
+        config["evaluation"] = {**judge.about, "metrics": judge.metrics}
+
+        def scores():
+            fakes = functools.partial(samples, trainer.sample, latent, judge.count, seed)
+            return {row["metric"]: row["value"] for row in judge.rows(fakes)}
+
+        watched["begin"] = judge.warn
+        return {**watched, "metric": judge.first, "higher": judge.higher, "score": scores}
+
+    metric = f"swd_{count}_train"
+    real = np.asarray(images[chosen])
+
+    def distance():
+        fake = np.concatenate([trainer.sample(part) for part in np.array_split(score_z, 8)])
+        return {metric: swd.swd(real, callbacks.to_uint8(fake))}
+
+    return {**watched, "metric": metric, "higher": False, "score": distance}
+
+
+def watch_classifier(trainer, config, images, source, flags):
+    """The same of a classifier: its accuracy on test images, which chooses no checkpoint."""
+    import datasets
+    from evaluate import protocol
+
+    if judged(flags):
+        raise UsageError(f"{config['model']} makes no images: --metrics and --stop judge images")
+    watched = {"metric": None, "higher": True, "draw": None, "attention": None, "score": dict}
+    classes, name = config["options"]["classes"], config["dataset"]
+    datasets.labelled(name, "train", classes, **source)
+    if datasets.has_split(name, "test"):
+        test = datasets.labelled(name, "test", classes, **source)
+        metric = f"accuracy_{protocol.short(len(test['label']))}_test"
+        watched["score"] = lambda: {metric: accuracy(trainer.predict_logits, test)}
+    return watched
+
+
+def restore_newest(trainer, record):
+    """Loads the newest whole checkpoint of a run, if any; returns its step."""
+    from trainers import run
+
+    for path in reversed(run.list_checkpoints(record.folder)):
+        try:
+            arrays = run.read_checkpoint(path)
+        except run.Damaged as error:
+            print(f"{error}: it is set aside, the one before it is used", file=sys.stderr)
+            path.rename(path.with_suffix(".damaged"))
+            continue
+        run.assign(trainer.state(), arrays, path)
+        record.rewind(run.step_of(path))
+        print(f"resumes at step {run.step_of(path)} of {record.folder}")
+        return run.step_of(path)
+    record.rewind(-1)
+    return 0
+
+
+def refresh(folder):
+    """Writes a run's report again unless that was done within the last minute; no fault of the
+    report's ends a training."""
+    path = folder / "report.html"
+    try:
+        if not path.exists() or time.time() - path.stat().st_mtime > 60:
+            shared.make_report(folder)
+    except Exception as error:
+        print(f"no report this time: {type(error).__name__}: {error}", file=sys.stderr)
+
+
+def finish(record):
+    grids = sorted(record.samples.glob("*.png"))
+    if grids:
+        print(f"samples: {grids[-1]}")
+    best = record.best()
+    if best is not None:
+        print(f"best checkpoint by {record.metric}: {record.checkpoints}/step_{best:08d}.npz")
+    print(f"report: {shared.make_report(record.folder)}")
+    print(f"run directory: {record.folder}")

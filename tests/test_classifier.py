@@ -1,0 +1,236 @@
+"""Training of classifiers: augmentation, schedule, one step, and what a run of it needs."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import zoo
+from trainers import classifier, losses, run
+from zoo import resnet, resnet9
+
+
+def make(**hp):
+    keras.utils.set_random_seed(0)
+    options = {"image_size": 16, "classes": 3, "width": 4}
+    networks = [zoo.create("resnet9", **options) for _ in range(2)]
+    return classifier.Classifier(*networks, classifier.HParams(**hp), seed=3)
+
+
+def images(count, seed=1, size=16):
+    return np.random.default_rng(seed).uniform(-1, 1, (count, size, size, 3)).astype("float32")
+
+
+def test_an_augmented_image_is_a_window_of_the_padded_one_or_its_mirror():
+    x = images(64, size=8)
+    key = tf.constant([5, 7], tf.int64)
+    found = classifier.augment(tf.constant(x), 2, True, key).numpy()
+    places, mirrored = set(), 0
+    for before, after in zip(x, found):
+        hits = [
+            (dy, dx, flip)
+            for flip in (0, 1)
+            for dy in range(5)
+            for dx in range(5)
+            if np.array_equal(
+                np.pad(before[:, :: 1 - 2 * flip], ((2, 2), (2, 2), (0, 0)))[
+                    dy : dy + 8, dx : dx + 8
+                ],
+                after,
+            )
+        ]
+        assert len(hits) == 1
+        places.add(hits[0][:2])
+        mirrored += hits[0][2]
+    assert len(places) > 15
+    assert 16 < mirrored < 48
+    assert np.array_equal(found, classifier.augment(tf.constant(x), 2, True, key).numpy())
+    other = classifier.augment(tf.constant(x), 2, True, key + 1).numpy()
+    assert not np.array_equal(found, other)
+    assert np.array_equal(classifier.augment(tf.constant(x), 0, False, key).numpy(), x)
+
+
+def test_the_rate_rises_and_falls_to_zero():
+    rate = classifier.WarmUpCosine(0.4, 100, 0.2)
+    expected = {0: 0, 10: 0.2, 20: 0.4, 60: 0.2, 100: 0, 150: 0}
+    assert {t: pytest.approx(float(rate(t)), abs=1e-6) for t in expected} == expected
+    again = classifier.WarmUpCosine.from_config(rate.get_config())
+    assert float(again(37)) == float(rate(37))
+
+
+def test_cross_entropy_literal():
+    logits = np.array([[0.0, 0.0], [0.0, np.log(3.0)]], "float32")
+    loss = losses.cross_entropy(logits=logits, label=np.array([0, 1]))
+    assert float(loss) == pytest.approx((np.log(2) + np.log(4 / 3)) / 2, abs=1e-6)
+    loss = losses.cross_entropy(logits=logits, label=np.array([0, 1]), smoothing=0.2)
+    second = 0.9 * np.log(4 / 3) + 0.1 * np.log(4)
+    assert float(loss) == pytest.approx((np.log(2) + second) / 2, abs=1e-6)
+
+
+def test_whitened_patches_are_white():
+    x = images(400, size=12)
+    x = (x + x[:, :1] + x[:, :, :1] + 0.3 * x[..., :1]).astype("float32")  # correlated
+    kernel = classifier.whitening(x)
+    assert kernel.shape == (2, 2, 3, 24)
+    found = np.asarray(keras.ops.conv(x, kernel.astype("float32"), padding="valid"))
+    flat = found.reshape(-1, 24)
+    second_moments = flat.T @ flat / len(flat)
+    expected = np.block([[np.eye(12), -np.eye(12)], [-np.eye(12), np.eye(12)]])
+    assert abs(second_moments - expected).max() < 0.05
+
+
+def test_the_whitening_layer_is_set_from_the_data_and_stays():
+    keras.utils.set_random_seed(0)
+    networks = [zoo.create("resnet9", image_size=16, classes=3, width=4) for _ in range(2)]
+    trainer = classifier.Classifier(*networks, classifier.HParams(decay_steps=3), 0)
+    trainer.prepare(iter([{"image": images(100, seed)} for seed in range(21)]))
+    layers = [n["classifier"].get_layer("whiten") for n in networks]
+    expected = classifier.whitening(np.concatenate([images(100, seed) for seed in range(20)]))
+    for layer in layers:
+        assert abs(np.asarray(layer.kernel) - expected).max() < 1e-6
+    batch = {"image": tf.constant(images(6)), "label": tf.constant([0, 1, 2, 0, 1, 2])}
+    trainer.train_step(batch)
+    trainer.train_step(batch)
+    assert abs(np.asarray(layers[0].kernel) - expected).max() < 1e-6
+    assert abs(np.asarray(layers[1].kernel) - expected).max() < 1e-6
+
+
+def test_a_step_is_nesterov_on_loss_and_decay():
+    hp = {"learning_rate": 0.3, "decay_steps": 10, "warm_up": 0.0, "crop": 0, "flip": False}
+    hp["smoothing"] = 0.0
+    trainer, plain = (make(weight_decay=0.1, **hp) for _ in range(2))
+    batch = {"image": tf.constant(images(6)), "label": tf.constant([0, 1, 2, 0, 1, 2])}
+    network = plain.networks["classifier"]
+    with tf.GradientTape() as tape:
+        logits = network(batch["image"], training=True)
+        loss = tf.reduce_mean(
+            tf.nn.sparse_softmax_cross_entropy_with_logits(batch["label"], logits)
+        )
+    trained = network.trainable_variables
+    gradients = tape.gradient(loss, trained)
+    logs = trainer.train_step(batch)
+    assert float(logs["loss"]) == pytest.approx(float(loss), abs=1e-6)
+    for w, g, after in zip(trained, gradients, trainer.networks["classifier"].trainable_variables):
+        g = g + 0.1 * w.value if len(w.shape) > 1 else g
+        expected = w.value - 0.3 * (1 + 0.9) * g  # the first step: v = -lr g, w + 0.9 v - lr g
+        assert abs(np.asarray(after) - expected.numpy()).max() < 1e-5
+
+
+def test_a_resume_keeps_the_whitening_of_the_run(monkeypatch):
+    def batches(seed=0):
+        return iter([{"image": images(100, s)} for s in range(seed, seed + 20)])
+
+    first = make(decay_steps=4)
+    first.prepare(batches())
+    batch = {"image": tf.constant(images(6)), "label": tf.constant([0, 1, 2, 0, 1, 2])}
+    first.train_step(batch)
+    second = make(decay_steps=4)
+    run.assign(second.state(), {k: v.numpy() for k, v in first.state().items()}, "state")
+    second.prepare(batches(50))  # other images: what was restored must stand
+    for trainer in (first, second):
+        trainer.train_step(batch)
+    ours, theirs = ({k: v.numpy() for k, v in t.state().items()} for t in (first, second))
+    assert [k for k in ours if ours[k].tobytes() != theirs[k].tobytes()] == []
+
+
+def test_two_replicas_take_the_step_of_one(mirrored):
+    hp = {"decay_steps": 4, "learning_rate": 0.1, "crop": 0, "flip": False}
+    x, label = images(8), np.array([0, 1, 2, 0, 1, 2, 0, 1])
+    data = tf.data.Dataset.from_tensors({"image": x, "label": label.astype("int32")}).repeat()
+    weights = []
+    for strategy in (tf.distribute.get_strategy(), mirrored):
+        with strategy.scope():
+            trainer = make(**hp)
+        start = [v.numpy() for v in trainer.networks["classifier"].variables]
+        trainer.fit(data, steps_per_epoch=2, verbose=0, shuffle=False)
+        weights.append([v.numpy() for v in trainer.networks["classifier"].variables])
+    moved = max(abs(a - b).max() for a, b in zip(start, weights[0]))
+    assert moved > 1e-2
+    assert max(abs(a - b).max() for a, b in zip(*weights)) < 0.02 * moved
+
+
+def test_it_learns_three_colours_and_its_average_answers():
+    trainer = make(decay_steps=40, ema_decay=0.5, learning_rate=0.1)
+    colours = np.array([[0.8, -0.5, -0.5], [-0.5, 0.8, -0.5], [-0.5, -0.5, 0.8]])
+
+    def batch(seed, count=32):
+        rng = np.random.default_rng(seed)
+        label = rng.integers(0, 3, count)
+        noise = rng.normal(0, 0.2, (count, 16, 16, 3))
+        x = np.clip(colours[label][:, None, None] + noise, -1, 1).astype("float32")
+        return x, label.astype("int32")
+
+    step = tf.function(trainer.train_step)
+    for seed in range(40):
+        x, label = batch(seed)
+        step({"image": tf.constant(x), "label": tf.constant(label)})
+    x, label = batch(99, 230)
+    pixels = np.rint((x + 1) * 127.5).astype(np.uint8)
+    logits = trainer.predict_logits(pixels)
+    assert logits.shape == (230, 3)
+    assert (logits.argmax(1) == label).mean() > 0.95
+    direct = trainer.average["classifier"].predict_on_batch(pixels.astype("float32") / 127.5 - 1)
+    assert abs(direct - logits).max() < 1e-4
+
+
+def test_every_hyper_parameter_is_checked_and_acts():
+    with pytest.raises(ValueError, match="warm_up must lie in"):
+        classifier.HParams(warm_up=2.0)
+    batch = {"image": tf.constant(images(8)), "label": tf.constant([0, 1, 2, 0, 1, 2, 0, 1])}
+
+    def after(**hp):
+        trainer = make(**{"decay_steps": 4, **hp})
+        for _ in range(2):
+            trainer.train_step(batch)
+        return np.concatenate([np.ravel(v) for v in trainer.average["classifier"].variables])
+
+    usual = after()
+    for hp in (
+        {"learning_rate": 0.01},
+        {"decay_steps": 8},
+        {"warm_up": 0.9},
+        {"momentum": 0.5},
+        {"weight_decay": 0.1},
+        {"smoothing": 0.5},
+        {"crop": 1},
+        {"flip": False},
+        {"ema_decay": 0.0},
+    ):
+        assert abs(after(**hp) - usual).max() > 1e-7, hp
+
+
+def test_the_paper_s_resnet_18_by_hand():
+    stages = 0
+    for inputs, width in ((64, 64), (64, 128), (128, 256), (256, 512)):
+        first = 9 * inputs * width + 9 * width * width + 2 * 4 * width
+        shortcut = (inputs * width + 4 * width) if inputs != width else 0
+        stages += first + shortcut + 2 * (9 * width * width + 4 * width)
+    stem, head = 49 * 3 * 64 + 4 * 64, 512 * 1000 + 1000
+    setting = "image_size=224,width=64,classes=1000"
+    assert zoo.get("resnet18").params[setting] == {"classifier": stem + stages + head}
+
+
+def test_resnet_9_by_hand():
+    def stage(inputs, width):
+        return 9 * inputs * width + 2 * 9 * width * width + 3 * 4 * width
+
+    whiten = 4 * 3 * 24 + 24
+    stages = stage(24, 64) + stage(64, 128) + stage(128, 256)
+    assert zoo.get("resnet9").params["image_size=32"] == {
+        "classifier": whiten + stages + 256 * 10 + 10
+    }
+
+
+def test_maps_have_the_paper_s_sizes():
+    small = resnet9.build(image_size=32, width=4)["classifier"]
+    assert small.get_layer("middle").output.shape[1:] == (8, 8, 8)
+    assert small.get_layer("map").output.shape[1:] == (4, 4, 16)
+    assert small.get_layer("features").output.shape[1:] == (16,)
+    small = resnet.build(image_size=32, width=4)["classifier"]
+    assert small.get_layer("map").output.shape[1:] == (4, 4, 32)
+    assert small.get_layer("middle").output.shape[1:] == (8, 8, 16)
+    assert small.get_layer("features").output.shape[1:] == (32,)
+    large = resnet.build(image_size=224, width=4)["classifier"]
+    assert large.get_layer("map").output.shape[1:] == (7, 7, 32)
+    with pytest.raises(ValueError, match="classes 2"):
+        resnet.build(classes=1)

@@ -1,0 +1,132 @@
+"""Training of classifiers (He et al., 2016, sections 3.4 and 4.2), with a cosine schedule
+(Loshchilov and Hutter, 2017, equation 5) after a linear warm-up."""
+
+import dataclasses
+from math import inf, pi
+
+import keras
+import numpy as np
+import tensorflow as tf
+from keras import ops
+
+from trainers import base, losses
+
+
+@dataclasses.dataclass(frozen=True)
+class HParams:
+    """learning_rate: the highest; decay_steps: when it reaches 0 (0: at the run's last step);
+    warm_up: share of them in which it rises (ours). momentum: section 3.4. weight_decay: of
+    kernels (section 3.4: 1e-4). smoothing: of labels (Szegedy et al., 2016; Jordan, 2024: 0.2).
+    crop: pixels that an image moves by at most (section 4.2: 4; Jordan: 2). flip: mirror half of
+    the images (section 4.2). ema_decay: ours (0: no average).
+    """
+
+    learning_rate: float = 0.1
+    decay_steps: int = 0
+    warm_up: float = 0.2
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    smoothing: float = 0.1
+    crop: int = 2
+    flip: bool = True
+    ema_decay: float = 0.99
+
+    def __post_init__(self):
+        base.check(self, learning_rate=(0, inf), decay_steps=(0, inf), warm_up=(0, 1))
+        base.check(self, momentum=(0, 1), weight_decay=(0, inf), crop=(0, 1000))
+        base.check(self, smoothing=(0, 1), ema_decay=(0, 1))
+
+
+RECIPES = {  # by data set: --image_size, --batch_size, --steps; ours
+    "creatures": {"image_size": 64, "batch_size": 32, "steps": 500},
+    "cifar10": {"image_size": 32, "batch_size": 64, "steps": 9_400},  # 12 epochs
+    "folder": {"image_size": 64, "batch_size": 64, "steps": 10_000},
+}
+
+
+@keras.saving.register_keras_serializable("zoo")
+class WarmUpCosine(keras.optimizers.schedules.LearningRateSchedule):
+    """Linear from 0 to peak in the first share of the steps, then half a cosine down to 0."""
+
+    def __init__(self, peak, steps, share):
+        self.peak, self.steps, self.share = peak, steps, share
+
+    def __call__(self, step):
+        t = ops.minimum(ops.cast(step, "float32") / self.steps, 1.0)
+        rise = t / max(self.share, 1e-9)
+        fall = (1 + ops.cos(pi * (t - self.share) / max(1 - self.share, 1e-9))) / 2
+        return self.peak * ops.where(t < self.share, rise, fall)
+
+    def get_config(self):
+        return {"peak": self.peak, "steps": self.steps, "share": self.share}
+
+
+def augment(x, crop, flip, key):
+    """Images (B, S, S, 3), each moved by up to `crop` pixels on zeros and mirrored or not."""
+    count, size = tf.shape(x)[0], x.shape[1]
+    draw = tf.random.stateless_uniform((3, count), key)
+    if flip:
+        x = tf.where(draw[0][:, None, None, None] < 0.5, x[:, :, ::-1], x)
+    y0, x0 = tf.unstack(tf.cast(draw[1:] * (2 * crop + 1), tf.int32))  # (B,) each, 0 .. 2 crop
+    x = tf.pad(x, [[0, 0], [crop, crop], [crop, crop], [0, 0]])
+    span = tf.range(size)
+    x = tf.gather(x, y0[:, None] + span, axis=1, batch_dims=1)
+    return tf.gather(x, x0[:, None] + span, axis=2, batch_dims=1)
+
+
+def whitening(images, side=2):
+    """Images (N, S, S, 3) -> kernel (side, side, 3, 2 D), D = 3 side^2: the eigenvectors of the
+    covariance of their patches, each divided by the root of its eigenvalue, and their negatives
+    (Jordan, 2024, section 3.1).
+    """
+    windows = np.lib.stride_tricks.sliding_window_view(images, (side, side), axis=(1, 2))
+    patches = windows.transpose(0, 1, 2, 4, 5, 3).reshape(-1, side * side * 3)
+    values, vectors = np.linalg.eigh(patches.T @ patches / len(patches))
+    kernel = vectors / np.sqrt(values + 5e-4)
+    return np.concatenate([kernel, -kernel], 1).reshape(side, side, 3, -1)
+
+
+class Classifier(base.Trainer):
+    main = "classifier"
+
+    def players(self):
+        hp = self.hp
+        rate = WarmUpCosine(hp.learning_rate, max(hp.decay_steps, 1), hp.warm_up)
+        optimizer = keras.optimizers.SGD(rate, hp.momentum, nesterov=True)
+        return {"classifier": (self.networks["classifier"], optimizer)}
+
+    def train_step(self, batch):
+        network = self.networks["classifier"]
+        x = augment(batch["image"], self.hp.crop, self.hp.flip, self.key())
+        kernels = [w for w in network.trainable_variables if len(w.shape) > 1]
+        with tf.GradientTape() as tape:
+            logits = network(x, training=True)
+            loss = losses.cross_entropy(
+                logits=logits, label=batch["label"], smoothing=self.hp.smoothing
+            )
+            decay = tf.add_n([tf.nn.l2_loss(w) for w in kernels])
+            total = loss + self.hp.weight_decay * decay
+        self.update(tape, total, network, self.first)
+        self.update_average()
+        right = tf.equal(tf.argmax(logits, -1, tf.int32), batch["label"])
+        return {"loss": loss, "accuracy": tf.reduce_mean(tf.cast(right, tf.float32))}
+
+    def prepare(self, batches):
+        """Sets a layer `whiten` by the first 2,000 images, where a run begins."""
+        networks = (self.networks["classifier"], self.average["classifier"])
+        if not int(self.step.numpy()) and any(x.name == "whiten" for x in networks[0].layers):
+            images = []
+            while len(images) < 2000:
+                images.extend(next(batches)["image"])
+            kernel = whitening(np.stack(images[:2000]))
+            for network in networks:
+                network.get_layer("whiten").kernel.assign(kernel)
+
+    def predict_logits(self, images, block=100):
+        """uint8 (N, S, S, 3) -> logits (N, K) of the averaged classifier."""
+        parts = (np.asarray(images[i : i + block]) for i in range(0, len(images), block))
+        network = self.average["classifier"]
+        return np.concatenate([self.infer(network, p.astype("float32") / 127.5 - 1) for p in parts])
+
+
+LOSSES = {"cross_entropy": (HParams, Classifier)}
