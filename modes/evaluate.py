@@ -75,13 +75,18 @@ def run(flags):
             print(f"{ours['metric']}: {a:.6g}, against {b:.6g}: {a - b:+.4g}", file=sys.stderr)
 
 
-def samples(sample, latent, count, seed):
-    """Yields `count` images, uint8 (100, S, S, 3) at a time: a function of the seed alone."""
+def draws(count, latent, seed):
+    """z (count, latent), uniform in [-1, 1]: a function of the seed alone."""
     import numpy as np
 
+    return np.random.default_rng(seed).uniform(-1, 1, (count, latent)).astype("float32")
+
+
+def samples(sample, latent, count, seed):
+    """Yields `count` images, uint8 (100, S, S, 3) at a time: a function of the seed alone."""
     from trainers import callbacks
 
-    z = np.random.default_rng(seed).uniform(-1, 1, (count, latent)).astype("float32")
+    z = draws(count, latent, seed)
     for start in range(0, count, 100):
         yield callbacks.to_uint8(sample(z[start : start + 100]))
 

@@ -1,52 +1,135 @@
-"""Makes a run's network one of the zoo's pretrained weights."""
+"""Makes a run's network one of the zoo's pretrained weights, with a model card."""
 
 import argparse
+import functools
 import re
+from pathlib import Path
 
 import zoo
 from modes import shared
-from modes.evaluate import accuracy
+from modes.evaluate import accuracy, draws, make_judge, samples
 from modes.shared import UsageError
 
-USES = "run_dir tag data_dir"
+USES = "run_dir tag output seed data_dir metrics extractor inception split num"
+CARDS = Path(__file__).parents[1] / "docs" / "weights"
+METRICS = ("fid", "kid", "is", "precision_recall")
 
 
 def run(flags):
+    """Writes the averaged weights of --run_dir, at its best checkpoint by the first of the run's
+    --metrics or else its newest, to the zoo or to --output, and the card beside them or to docs/.
+    """
     if not (flags.run_dir and flags.tag):
         raise UsageError("--mode=publish needs --run_dir=RUN_DIR and --tag=NAME")
-    if not re.fullmatch(r"[a-z0-9][a-z0-9_.-]*", flags.tag):
-        raise UsageError(f"--tag={flags.tag}: takes small letters, digits, and . _ - between them")
-    named = argparse.Namespace(mode=flags.mode, model=None, weights=flags.run_dir)
-    trainer, config = shared.trained(named)
-    import datasets
-    from evaluate import protocol
+    check_tag(flags.tag)
+    folder, weights = Path(flags.run_dir), flags.run_dir
     from trainers import run
-    from zoo import weights
+    from zoo import weights as door
 
-    spec = zoo.get(config["model"])
-    if spec.serve != "classifier":
-        raise UsageError(f"{spec.name} cannot be published yet: classifiers can")
-    start = run.read_record(flags.run_dir)["starts"][-1]
+    best = run.best_checkpoint(folder)
+    named = argparse.Namespace(mode=flags.mode, model=None, weights=best or weights)
+    trainer, config = shared.trained(named)
+    spec, start = zoo.get(config["model"]), run.read_record(folder)["starts"][-1]
     command = " ".join(["python", "main.py", *start["command"]])
-    command = re.sub(r" --(run_dir|data_dir)[= ]\S+", "", command)  # folders are nobody's concern
+    command = re.sub(r" --(run_dir|data_dir|inception)[= ]\S+", "", command)  # nobody's concern
     network = trainer.average[spec.serve]
+    door.halve(network)  # what is measured is what is stored
+    scores, extractor, grid = SERVED[spec.serve](flags, trainer, config)
     about = {
         "network": spec.serve,
         "options": {**config["options"], "image_size": config["image_size"]},
         "dataset": config["dataset"],
+        "scores": scores,
         "origin": {
             "command": command,
             "data": config["data"],
             "steps": int(trainer.step.numpy()),
             "seed": config["seed"],
             "commit": start["versions"].get("commit"),
+            **extractor,
         },
         "license": "Apache-2.0",
     }
+    try:
+        entry = door.save(spec.name, flags.tag, network, about, flags.output)
+    except OSError as error:
+        raise UsageError(f"cannot write the weights ({error}): give another --output") from None
+    place = Path(flags.output or CARDS)
+    shared.write(place / f"{spec.name}-{flags.tag}.md", card(spec, flags.tag, entry, grid).encode())
+    if grid:
+        shared.write(place / f"{spec.name}-{flags.tag}.png", grid)
+    values = ", ".join(f"{k} {v:.4g}" for k, v in scores.items())
+    print(f"{spec.name}:{flags.tag}: {values}, sha256 {entry.sha256}")
+    print(f"card: {place / spec.name}-{flags.tag}.md")
+
+
+def check_tag(tag):
+    """Raises UsageError where a tag cannot be a file's name."""
+    if not re.fullmatch(r"[a-z0-9][a-z0-9_.-]*", tag):
+        raise UsageError(f"--tag={tag}: takes small letters, digits, and . _ - between them")
+
+
+def classifier(flags, trainer, config):
+    """(scores, what measured them, no picture) of a classifier: its accuracy on test images."""
+    import datasets
+    from evaluate import protocol
+
+    why = "measures images: the score of a classifier is its accuracy"
+    shared.refuse(flags, "metrics extractor inception split num", why)
     source = {"image_size": config["image_size"], "data_dir": flags.data_dir}
     test = datasets.arrays(config["dataset"], "test", **source)
-    weights.halve(network)
-    share = accuracy(trainer.predict_logits, test)
-    about["scores"] = {f"accuracy_{protocol.short(len(test['label']))}_test": share}
-    entry = weights.publish(spec.name, flags.tag, network, about)
-    print(f"{spec.name}:{flags.tag}: {entry.file}, accuracy {share:.4f}, sha256 {entry.sha256}")
+    name = f"accuracy_{protocol.short(len(test['label']))}_test"
+    return {name: accuracy(trainer.predict_logits, test)}, {}, None
+
+
+def generator(flags, trainer, config):
+    """(scores, what measured them, PNG of samples) of a generator."""
+    from trainers import callbacks
+
+    flags.metrics = flags.metrics or METRICS
+    source = {"image_size": config["image_size"], "data_dir": flags.data_dir}
+    judge = make_judge(flags, config["dataset"], source)
+    latent = config["options"]["latent"]
+    fakes = functools.partial(samples, trainer.sample, latent, judge.count, flags.seed)
+    rows = judge.rows(fakes)
+    judge.warn()
+    grid = callbacks.png(callbacks.image_grid(trainer.sample(draws(64, latent, flags.seed))))
+    measured = {k: rows[0][k] for k in ("extractor", "digest")} | {"samples_seed": flags.seed}
+    return {row["metric"]: row["value"] for row in rows}, measured, grid
+
+
+SERVED = {"classifier": classifier, "generator": generator}
+
+
+def card(spec, tag, entry, grid):
+    """The model card, in Markdown."""
+    origin, name = entry.origin, f"{spec.name}-{tag}"
+    scores = [f"| `{metric}` | {value:.6g} |" for metric, value in entry.scores.items()]
+    reported = [f"| {metric} | {value:g} |" for metric, value in spec.reported.items()]
+    lines = [f"# {spec.name}:{tag}", f"{spec.task}: {spec.paper} ({spec.source})."]
+    if grid:
+        sample = f"python main.py --mode=sample --model={spec.name} --weights={tag}"
+        lines += [f"![64 samples]({name}.png)", f"    {sample} --output=grid.png"]
+    lines += [
+        f'    zoo.load("{spec.name}", weights="{tag}")',
+        "## Training",
+        f"On `{entry.dataset}`, {origin['steps']:,} steps, seed {origin['seed']}, commit "
+        f"`{origin['commit']}`, by",
+        f"    {origin['command']}",
+        "The weights are an exponential moving average, rounded to float16 on disk.",
+        "## Scores",
+        "\n".join(["| measured on these weights | |", "|---|---|", *scores]),
+    ]
+    if "extractor" in origin:
+        lines += [
+            f"Features: `{origin['extractor']}`, digest `{origin['digest']}`; samples of seed "
+            f"{origin['samples_seed']}. They do not compare with scores on other features."
+        ]
+    if reported:
+        lines += ["\n".join(["| the paper reports | |", "|---|---|", *reported])]
+    lines += [
+        "## Where the model differs from its paper",
+        "\n".join(f"- {d}" for d in spec.deviations),
+    ]
+    lines += ["## File", f"`{entry.file}`, sha256 `{entry.sha256}`. Licence: {entry.license}."]
+    return "\n\n".join(lines) + "\n"

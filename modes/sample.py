@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from modes import shared
+from modes.evaluate import draws
 from modes.shared import UsageError
 
 USES = "model weights num seed output"
@@ -17,8 +18,7 @@ def run(flags):
     if "latent" not in about["options"]:
         raise UsageError(f"{about['model']} makes no images")
     count = flags.num or 64
-    z = np.random.default_rng(flags.seed).uniform(-1, 1, (count, about["options"]["latent"]))
-    z = z.astype("float32")
+    z = draws(count, about["options"]["latent"], flags.seed)
     images = np.concatenate([draw(z[i : i + 64]) for i in range(0, count, 64)])
     path = Path(flags.output or "samples.png")
     shared.write(path, callbacks.png(callbacks.image_grid(images, min(8, count))))

@@ -98,16 +98,31 @@ def trained(flags):
     return trainer, config
 
 
+def of_zoo(weights):
+    """Do --weights name published ones: a tag, an address, or something beside a manifest.json?"""
+    path = Path(weights)
+    if "://" in weights:
+        return True
+    run = path.parent.parent if path.suffix == ".npz" else path
+    if (run / "run.json").exists():
+        return False
+    return (path.parent / "manifest.json").exists() or not (path.exists() or "/" in weights)
+
+
 def served(flags):
     """(function of a batch of the network's inputs, about) of --weights, of the zoo or a run's.
 
     about: "model", "dataset", "options" and where the weights are from; "folder" of a run.
     """
     path = Path(flags.weights or ".")
-    if flags.model and flags.weights and not path.exists() and len(path.parts) == 1:
+    if flags.weights and of_zoo(flags.weights):
+        if not flags.model:
+            raise UsageError(f"--weights={flags.weights} needs --model: whose weights are they?")
         quiet_import()
+        from zoo import weights
+
         network = zoo.load(flags.model, flags.weights)
-        entry = zoo.get(flags.model).weights[flags.weights]
+        entry, _ = weights.find(flags.model, flags.weights)
         about = {"model": flags.model, "weights": flags.weights, "ema": True}
         about |= {"dataset": entry.dataset, "options": entry.options, "folder": None}
         return network.predict_on_batch, about

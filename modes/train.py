@@ -228,6 +228,7 @@ def watch_generator(trainer, config, images, source, flags):
     if judged(flags):
         judge = make_judge(flags, config["dataset"], source)
         config["evaluation"] = {**judge.about, "metrics": judge.metrics}
+        config["best"] = {"metric": judge.first, "higher": judge.higher}
 
         def scores():
             fakes = functools.partial(samples, trainer.sample, latent, judge.count, seed)

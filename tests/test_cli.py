@@ -19,7 +19,6 @@ import zoo
 from evaluate import protocol
 from modes import shared, study, train
 from trainers import run
-from zoo import weights
 
 ROOT = Path(__file__).parent.parent
 TINY = [
@@ -246,6 +245,34 @@ def test_evaluate_a_run(finished, folder, capsys):
     assert "(sha256 " in mistake(capsys, *flags, f"--inception={folder / 'wrong.pb'}")
 
 
+def test_a_generator_is_published_and_sampled(finished, folder, capsys, tmp_path):
+    flags = ["--mode=publish", f"--run_dir={finished}", "--tag=mine", f"--data_dir={folder}"]
+    said = lines(capsys, *flags, "--num=100", f"--output={tmp_path}", "--metrics=is,fid")
+    row = json.loads((tmp_path / "manifest.json").read_text())["ragan"]["mine"]
+    assert said[0].endswith(f"sha256 {row['sha256']}")
+    assert list(row["scores"]) == ["is_resnet9-creatures_100", "fid_resnet9-creatures_100_test"]
+    assert row["origin"]["digest"] == zoo.get("resnet9").weights["creatures"].sha256[:16]
+    assert (row["origin"]["steps"], row["network"]) == (12, "generator")
+    card = (tmp_path / "ragan-mine.md").read_text()
+    assert "![64 samples](ragan-mine.png)" in card
+    assert row["sha256"] in card
+    value = row["scores"]["is_resnet9-creatures_100"]
+    assert f"| `is_resnet9-creatures_100` | {value:.6g} |" in card
+
+    grids = []
+    for weights in (f"{tmp_path}/mine", f"{tmp_path}/ragan-mine.npz", str(finished)):
+        path = tmp_path / f"grid{len(grids)}.png"
+        sample = ["--mode=sample", f"--weights={weights}", "--model=ragan", f"--output={path}"]
+        lines(capsys, *sample)
+        grids.append(np.asarray(Image.open(path)).astype(int))
+    assert np.array_equal(grids[0], grids[1])
+    assert np.array_equal(grids[0], np.asarray(Image.open(tmp_path / "ragan-mine.png")))
+    assert 0 < (grids[0] != grids[2]).mean() < 0.2  # float16 on disk
+    assert grids[0].std() > 0.3
+    no_model = ["--mode=sample", f"--weights={tmp_path}/mine"]
+    assert "needs --model: whose weights are they?" in mistake(capsys, *no_model)
+
+
 def test_evaluate_a_folder_of_images(folder, capsys):
     source = datasets.arrays("creatures/tiny", "test", image_size=32, data_dir=folder)["image"]
     place = folder / "pictures"
@@ -265,7 +292,7 @@ def test_evaluate_a_folder_of_images(folder, capsys):
     assert "needs --dataset" in mistake(capsys, *flags[:-1])
 
 
-def test_a_classifier_is_trained_evaluated_and_published(folder, capsys, monkeypatch, tmp_path):
+def test_a_classifier_is_trained_evaluated_and_published(folder, capsys, tmp_path):
     place = folder / "classifier"
     flags = ["--model=resnet9", "--dataset=creatures/tiny", "--image_size=32", "--steps=8"]
     flags += ["--batch_size=16", "--set=width=4", "--save_every=4", f"--data_dir={folder}"]
@@ -298,9 +325,10 @@ def test_a_classifier_is_trained_evaluated_and_published(folder, capsys, monkeyp
     flags_of_two = [*shared_name[:3], f"--dataset=folder:{folder / 'two'}", "--split=train"]
     assert "two has 2 classes, the classifier 8" in mistake(capsys, *flags_of_two)
 
-    monkeypatch.setattr(weights, "FOLDER", tmp_path)
     publish = ["--mode=publish", f"--run_dir={place}", "--tag=mine", f"--data_dir={folder}"]
+    publish.append(f"--output={tmp_path}")
     assert "resnet9:mine" in lines(capsys, *publish)[0]
+    assert "accuracy_64_test" in (tmp_path / "resnet9-mine.md").read_text()
     held = json.loads((tmp_path / "manifest.json").read_text())["resnet9"]["mine"]
     assert held["options"]["width"] == 4
     assert held["origin"]["steps"] == 8
@@ -406,6 +434,8 @@ def test_a_stopped_run_goes_on_bit_identically(finished, folder):
         (["--dataset=cifar10", "--data_dir=/dev/null/x"], "what works offline"),
         (["--mode=sample"], "needs --weights=RUN_DIR"),
         (["--mode=sample", "--weights=/nowhere"], "it holds no run.json"),
+        (["--mode=sample", "--weights=cifar10"], "needs --model: whose weights are they?"),
+        (["--mode=sample", "--model=ragan", "--weights=x"], "ragan has no weights 'x': it has"),
         (["--mode=study"], "needs --study=memorisation"),
         (["--mode=sample", "--set=width=8"], "--mode=sample does not use --set"),
         (["--weights=runs/x"], "--mode=train does not use --weights"),

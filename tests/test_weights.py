@@ -2,7 +2,14 @@
 
 import dataclasses
 import hashlib
+import http.server
+import io
 import json
+import pickle
+import sys
+import threading
+import types
+import zipfile
 
 import keras
 import numpy as np
@@ -27,7 +34,7 @@ def shelf(tmp_path, monkeypatch):
         "origin": {"command": "c"},
         "license": "Apache-2.0",
     }
-    entry = weights.publish("resnet9", "t", network, about, tmp_path)
+    entry = weights.save("resnet9", "t", network, about, tmp_path)
     monkeypatch.setattr(weights, "FOLDER", tmp_path)
     monkeypatch.setitem(registry.get("resnet9").weights, "t", entry)
     return tmp_path, network, entry
@@ -52,15 +59,23 @@ def test_another_tag_leaves_the_first(shelf):
     about = {f.name: getattr(entry, f.name) for f in dataclasses.fields(entry)}
     for name in ("file", "sha256", "probe"):
         del about[name]
-    weights.publish("resnet9", "u", network, about, folder)
+    weights.save("resnet9", "u", network, about, folder)
     assert list(json.loads((folder / "manifest.json").read_text())["resnet9"]) == ["t", "u"]
 
 
-def test_what_float16_cannot_hold_is_not_published(shelf):
+def test_what_float16_cannot_hold_is_stored_in_float32(shelf):
     folder, network, entry = shelf
+    about = {f.name: getattr(entry, f.name) for f in dataclasses.fields(entry)}
+    for name in ("file", "sha256", "probe"):
+        del about[name]
     network.get_layer("logits").kernel.assign(np.full((16, 3), 1e6))
-    with pytest.raises(zoo.WeightsError, match="logits/kernel is not finite, or too large"):
-        weights.publish("resnet9", "u", network, {}, folder)
+    large = weights.save("resnet9", "u", network, about, folder)
+    with np.load(folder / large.file) as held:
+        assert held["logits/kernel"].dtype == held["first_1/kernel"].dtype == np.float32
+        assert held["logits/kernel"][0, 0] == 1e6
+    network.get_layer("logits").bias.assign(np.full(3, np.nan))
+    with pytest.raises(zoo.WeightsError, match="logits/bias of classifier is not finite"):
+        weights.save("resnet9", "u", network, about, folder)
 
 
 def test_an_unknown_tag_names_those_there_are(shelf):
@@ -99,13 +114,13 @@ def test_what_does_not_fit_is_refused(shelf, monkeypatch):
         whole = dict(file)
     less = {k: v for k, v in whole.items() if k != "first_1/kernel"}
     replace(shelf, monkeypatch, less)
-    with pytest.raises(zoo.WeightsError, match="does not fit classifier: first_1/kernel of 1"):
+    with pytest.raises(zoo.WeightsError, match="does not fit classifier: it lacks first_1/kernel$"):
         zoo.load("resnet9", weights="t")
     replace(shelf, monkeypatch, {**whole, "more": np.zeros(1)})
-    with pytest.raises(zoo.WeightsError, match="does not fit classifier: more of 1"):
+    with pytest.raises(zoo.WeightsError, match="it holds an unknown more$"):
         zoo.load("resnet9", weights="t")
     replace(shelf, monkeypatch, {**whole, "first_1/kernel": np.zeros((3, 3, 24, 5))})
-    with pytest.raises(zoo.WeightsError, match="does not fit classifier: first_1/kernel of 1"):
+    with pytest.raises(zoo.WeightsError, match=r"first_1/kernel of shape \(3, 3, 24, 5\), not"):
         zoo.load("resnet9", weights="t")
     replace(shelf, monkeypatch, {**whole, "first_1/kernel": whole["first_1/kernel"] * 1.1 + 0.05})
     with pytest.raises(zoo.WeightsError, match="does not give the output that was stored"):
@@ -116,8 +131,194 @@ def test_what_does_not_fit_is_refused(shelf, monkeypatch):
     replace(shelf, monkeypatch, {**whole, "first_1/kernel": np.array([{"a": 1}], object)})
     with pytest.raises(zoo.WeightsError, match="is damaged"):
         zoo.load("resnet9", weights="t")
+    replace(shelf, monkeypatch, {**whole, "logits/bias": np.array(["a", "b", "c"])})
+    with pytest.raises(zoo.WeightsError, match="it holds logits/bias of type <U1$"):
+        zoo.load("resnet9", weights="t")
+    replace(shelf, monkeypatch, {"more": np.zeros(1)})
+    with pytest.raises(zoo.WeightsError) as caught:
+        zoo.load("resnet9", weights="t")
+    assert all(v.path in str(caught.value) for v in shelf[1].variables)  # each is named
+    replace(shelf, monkeypatch, whole, options={**OPTIONS, "depth": 3})
+    with pytest.raises(zoo.WeightsError, match="resnet9 is not built like that .*depth"):
+        zoo.load("resnet9", weights="t")
     replace(shelf, monkeypatch, whole)
     zoo.load("resnet9", weights="t")
+
+
+class Code:
+    """Unpickled, it writes a file."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return open, (str(self.path), "w")
+
+
+def vouched(shelf, monkeypatch, data):
+    """Other bytes under a manifest that vouches for them."""
+    folder, _, entry = shelf
+    (folder / entry.file).write_bytes(data)
+    changed = dataclasses.replace(entry, sha256=hashlib.sha256(data).hexdigest())
+    monkeypatch.setitem(registry.get("resnet9").weights, "t", changed)
+
+
+def test_damage_under_the_right_sha256(shelf, monkeypatch):
+    folder, _, entry = shelf
+    whole = (folder / entry.file).read_bytes()
+    held, bare = io.BytesIO(), io.BytesIO()
+    np.save(bare, np.zeros(3))
+    with zipfile.ZipFile(held, "w") as file:
+        file.writestr("logits/bias.npy", bare.getvalue()[:70])
+    flipped = bytearray(whole)
+    flipped[len(whole) // 3] ^= 255
+    for data in (b"", whole[:1000], whole[:-10], bytes(flipped), bare.getvalue(), held.getvalue()):
+        vouched(shelf, monkeypatch, data)
+        with pytest.raises(zoo.WeightsError, match="is damaged"):
+            zoo.load("resnet9", weights="t")
+
+
+def test_nothing_in_a_file_is_executed(shelf, monkeypatch, tmp_path):
+    mark, held = tmp_path / "mark", io.BytesIO()
+    np.savez(held, **{"logits/bias": np.array([Code(mark)], object)})
+    for data in (pickle.dumps(Code(mark)), held.getvalue()):
+        vouched(shelf, monkeypatch, data)
+        with pytest.raises(zoo.WeightsError, match="is damaged"):
+            zoo.load("resnet9", weights="t")
+    assert not mark.exists()
+    pickle.loads(pickle.dumps(Code(mark))).close()
+    assert mark.exists()  # it would have shown
+
+
+@pytest.fixture
+def server(shelf):
+    """The shelf behind an address; `cut` has it promise more bytes than it sends."""
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        asked, cut = [], False
+
+        def __init__(self, *args):
+            super().__init__(*args, directory=str(shelf[0]))
+
+        def log_message(self, *args):
+            self.asked.append(self.path)
+
+        def send_header(self, key, value):
+            more = key == "Content-Length" and self.cut
+            super().send_header(key, str(int(value) + 9) if more else value)
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as running:
+        threading.Thread(target=running.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{running.server_port}", Handler
+        running.shutdown()
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "attention_zoo" / "weights"
+
+
+def test_a_folder_and_an_address_are_doors_too(shelf, server, cache):
+    folder, network, entry = shelf
+    address, handler = server
+    for weights_ in (f"{folder}/t", f"{folder}/{entry.file}", f"file://{folder}/t"):
+        again = zoo.load("resnet9", weights=weights_)
+        assert np.array_equal(again.get_layer("logits").kernel, network.get_layer("logits").kernel)
+    (cache / f"{entry.sha256}.npz").unlink()
+    for _ in range(2):
+        zoo.load("resnet9", weights=f"{address}/t")
+        assert [p.name for p in cache.iterdir()] == [f"{entry.sha256}.npz"]
+    assert handler.asked == ["/manifest.json", f"/{entry.file}", "/manifest.json"]
+    (cache / f"{entry.sha256}.npz").write_bytes(b"damaged")  # what is damaged comes again
+    zoo.load("resnet9", weights=f"{address}/t")
+    assert handler.asked[3:] == ["/manifest.json", f"/{entry.file}"]
+
+
+def test_a_manifest_may_name_an_address(shelf, server, cache, monkeypatch):
+    address, _ = server
+    far = dataclasses.replace(shelf[2], file=f"{address}/{shelf[2].file}")
+    monkeypatch.setitem(registry.get("resnet9").weights, "t", far)
+    assert zoo.load("resnet9", weights="t").name == "classifier"
+
+
+def test_what_did_not_come_whole_is_not_kept(shelf, server, cache):
+    folder, _, entry = shelf
+    address, handler = server
+    with pytest.raises(zoo.WeightsError, match="did not come: .*404"):
+        weights.read(f"{address}/nothing", "0" * 64)
+    with pytest.raises(zoo.WeightsError, match="is not the published file: its sha256 differs"):
+        weights.read(f"{address}/{entry.file}", "0" * 64)
+    handler.cut = True
+    with pytest.raises(zoo.WeightsError, match="did not come: .*got only"):
+        weights.read(f"{address}/{entry.file}", entry.sha256)
+    assert not cache.exists()
+
+
+def test_a_cache_that_cannot_be_written(shelf, server, cache, capsys):
+    cache.parent.mkdir(parents=True)
+    cache.write_text("a file where the folder should be")
+    zoo.load("resnet9", weights=f"{server[0]}/t")
+    assert f"{cache} keeps no copy: " in capsys.readouterr().err
+
+
+def test_many_at_once(shelf, server, cache):
+    entry, found = shelf[2], []
+
+    def ask():
+        found.append(weights.read(f"{server[0]}/{entry.file}", entry.sha256))
+
+    threads = [threading.Thread(target=ask) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == [(shelf[0] / entry.file).read_bytes()] * 6
+    assert [p.name for p in cache.iterdir()] == [f"{entry.sha256}.npz"]
+
+
+def test_the_hub(shelf, monkeypatch):
+    asked = []
+
+    def hf_hub_download(repo, file):
+        asked.append((repo, file))
+        if "nobody" in repo:
+            raise RuntimeError("no such\nrepository")
+        return str(shelf[0] / file)
+
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    with pytest.raises(zoo.WeightsError, match="pip install huggingface_hub"):
+        zoo.load("resnet9", weights="hf://owner/repo/t")
+    hub = types.SimpleNamespace(hf_hub_download=hf_hub_download)
+    monkeypatch.setitem(sys.modules, "huggingface_hub", hub)
+    zoo.load("resnet9", weights="hf://owner/repo/t")
+    assert asked == [("owner/repo", "manifest.json"), ("owner/repo", shelf[2].file)]
+    with pytest.raises(zoo.WeightsError, match="did not come: no such repository"):
+        zoo.load("resnet9", weights="hf://nobody/repo/t")
+    with pytest.raises(zoo.WeightsError, match="takes hf://owner/repo and"):
+        zoo.load("resnet9", weights="hf://t")
+
+
+def test_what_is_no_manifest(shelf):
+    folder = shelf[0]
+    manifest = folder / "manifest.json"
+    rows = json.loads(manifest.read_text())
+    with pytest.raises(zoo.WeightsError, match="cannot be read"):
+        zoo.load("resnet9", weights=f"{folder}/nowhere/t")
+    with pytest.raises(zoo.WeightsError, match="tells of no weights of dcgan"):
+        zoo.load("dcgan", weights=f"{folder}/t")
+    with pytest.raises(zoo.WeightsError, match="takes a folder, https://"):
+        zoo.load("resnet9", weights="ftp://host/t")
+    for sha256 in ("", None):  # no digest is no digest that fits
+        rows["resnet9"]["t"]["sha256"] = sha256
+        manifest.write_text(json.dumps(rows))
+        with pytest.raises(zoo.WeightsError, match="sha256 differs"):
+            zoo.load("resnet9", weights=f"{folder}/t")
+    rows["resnet9"]["t"]["more"] = 1
+    for text in (json.dumps(rows), "{", "[]", '{"resnet9": 3}'):
+        manifest.write_text(text)
+        with pytest.raises(zoo.WeightsError, match="is not a manifest of the zoo"):
+            zoo.load("resnet9", weights=f"{folder}/t")
 
 
 @pytest.mark.parametrize(

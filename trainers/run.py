@@ -119,9 +119,7 @@ class Run:
 
     def best(self):
         """The step of the best score in metrics.jsonl, the first of equals; None without one."""
-        scored = [row for row in self.rows() if self.metric in row]
-        sign = -1 if self.higher else 1
-        return min(scored, key=lambda row: sign * row[self.metric])["step"] if scored else None
+        return best_step(self.rows(), self.metric, self.higher)
 
     def save(self, step, arrays):
         """Writes the checkpoint of a step; keeps the newest and the best by the metric."""
@@ -156,6 +154,20 @@ def read_rows(path):
         with contextlib.suppress(json.JSONDecodeError):
             rows.append(json.loads(line))
     return rows
+
+
+def best_step(rows, metric, higher):
+    """The step of the best score in the rows of metrics.jsonl, the first of equals, or None."""
+    scored = [row for row in rows if metric in row]
+    sign = -1 if higher else 1
+    return min(scored, key=lambda row: sign * row[metric])["step"] if scored else None
+
+
+def best_checkpoint(folder):
+    """Path of a run's checkpoint that its --metrics chose; None where it had none of these."""
+    best = read_record(folder)["config"].get("best")
+    step = best and best_step(read_rows(Path(folder) / "metrics.jsonl"), **best)
+    return step and Path(folder) / "checkpoints" / f"step_{step:08d}.npz"
 
 
 def list_checkpoints(folder):
