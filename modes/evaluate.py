@@ -141,9 +141,17 @@ def extractor_of(flags, dataset):
     return features.of_inception(network, inception.digest(network)[:16])
 
 
-def accuracy(predict, data):
-    """Share of the images of {"image", "label"} whose largest logit is their label's."""
-    return float((predict(data["image"]).argmax(1) == data["label"]).mean())
+def answers(network, images):
+    """The class (N,) of the largest logit for each image, uint8 (N, S, S, 3)."""
+    import numpy as np
+
+    parts = (images[i : i + 100] for i in range(0, len(images), 100))
+    return np.concatenate([network(p.astype("float32") / 127.5 - 1).argmax(1) for p in parts])
+
+
+def accuracy(network, data):
+    """Share of the images of {"image", "label"} that a function of batches names rightly."""
+    return float((answers(network, data["image"]) == data["label"]).mean())
 
 
 def classify(flags, network, about, source):
@@ -156,11 +164,9 @@ def classify(flags, network, about, source):
     split, dataset = flags.split or "test", about["dataset"]
     classes = about["options"]["classes"]
     data = datasets.labelled(dataset, split, classes, **source)
-    parts = (data["image"][i : i + 100] for i in range(0, len(data["image"]), 100))
-    logits = np.concatenate([network(p.astype("float32") / 127.5 - 1) for p in parts])
-    found = np.bincount(data["label"] * classes + logits.argmax(1), minlength=classes**2)
-    confusion = found.reshape(classes, classes)
-    count = len(logits)
+    found = data["label"] * classes + answers(network, data["image"])
+    confusion = np.bincount(found, minlength=classes**2).reshape(classes, classes)
+    count = len(found)
     return {
         "metric": f"accuracy_{protocol.short(count)}_{split}",
         "value": float(np.trace(confusion) / count),

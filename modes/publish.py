@@ -79,7 +79,8 @@ def classifier(flags, trainer, config):
     source = {"image_size": config["image_size"], "data_dir": flags.data_dir}
     test = datasets.arrays(config["dataset"], "test", **source)
     name = f"accuracy_{protocol.short(len(test['label']))}_test"
-    return {name: accuracy(trainer.predict_logits, test)}, {}, None
+    network = functools.partial(trainer.infer, trainer.average["classifier"])
+    return {name: accuracy(network, test)}, {}, None
 
 
 def generator(flags, trainer, config):

@@ -40,7 +40,8 @@ def run(flags):
     config["replicas"] = strategy.num_replicas_in_sync
     if judged(flags) and not flags.extractor:
         flags.extractor = recorded_extractor(run_folder(flags, config))
-    watch = watch_classifier if hasattr(trainer, "predict_logits") else watch_generator
+    serve = zoo.get(config["model"]).serve
+    watch = watch_classifier if serve == "classifier" else watch_generator
     watched = watch(trainer, config, images, source, flags)
     metric, higher = watched["metric"], watched["higher"]
     stop = config["stop"] = stop_rule(flags, metric, higher)
@@ -260,7 +261,8 @@ def watch_classifier(trainer, config, images, source, flags):
     if datasets.has_split(name, "test"):
         test = datasets.labelled(name, "test", classes, **source)
         metric = f"accuracy_{protocol.short(len(test['label']))}_test"
-        watched["score"] = lambda: {metric: accuracy(trainer.predict_logits, test)}
+        network = functools.partial(trainer.infer, trainer.average["classifier"])
+        watched["score"] = lambda: {metric: accuracy(network, test)}
     return watched
 
 

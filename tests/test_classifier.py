@@ -165,12 +165,9 @@ def test_it_learns_three_colours_and_its_average_answers():
         x, label = batch(seed)
         step({"image": tf.constant(x), "label": tf.constant(label)})
     x, label = batch(99, 230)
-    pixels = np.rint((x + 1) * 127.5).astype(np.uint8)
-    logits = trainer.predict_logits(pixels)
+    logits = trainer.infer(trainer.average["classifier"], x)
     assert logits.shape == (230, 3)
     assert (logits.argmax(1) == label).mean() > 0.95
-    direct = trainer.average["classifier"].predict_on_batch(pixels.astype("float32") / 127.5 - 1)
-    assert abs(direct - logits).max() < 1e-4
 
 
 def test_every_hyper_parameter_is_checked_and_acts():

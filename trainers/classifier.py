@@ -122,11 +122,5 @@ class Classifier(base.Trainer):
             for network in networks:
                 network.get_layer("whiten").kernel.assign(kernel)
 
-    def predict_logits(self, images, block=100):
-        """uint8 (N, S, S, 3) -> logits (N, K) of the averaged classifier."""
-        parts = (np.asarray(images[i : i + block]) for i in range(0, len(images), block))
-        network = self.average["classifier"]
-        return np.concatenate([self.infer(network, p.astype("float32") / 127.5 - 1) for p in parts])
-
 
 LOSSES = {"cross_entropy": (HParams, Classifier)}
