@@ -22,12 +22,13 @@ def run(flags):
     if not (flags.run_dir and flags.tag):
         raise UsageError("--mode=publish needs --run_dir=RUN_DIR and --tag=NAME")
     check_tag(flags.tag)
-    folder, weights = Path(flags.run_dir), flags.run_dir
+    shared.quiet_import()
     from trainers import run
     from zoo import weights as door
 
+    folder = Path(flags.run_dir)
     best = run.best_checkpoint(folder)
-    named = argparse.Namespace(mode=flags.mode, model=None, weights=best or weights)
+    named = argparse.Namespace(mode=flags.mode, model=None, weights=best or folder)
     trainer, config = shared.trained(named)
     spec, start = zoo.get(config["model"]), run.read_record(folder)["starts"][-1]
     command = " ".join(["python", "main.py", *start["command"]])

@@ -20,7 +20,6 @@ import zipfile
 import zlib
 from pathlib import Path
 
-import keras
 import numpy as np
 
 from zoo import registry
@@ -129,6 +128,8 @@ def cache_folder():
 
 def _download(address):
     """The bytes of an address: whole, or WeightsError."""
+    import keras
+
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(TIMEOUT)
     try:
@@ -182,8 +183,9 @@ def probe(network):
     """16 outputs, evenly spread over those for two inputs drawn uniformly from [-1, 1] (whole
     numbers: 0), always the same ones; float64 (16,), of the first output where there are several.
     """
-    rng = np.random.default_rng(0)
-    inputs = []
+    import keras
+
+    rng, inputs = np.random.default_rng(0), []
     for x in network.inputs:
         kind = "int32" if "int" in x.dtype else "float32"
         inputs.append(rng.uniform(-1, 1, (2, *x.shape[1:])).astype(kind))
@@ -203,6 +205,8 @@ def _close(made, expected):
 def halve(network):
     """Rounds a network's kernels to float16, unless its probe does not survive that; returns
     {path: array} as they are stored."""
+    import keras
+
     whole = {v.path: keras.ops.convert_to_numpy(v) for v in network.variables}
     before = probe(network)
     with np.errstate(over="ignore"):
