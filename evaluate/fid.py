@@ -94,11 +94,7 @@ def frechet_distance(mean_1, cov_1, mean_2, cov_2):
         raise ValueError("frechet_distance takes finite numbers: these hold NaN or infinity")
     mean_1, cov_1, mean_2, cov_2 = given
     rounding = dims * np.finfo(np.float64).eps
-    values, root = np.linalg.eigh(cov_1)  # ascending
-    # eigenvalues that are zero but for rounding are left out, because their roots are not small
-    first = np.searchsorted(values, rounding * values[-1], "right")
-    values, root = values[first:], root[:, first:]
-    root *= np.sqrt(values)
+    root = _root(cov_1, rounding)
     squares = np.linalg.eigvalsh(root.T @ (cov_2 @ root))
     if len(squares) and squares[0] < rounding * squares[-1]:  # cov_2 may be of lower rank
         rank = np.linalg.matrix_rank(cov_2, rtol=rounding, hermitian=True)
@@ -106,6 +102,22 @@ def frechet_distance(mean_1, cov_1, mean_2, cov_2):
     trace_of_root = np.sqrt(np.maximum(squares, 0)).sum()
     gap = mean_1 - mean_2
     return max(0.0, float(gap @ gap + np.trace(cov_1) + np.trace(cov_2) - 2 * trace_of_root))
+
+
+def _root(cov, rounding):
+    """R of full column rank with R R^T = cov: Cholesky's factor, or where cov is singular, or close
+    to it, the eigenvectors times the roots of their eigenvalues."""
+    try:
+        root = np.linalg.cholesky(cov)
+        pivots = root.diagonal()
+        if pivots.min() > 1e-5 * pivots.max():
+            return root
+    except np.linalg.LinAlgError:
+        pass
+    values, vectors = np.linalg.eigh(cov)  # ascending
+    # eigenvalues that are zero but for rounding are left out, because their roots are not small
+    first = np.searchsorted(values, rounding * values[-1], "right")
+    return vectors[:, first:] * np.sqrt(values[first:])
 
 
 def warning(count, dims):

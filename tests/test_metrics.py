@@ -61,6 +61,21 @@ def test_frechet_distance_is_symmetric(count):
     assert there == pytest.approx(back, rel=1e-11)
 
 
+def test_frechet_distance_by_either_root(monkeypatch):
+    rng = np.random.default_rng(0)
+    rows = rng.normal(size=(2, 40, 16)) * np.geomspace(1e-3, 1, 16)
+    one, two = fid.moments(rows[0]), fid.moments(rows[1] + 0.1)
+    by_cholesky = fid.frechet_distance(*one, *two)
+
+    def fail(cov):
+        raise np.linalg.LinAlgError
+
+    monkeypatch.setattr(fid.np.linalg, "cholesky", fail)
+    by_eigenvectors = fid.frechet_distance(*one, *two)
+    assert by_cholesky == pytest.approx(by_eigenvectors, rel=1e-9)
+    assert by_cholesky != by_eigenvectors  # two ways indeed
+
+
 def test_frechet_distance_refuses_unlike_shapes_and_what_is_not_finite():
     with pytest.raises(ValueError, match=r"\(D,\), \(D, D\)"):
         fid.frechet_distance(np.zeros(2), np.eye(2), np.zeros(3), np.eye(3))
