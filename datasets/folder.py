@@ -2,7 +2,6 @@
 
 import contextlib
 import hashlib
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -10,11 +9,11 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from datasets import resize
+from datasets.skipped import Skipped
 from datasets.table import DataError
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
 UNREADABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
-NAMED = 10  # broken files named one by one; the rest are counted
 
 
 def images_below(root):
@@ -40,6 +39,8 @@ class Folder:
     "image" and, where there are sub-folders, "label": the sub-folder's place among their names in
     the training split, -1 for an image beside them or in another sub-folder.
     """
+
+    size = 64  # of the pictures where none is asked for
 
     def __init__(self, path, split):
         root = Path(path)
@@ -77,14 +78,12 @@ class Folder:
 
     def examples(self, image_size):
         """Yields one dict a readable file; names the others on stderr and counts them."""
-        broken = 0
+        skipped = Skipped("not a readable image")
         with ThreadPoolExecutor(2) as pool:
             images = pool.map(lambda path: self._read(path, image_size), self.files)
             for path, image in zip(self.files, images):
                 if image is None:
-                    broken += 1
-                    if broken <= NAMED:
-                        print(f"skipped, not a readable image: {path}", file=sys.stderr)
+                    skipped.add(path)
                     continue
                 example = {"image": image}
                 if self.classes:
@@ -92,9 +91,8 @@ class Folder:
                     place = self.classes.index(label) if label in self.classes else -1
                     example["label"] = np.asarray(place, np.int32)
                 yield example
-        if broken:
-            print(f"skipped {broken} of {len(self.files)} files", file=sys.stderr)
-        if broken == len(self.files):
+        skipped.report(len(self.files), "files")
+        if skipped.count == len(self.files):
             raise DataError(f"{self.root} holds no readable image")
 
     @staticmethod

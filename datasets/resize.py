@@ -16,9 +16,19 @@ def square(image, size):
     return np.asarray(image.resize((size, size), Image.Resampling.BICUBIC, box=box))
 
 
+def whole(image, size):
+    """uint8 (H, W, 3) -> uint8 (size, size, 3): all of it, stretched if H != W, antialiased."""
+    return np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.BICUBIC))
+
+
 def area(mask, size):
-    """uint8 (H, H, 1) -> uint8 (size, size, 1), each value the mean of the area that it covers."""
-    if mask.shape[0] == size:
-        return mask
-    small = Image.fromarray(mask[..., 0]).resize((size, size), Image.Resampling.BOX)
-    return np.asarray(small)[..., None]
+    """uint8 (H, W, 1) -> uint8 (size, size, 1), each value the mean of the area that it covers."""
+    rows, columns = (_shares(length, size) for length in mask.shape[:2])
+    return np.uint8(rows @ mask[..., 0] @ columns.T + 0.5)[..., None]
+
+
+def _shares(length, size):
+    """(size, length): how much of each of `size` equal parts of a line each of its pixels is."""
+    edges, pixels = np.linspace(0, length, size + 1), np.arange(length)
+    common = np.minimum(edges[1:, None], pixels + 1) - np.maximum(edges[:-1, None], pixels)
+    return np.maximum(common, 0) * (size / length)

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from datasets import folder, resize, table
+from datasets import crops, folder, resize, table
 from datasets.table import DATASETS, DataError
 
 
@@ -35,7 +35,7 @@ def load(
     """-> tf.data.Dataset of dicts of batches; "image" is float32 (B, S, S, 3) in [-1, 1].
 
     name: a key of DATASETS or "folder:PATH". image_size: S; None: as the data set has
-    it, 64 for a folder.
+    it, 64 for a folder and for what is cut out by boxes.
     shuffle: endless batches, each epoch in an order of its own by the seed, from batch `start` on;
     without it: the examples once, in order, the last batch maybe smaller. data_dir: where TFDS
     keeps its data (default: $TFDS_DATA_DIR or ~/tensorflow_datasets). keys: which to load; None:
@@ -103,9 +103,8 @@ def arrays(name, split="train", *, image_size=None, data_dir=None):
     "image" is uint8 (N, S, S, 3), "mask" uint8 (N, S, S, 1). Decoded and resized on the first
     call, kept under data_dir/attention_zoo.
     """
-    if name.startswith("folder:"):
-        image_size = image_size or 64
     kept, source = _find(name, split, data_dir)
+    image_size = image_size or source.size
     place = kept / f"{source.key}-{split}-{image_size or 'as-is'}"
     if not place.is_dir():
         _write(source, image_size, place)
@@ -240,23 +239,26 @@ class _Prepared:
         self.builder = _builder(spec, data_dir)
         if not self.builder.is_prepared():
             _prepare(name, spec, self.builder, data_dir)
-        self.key = self.builder.info.full_name.replace("/", "-")
+        self.key = self.builder.info.full_name.replace("/", "-") + "-crops" * spec.crop
+        self.size = 64 if spec.crop else None  # cuts differ in size: without one asked for, 64
 
     def examples(self, image_size):
         data = self.builder.as_dataset(split=self.split, shuffle_files=False)
-        return examples_of(data, self.spec.keys, image_size)
+        return examples_of(data, self.spec, image_size)
 
 
-def examples_of(data, keys, image_size):
-    """Yields the dicts of a TFDS data set with these keys, pictures as squares of image_size."""
-    for example in data.as_numpy_iterator():
+def examples_of(data, spec, image_size):
+    """Yields the dicts of a TFDS data set with a DataSpec's keys, pictures as squares of
+    image_size."""
+    examples = data.as_numpy_iterator()
+    for example in crops.cut(examples) if spec.crop else examples:
         size = image_size or min(example["image"].shape[:2])
-        yield {k: _fit(k, example[k], size) for k in keys}
+        yield {k: _fit(k, example[k], size, spec.crop) for k in spec.keys}
 
 
-def _fit(key, value, size):
+def _fit(key, value, size, crop):
     if key == "image":
-        return resize.square(value, size)
+        return resize.whole(value, size) if crop else resize.square(value, size)
     if key == "mask":
         return resize.area(value, size)
     return np.asarray(value, np.float32 if key == "bbox" else np.int32)
@@ -285,7 +287,8 @@ def _prepare(name, spec, builder, data_dir):
     offline = "what works offline: --dataset=creatures or --dataset=folder:PATH"
     if spec.host and not urllib.request.getproxies():
         try:
-            socket.create_connection((spec.host, 443), timeout=5).close()
+            host, _, port = spec.host.partition(":")
+            socket.create_connection((host, int(port or 443)), timeout=5).close()
         except OSError:
             raise DataError(
                 f"{name} is not in {data_dir} and {spec.host} cannot be reached to download it; "

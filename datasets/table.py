@@ -12,8 +12,9 @@ class DataError(ValueError):
 class DataSpec:
     """tfds: TFDS name (and config). splits: our split -> TFDS's. keys: what an example holds.
 
-    host: where TFDS downloads from; empty for what is rendered here. what: one line for people.
-    classes: how many values "label" has, where all training images have one.
+    host: where TFDS downloads from, with its port if that is not 443; empty for what is rendered
+    here. what: one line for people. classes: how many values "label" has, where all training
+    images have one. crop: one picture a box, cut out by it, in place of the centred square.
     """
 
     tfds: str
@@ -22,6 +23,7 @@ class DataSpec:
     what: str
     host: str = ""
     classes: int = 0
+    crop: bool = False
 
 
 _SPLITS = {"train": "train", "test": "test"}
@@ -42,6 +44,14 @@ DATASETS = {
         "256 + 64 of the same, for tests; offline",
         classes=8,
     ),
+    "creatures/crops": DataSpec(
+        "creatures/full",
+        _SPLITS,
+        _CREATURE,
+        "the same 20,000 + 2,000 animals, each cut out by its box; offline",
+        classes=8,
+        crop=True,
+    ),
     "cifar10": DataSpec(
         "cifar10",
         _SPLITS,
@@ -55,7 +65,7 @@ DATASETS = {
         {"train": "train+unlabelled", "test": "test"},
         ("image", "label"),
         "105,000 + 8,000 photographs, 96 x 96: 10 classes, label -1 where there is none",
-        "ai.stanford.edu",
+        "ai.stanford.edu:80",
     ),
     "celeb_a": DataSpec(
         "celeb_a",
@@ -63,6 +73,15 @@ DATASETS = {
         ("image",),
         "162,770 + 19,962 faces, 218 x 178, the centred square",
         "drive.usercontent.google.com",
+    ),
+    "stanford_dogs": DataSpec(
+        "stanford_dogs",
+        _SPLITS,
+        ("image", "label"),
+        "12,000 + 8,580 photographs of dogs, each dog cut out by its box: 120 breeds",
+        "vision.stanford.edu:80",
+        classes=120,
+        crop=True,
     ),
 }
 FOLDER = "folder:PATH"

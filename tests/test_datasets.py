@@ -208,7 +208,7 @@ def test_tfds_sets_are_read_as_tfds_makes_them(name, size):
     with tfds.testing.mock_data(num_examples=5):
         builder = tfds.builder(spec.tfds)
         examples = list(
-            stream.examples_of(builder.as_dataset(split="train"), spec.keys, image_size=size)
+            stream.examples_of(builder.as_dataset(split="train"), spec, image_size=size)
         )
     assert len(examples) == 5
     assert set(examples[0]) == set(spec.keys)

@@ -1,0 +1,56 @@
+"""Pictures cut out by their boxes: each box of a picture is an example of its own.
+
+The cut is the square on the box's longer side, about its centre and moved into the picture, so
+that an object keeps its shape and its whole self. Where the picture is narrower than that square,
+the cut is as wide as the picture, and is stretched when it becomes a square: no worse than
+stretching every box, with nothing cut off and nothing made up beyond the border.
+"""
+
+import numpy as np
+
+from datasets.skipped import Skipped
+from datasets.table import DataError
+
+
+def window(bbox, height, width):
+    """A box (4,) -> (box, cut), each int (2, 2): top left and bottom right corner in pixels.
+
+    bbox: ymin, xmin, ymax, xmax as fractions of a picture of height x width. What lies outside
+    is clipped. None for a box of no area in whole pixels.
+    """
+    extent = np.array((height, width))
+    box = np.rint(np.clip(np.reshape(bbox, (2, 2)), 0, 1) * extent).astype(int)
+    low, high = box
+    if (high <= low).any():
+        return None
+    sides = np.minimum((high - low).max(), extent)
+    start = np.clip((low + high - sides) // 2, 0, extent - sides)
+    return box, np.stack((start, start + sides))
+
+
+def cut(examples):
+    """Yields an example of its own for each box of TFDS examples, in their order.
+
+    The boxes are "objects" with a "bbox" each, or one "bbox". "image" (H, W, 3) and "mask"
+    (H, W, 1) become the part inside the cut, "bbox" the fractions of the cut; the rest is
+    repeated. A picture without boxes gives nothing; a box of no area is named on stderr, counted
+    and skipped. Where no box is left, DataError.
+    """
+    skipped, total = Skipped("a box of no area"), 0
+    for number, example in enumerate(examples):
+        shape = example["image"].shape[:2]
+        boxes = example["objects"]["bbox"] if "objects" in example else example["bbox"][None]
+        for bbox in boxes:
+            total += 1
+            found = window(bbox, *shape)
+            if found is None:
+                file = example.get("image/filename", b"").decode() or f"picture {number}"
+                skipped.add(f"{bbox} of {file}")
+                continue
+            box, (start, stop) = found
+            rows, columns = map(slice, start, stop)
+            parts = {k: example[k][rows, columns] for k in ("image", "mask") if k in example}
+            yield {**example, **parts, "bbox": ((box - start) / (stop - start)).ravel()}
+    skipped.report(total, "boxes")
+    if skipped.count == total:
+        raise DataError("none of the pictures has a box to be cut out by")
