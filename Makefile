@@ -1,10 +1,12 @@
 # `make run` trains RAGAN on the embedded data set; `make test` runs the tests; `make parity` compares
-# the metrics with their references. Each sets up all that it needs in .venv, and installs nothing
-# when that is done already.
+# the metrics and imported weights with their references, `make addons` those of TensorFlow Addons.
+# Each sets up all that it needs in .venv, and installs nothing when that is done already.
 PYTHON ?= python3
 VENV ?= .venv
+ADDONS_PYTHON ?= python3.11
+ADDONS ?= .venv-addons
 
-.PHONY: run test parity lint clean
+.PHONY: run test parity addons lint clean
 .DELETE_ON_ERROR:
 
 run: $(VENV)/user
@@ -13,9 +15,15 @@ run: $(VENV)/user
 test: $(VENV)/dev
 	$(VENV)/bin/python -m pytest
 
-# Our metrics and FID's network against torch-fidelity, torchmetrics and SciPy: a few minutes.
+# Our metrics and FID's network against torch-fidelity, torchmetrics and SciPy, imported weights
+# against PyTorch: a few minutes.
 parity: $(VENV)/parity
-	$(VENV)/bin/python -m pytest tests/parity_metrics.py tests/parity_inception.py
+	$(VENV)/bin/python -m pytest tests/parity_metrics.py tests/parity_inception.py tests/parity_bridge.py
+
+# Weights of TensorFlow Addons' layers, trained and saved by TensorFlow 2.15 in an environment of
+# its own (1.3 GB).
+addons: $(VENV)/dev $(ADDONS)/done
+	ADDONS=$(ADDONS) $(VENV)/bin/python -m pytest tests/parity_addons.py
 
 lint: $(VENV)/dev
 	$(VENV)/bin/ruff check .
@@ -38,5 +46,11 @@ $(VENV)/parity: requirements-parity.txt $(VENV)/dev
 	$(VENV)/bin/python -m pip install --quiet --no-deps -r requirements-parity.txt
 	touch $@
 
+$(ADDONS)/done:
+	$(ADDONS_PYTHON) -c 'import sys; v = sys.version_info; sys.exit(None if (3, 9) <= v[:2] <= (3, 11) else "Python 3.9, 3.10 or 3.11 is needed, not %d.%d: make ADDONS_PYTHON=python3.11 addons" % v[:2])'
+	$(ADDONS_PYTHON) -m venv $(ADDONS)
+	$(ADDONS)/bin/python -m pip install --quiet tensorflow-cpu==2.15.1 tensorflow-addons==0.23.0
+	touch $@
+
 clean:
-	rm -rf $(VENV)
+	rm -rf $(VENV) $(ADDONS)

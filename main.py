@@ -5,6 +5,7 @@ python main.py --mode=list                                      models, data set
 python main.py --mode=sample --weights=RUN_DIR --output=grid.png
 python main.py --mode=evaluate --weights=RUN_DIR --metrics=fid,kid --num=10000
 python main.py --mode=study --study=memorisation --weights=RUN_DIR --output=FOLDER
+python main.py --mode=import --model=resnet18 --input=FILE --tag=NAME
 """
 
 import argparse
@@ -16,9 +17,10 @@ import zoo
 from datasets import table
 from modes.shared import UsageError
 
-MODES = ("train", "list", "sample", "evaluate", "report", "study", "publish")
-STUDIES = ("memorisation", "fid_spatial")
-METRICS = ("fid", "sfid", "kid", "kid_blocks10", "is", "precision_recall", "density_coverage")
+MODES = ("train", "list", "sample", "evaluate", "report", "study", "publish", "import")
+STUDIES = ("memorisation", "fid_spatial", "attention", "regional", "regional_wgan")
+METRICS = ("fid", "sfid", "kid", "kid_blocks10", "is", "classes", "precision_recall")
+METRICS += ("density_coverage",)
 
 
 class Parser(argparse.ArgumentParser):
@@ -58,7 +60,11 @@ def parse(arguments):
     add("--dataset", help="a name of --mode=list (default: creatures, or the run's)")
     add("--study", choices=STUDIES)
     add("--weights", metavar="TAG|RUN_DIR|FILE", help="the zoo's, a run's, or one checkpoint")
-    add("--input", metavar="FOLDER", help="images to evaluate, in place of a model's")
+    add(
+        "--input",
+        metavar="FOLDER|FILE",
+        help="images to evaluate, in place of a model's; a checkpoint to import",
+    )
     add(
         "--set",
         action="append",
@@ -73,9 +79,9 @@ def parse(arguments):
     add("--run_dir", help="default: runs/MODEL-DATASET and what --set changes")
     add("--data_dir", help="TFDS's folder (default: $TFDS_DATA_DIR or ~/tensorflow_datasets)")
     add("--strategy", default="auto", choices=("auto", "one", "mirrored"), help="which devices")
-    add("--log_every", type=positive, default=50, metavar="STEPS")
-    add("--sample_every", type=positive, default=500, metavar="STEPS")
-    add("--save_every", type=positive, default=500, metavar="STEPS")
+    add("--log_every", type=positive, metavar="STEPS", help="default: 50")
+    add("--sample_every", type=positive, metavar="STEPS", help="default: 500")
+    add("--save_every", type=positive, metavar="STEPS", help="default: 500")
     add("--num", type=positive, help="how many samples (default: 64; to measure: 10000)")
     add("--metrics", type=metrics, metavar="NAME,...", help=f"of {', '.join(METRICS)}")
     add(

@@ -7,7 +7,7 @@ generated images and all images of the test split. A name without a split needs 
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from evaluate import fid, inception_score, kid, prdc
+from evaluate import coverage, fid, inception_score, kid, prdc
 
 
 @dataclass(frozen=True)
@@ -62,6 +62,13 @@ METRICS = {
     "is": Metric(
         ("is",),
         lambda real, fake: [inception_score.inception_score(fake.rows("logits"))],
+        ("rows", "logits"),
+        real=False,
+        higher=True,
+    ),
+    "classes": Metric(
+        ("classes", "entropy"),
+        lambda real, fake: [(v, None) for v in coverage.class_coverage(fake.rows("logits"))],
         ("rows", "logits"),
         real=False,
         higher=True,

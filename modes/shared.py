@@ -18,7 +18,7 @@ class UsageError(ValueError):
 def refuse(flags, names, why):
     """Raises UsageError where one of these flags is given."""
     for name in names.split():
-        if getattr(flags, name) is not None:
+        if getattr(flags, name) not in (None, []):
             raise UsageError(f"--{name} {why}")
 
 

@@ -2,14 +2,46 @@
 
 import argparse
 import functools
+import gc
+import io
 import json
 from pathlib import Path
 
-from modes import shared
+from modes import shared, train
 from modes.evaluate import make_judge
 from modes.shared import UsageError
 
-USES = "model dataset study weights num seed data_dir output extractor inception image_size"
+TRAINS = """set steps batch_size log_every sample_every save_every eval_every metrics split
+stop_window stop_tolerance"""
+USES = f"""model dataset study weights num seed data_dir output extractor inception image_size
+{TRAINS}"""
+CONTRASTS = {  # study -> its question, and (name, model, what --set gives) of each run
+    "attention": (
+        "Where does self-attention help a SAGAN?",
+        [
+            ("full", "sagan", ["attention=both"]),
+            ("none", "sagan", ["attention=none"]),
+            ("no generator", "sagan", ["attention=discriminator"]),
+            ("no discriminator", "sagan", ["attention=generator"]),
+        ],
+    ),
+    "regional": (
+        "Regional attention against self-attention and none, DCGAN's loss",
+        [
+            ("dcgan", "dcgan", []),
+            ("dcgan + self-attention", "dcgan", ["self_attention=true"]),
+            ("ragan", "ragan", []),
+        ],
+    ),
+    "regional_wgan": (
+        "Regional attention against self-attention and none, WGAN's loss",
+        [
+            ("wgan", "wgan", []),
+            ("wgan + self-attention", "wgan", ["self_attention=true"]),
+            ("ragan, wgan", "ragan", ["loss=wgan"]),
+        ],
+    ),
+}
 
 
 def run(flags):
@@ -19,8 +51,8 @@ def run(flags):
 
 
 def memorisation(flags):
-    why = "goes with --study=fid_spatial"
-    shared.refuse(flags, "extractor inception image_size", why)
+    why = "does not go with --study=memorisation"
+    shared.refuse(flags, f"extractor inception image_size {TRAINS}", why)
     trainer, config = shared.trained(flags)
     import keras
     import numpy as np
@@ -72,7 +104,7 @@ def memorisation(flags):
 
 def fid_spatial(flags):
     """Real images against the same with their layout broken: which metric notices?"""
-    shared.refuse(flags, "weights model", "goes with --study=memorisation")
+    shared.refuse(flags, f"weights model {TRAINS}", "does not go with --study=fid_spatial")
     shared.quiet_import()
     import datasets
     from evaluate import spatial
@@ -110,4 +142,72 @@ def fid_spatial(flags):
     print(f"study: {folder}")
 
 
+def contrast(flags):
+    """Trains the runs of a contrast with one seed, noise and order of the data; sets them side by
+    side. The same command goes on where it was interrupted."""
+    shared.refuse(flags, "weights model", f"does not go with --study={flags.study}")
+    question, arrangements = CONTRASTS[flags.study]
+    shared.quiet_import()
+    import keras
+    import numpy as np
+    from PIL import Image
+
+    from evaluate import contrast as beside
+    from evaluate import report, two_stage
+    from trainers import run
+
+    folder = Path(flags.output or flags.study)
+    window, tolerance = train.stop_values(flags)
+    runs = []
+    for name, model, pairs in arrangements:
+        one = argparse.Namespace(**vars(flags))
+        one.mode, one.model, one.set = "train", model, [*flags.set, *pairs]
+        one.run_dir = str(folder / "".join(c if c.isalnum() else "_" for c in name))
+        one.metrics = flags.metrics or ("fid", "classes")
+        one.strategy, one.stop, one.stop_window, one.stop_tolerance = "auto", None, None, None
+        print(f"{flags.study}: {name}", flush=True)
+        train.run(one)
+        keras.backend.clear_session()
+        gc.collect()
+        config = run.read_record(one.run_dir)["config"]
+        rows = run.read_rows(Path(one.run_dir) / "metrics.jsonl")
+        pictures = [
+            (run.step_of(path), np.asarray(Image.open(io.BytesIO(path.read_bytes()))))
+            for path in sorted((Path(one.run_dir) / "samples").glob("step_*.png"))
+        ]
+        stages = two_stage.stages(rows, **config["best"], window=window, tolerance=tolerance)
+        runs.append({"name": name, "rows": rows, "pictures": pictures, "stages": stages})
+
+    first, judged = config["best"]["metric"], config["evaluation"]
+    metrics = [key for key in next(row for row in rows if first in row) if key != "step"]
+    higher = {name: report.BETTER[name.split("_")[0]] == "higher" for name in metrics}
+    lines = beside.table(runs, higher)
+    labels = [name.partition("_")[0] for name in metrics]
+    figures = {
+        "grids": ("The same noise at the same steps", beside.grids(runs)),
+        "curves": ("Scores by step", beside.curves(runs, metrics, labels)),
+        "losses": (
+            f"{labels[0]}, the discriminator's loss, and where the two-stage rule stops",
+            beside.losses(runs, first, labels[0]),
+        ),
+    }
+    about = [
+        f"{config['dataset']}, {config['image_size']} x {config['image_size']}, batch "
+        f"{config['batch_size']}, {config['steps']:,} steps, seed {config['seed']}; "
+        f"{' '.join(flags.set) or 'default settings'}.",
+        f"{judged['count']:,} samples of the averaged generator, {judged['real_count']:,} real "
+        f"images of the {judged['split']} split, features of {judged['extractor']} (digest "
+        f"{judged['digest']}). Two-stage rule: window {window}, tolerance {tolerance:g}.",
+    ]
+    table = beside.markdown(lines)
+    shared.write(folder / f"{flags.study}.md", ("\n\n".join([*about, table])).encode())
+    for name, (_, data) in figures.items():
+        shared.write(folder / f"{flags.study}_{name}.png", data)
+    page = beside.page(question, about, lines, dict(figures.values()))
+    shared.write(folder / f"{flags.study}.html", page.encode())
+    print(table)
+    print(f"study: {folder / flags.study}.html")
+
+
 STUDIES = {"memorisation": memorisation, "fid_spatial": fid_spatial}
+STUDIES |= dict.fromkeys(CONTRASTS, contrast)

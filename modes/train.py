@@ -130,7 +130,7 @@ def configure(flags):
     if asked not in module.LOSSES:
         raise UsageError(f"--set loss={asked}: {spec.name} has {', '.join(module.LOSSES)}")
     hparams = dataclasses.asdict(module.LOSSES[asked][0]())
-    options = zoo.options(spec.name)
+    options = zoo.options(spec.name) | recipe.get("options", {})
     del options["image_size"]
     changed = overrides(flags.set, {**options, **hparams, "loss": first})
     options = {k: changed.get(k, v) for k, v in options.items()}
@@ -157,10 +157,10 @@ def configure(flags):
         "options": options,
         "hparams": hparams,
         "every": {
-            "log": flags.log_every,
-            "sample": flags.sample_every,
-            "save": flags.save_every,
-            "eval": flags.eval_every or flags.save_every,
+            "log": flags.log_every or 50,
+            "sample": flags.sample_every or 500,
+            "save": flags.save_every or 500,
+            "eval": flags.eval_every or flags.save_every or 500,
         },
     }
 
@@ -169,9 +169,14 @@ def stop_rule(flags, metric, higher):
     """The arguments of evaluate.two_stage.stages beside the rows; None without --stop."""
     if not flags.stop:
         return None
-    tolerance = 0.01 if flags.stop_tolerance is None else flags.stop_tolerance
-    window = flags.stop_window or 5
+    window, tolerance = stop_values(flags)
     return {"metric": metric, "higher": higher, "window": window, "tolerance": tolerance}
+
+
+def stop_values(flags):
+    """(window, tolerance) of the two-stage rule."""
+    tolerance = 0.01 if flags.stop_tolerance is None else flags.stop_tolerance
+    return flags.stop_window or 5, tolerance
 
 
 def strategy_of(name):

@@ -7,7 +7,8 @@ import tensorflow as tf
 
 import zoo
 from trainers import classifier, losses, run
-from zoo import resnet, resnet9
+from zoo import resnet, resnet9, squeezenet, vgg
+from zoo.layers import cam
 
 
 def make(**hp):
@@ -231,3 +232,104 @@ def test_maps_have_the_paper_s_sizes():
     assert large.get_layer("map").output.shape[1:] == (7, 7, 32)
     with pytest.raises(ValueError, match="classes 2"):
         resnet.build(classes=1)
+
+
+def test_squeezenet_and_vgg_16_by_hand():
+    def fire(inputs, squeeze):
+        return inputs * squeeze + squeeze + (1 + 9) * squeeze * 4 * squeeze + 8 * squeeze
+
+    widths = [16, 16, 32, 32, 48, 48, 64, 64]
+    fires = sum(fire(inputs, s) for inputs, s in zip([64, *(8 * s for s in widths)], widths))
+    whole = 27 * 64 + 64 + fires + 512 * 1000 + 1000
+    setting = "image_size=224,classes=1000,head=conv"
+    assert zoo.get("squeezenet").params[setting] == {"classifier": whole}
+
+    channels = [3, 64, 64, 128, 128, 256, 256, 256, 512, 512, 512, 512, 512, 512]
+    convolutions = sum(9 * a * b + b for a, b in zip(channels, channels[1:]))
+    units = [512 * 49, 4096, 4096, 1000]
+    dense = sum(a * b + b for a, b in zip(units, units[1:]))
+    assert zoo.get("vgg16").params == {
+        "image_size=32": {"classifier": convolutions + 512 * 10 + 10},
+        "image_size=224,classes=1000,head=fc": {"classifier": convolutions + dense},
+    }
+
+
+@pytest.mark.parametrize(
+    ("build", "options", "shapes"),
+    [
+        (squeezenet.build, {"image_size": 32}, [(8, 8, 48), (8, 8, 64), (64,)]),
+        (squeezenet.build, {"image_size": 67}, [(16, 16, 48), (16, 16, 64), (64,)]),
+        (squeezenet.build, {"image_size": 224}, [(13, 13, 48), (13, 13, 64), (64,)]),
+        (squeezenet.build, {"image_size": 64, "head": "conv"}, [(16, 16, 48), (16, 16, 5), (5,)]),
+        (vgg.build, {"image_size": 32}, [(4, 4, 64), (4, 4, 64), (64,)]),
+        (vgg.build, {"image_size": 128}, [(16, 16, 64), (8, 8, 64), (64,)]),
+        (vgg.build, {"image_size": 32, "head": "fc"}, [(4, 4, 64), (2, 2, 64), (512,)]),
+    ],
+)
+def test_maps_and_features_of_squeezenet_and_vgg(build, options, shapes):
+    keras.utils.set_random_seed(0)
+    network = build(classes=5, width=8, **options)["classifier"]
+    layers = [network.get_layer(name) for name in ("middle", "map", "features")]
+    assert [layer.output.shape[1:] for layer in layers] == shapes
+    inner = keras.Model(network.input, [layer.output for layer in layers] + [network.output])
+    _, maps, features, logits = inner.predict_on_batch(images(3, size=options["image_size"]))
+    assert logits.shape == (3, 5)
+    assert abs(logits - logits[0]).max() > 1e-6
+    if options.get("head") == "fc":
+        with pytest.raises(ValueError, match="no global average"):
+            cam.explained(network)
+        return
+    assert abs(maps.mean((1, 2)) - features).max() < 1e-5 * features.max()
+    if options.get("head") == "conv":
+        assert np.array_equal(features, logits)
+        assert logits.min() >= 0
+    _, shown = cam.explained(network).predict_on_batch(images(3, size=options["image_size"]))
+    share = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    dense = network.get_layer("logits")
+    kernel = np.asarray(dense.kernel) if hasattr(dense, "kernel") else np.eye(5)
+    expected = np.einsum("bhwi,ij,bj->bhw", maps, kernel, share)
+    assert abs(shown - expected).max() < 1e-5 * abs(expected).max()
+
+
+@pytest.mark.parametrize(
+    ("build", "wrong", "line"),
+    [
+        (squeezenet.build, {"image_size": 31}, "image_size must be at least 32"),
+        (squeezenet.build, {"width": 6}, "width a multiple of 4"),
+        (squeezenet.build, {"head": "fc"}, "squeezenet has gap, conv"),
+        (vgg.build, {"image_size": 31}, "image_size must be at least 32"),
+        (vgg.build, {"classes": 1}, "classes 2"),
+        (vgg.build, {"head": "conv"}, "vgg16 has gap, fc"),
+        (vgg.build, {"normalise": "caffe"}, "there are none, imagenet"),
+        (resnet.build, {"normalise": "caffe"}, "there are none, imagenet"),
+    ],
+)
+def test_a_classifier_that_cannot_be_built_is_refused(build, wrong, line):
+    with pytest.raises(ValueError, match=line):
+        build(**wrong)
+
+
+@pytest.mark.parametrize("build", [resnet.build, squeezenet.build, vgg.build])
+def test_imagenet_s_scale_is_that_of_pictures_from_0_to_1(build):
+    plain = build(classes=5, width=4)["classifier"]
+    scaled = build(classes=5, width=4, normalise="imagenet")["classifier"]
+    assert [v.path for v in scaled.variables] == [v.path for v in plain.variables]
+    scaled.set_weights(plain.get_weights())
+    x = images(3, size=32)
+    mean, deviation = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
+    expected = plain.predict_on_batch((((x + 1) / 2 - mean) / deviation).astype("float32"))
+    found = scaled.predict_on_batch(x)
+    assert abs(found - expected).max() < 1e-5 * abs(expected).max()
+    assert abs(found - plain.predict_on_batch(x)).max() > 0.01 * abs(expected).max()
+
+
+@pytest.mark.parametrize("size", [1, 3, 7, 10, 14])
+def test_the_average_to_7_against_a_loop(size):
+    x = images(2, size=size)
+    found = np.asarray(vgg.AverageTo(7)(x))
+    for i in range(7):
+        for j in range(7):
+            rows, columns = ((k * size // 7, -(-(k + 1) * size // 7)) for k in (i, j))
+            cell = x[:, slice(*rows), slice(*columns)].mean((1, 2))
+            assert abs(found[:, i, j] - cell).max() < 1e-6
+    assert size != 7 or np.array_equal(found, x)

@@ -365,6 +365,33 @@ def test_two_stage_stop_ends_a_run_and_stays(folder):
     assert run.read_rows(place / "metrics.jsonl") == rows
 
 
+def test_study_of_runs_side_by_side(folder):
+    place = folder / "regional"
+    flags = ["--mode=study", "--study=regional", "--dataset=creatures/tiny", "--image_size=32"]
+    flags += ["--batch_size=16", "--set=width=8", "--steps=4", "--eval_every=2", "--num=64"]
+    flags += ["--sample_every=2", f"--data_dir={folder}", f"--output={place}"]
+    done = subprocess.run(command(*flags), cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    lines = (place / "regional.md").read_text().splitlines()
+    names = [line.split(" | ")[0] for line in lines if line.startswith("| ")]
+    assert names == ["| run", "| dcgan", "| dcgan + self-attention", "| ragan"]
+    assert "64 samples of the averaged generator, 64 real images of the test split" in lines[2]
+    configs = [
+        run.read_record(place / name)["config"]
+        for name in ("dcgan", "dcgan___self_attention", "ragan")
+    ]
+    assert [c["options"].get("self_attention") for c in configs] == [False, True, None]
+    assert {(c["seed"], c["steps"], c["options"]["width"]) for c in configs} == {(0, 4, 8)}
+    rows = run.read_rows(place / "ragan" / "metrics.jsonl")
+    last = next(row for row in rows if row["step"] == 4 and "classes_resnet9-creatures_64" in row)
+    assert f"| {last['fid_resnet9-creatures_64_test']:.4g}; " in lines[-1]
+    for name in ("grids", "curves", "losses"):
+        assert Image.open(place / f"regional_{name}.png").width > 600
+    page = (place / "regional.html").read_text()
+    assert page.count("data:image/png;base64,") == 3
+    assert "https://" not in page
+
+
 def test_study_of_broken_layout(folder, capsys):
     place = folder / "spatial"
     flags = ["--mode=study", "--study=fid_spatial", "--dataset=creatures/tiny", "--image_size=32"]
@@ -454,8 +481,9 @@ def test_a_stopped_run_goes_on_bit_identically(finished, folder):
         (["--split=train"], "--split goes with --metrics"),
         (["--stop_window=3", "--metrics=fid"], "--stop_window goes with --stop=two_stage"),
         (["--mode=evaluate", "--weights=x", "--image_size=64"], "--image_size goes with --input"),
-        (["--mode=study", "--study=fid_spatial", "--weights=x"], "--weights goes with --study=mem"),
-        (["--mode=study", "--study=memorisation", "--extractor=x"], "goes with --study=fid_sp"),
+        (["--mode=study", "--study=fid_spatial", "--weights=x"], "does not go with --study=fid_sp"),
+        (["--mode=study", "--study=memorisation", "--steps=5"], "does not go with --study=mem"),
+        (["--mode=study", "--study=regional", "--model=x"], "does not go with --study=regional"),
         (["--mode=publish", "--tag=x"], "needs --run_dir=RUN_DIR and --tag=NAME"),
         (["--mode=evaluate", "--weights=/nowhere"], "it holds no run.json"),
     ],

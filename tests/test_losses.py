@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from keras import ops
 
 from trainers import losses
 
@@ -25,6 +26,21 @@ def test_non_saturating_generator():
     assert (0.69314718 + 0.31326169) / 2 == value(losses.non_saturating_generator, fake=FAKE)
 
 
+def test_minimax_generator():
+    # -mean(log 2, log(1 + e^1))
+    assert (0.69314718 + 1.31326169) / -2 == value(losses.minimax_generator, fake=FAKE)
+
+
+def test_hinge_discriminator():
+    # mean(max(0, 1 - 2), max(0, 1 + 1)) + mean(1 + 0, 1 + 1)
+    assert value(losses.hinge_discriminator, real=REAL, fake=FAKE) == 1.0 + 1.5
+    assert value(losses.hinge_discriminator, real=REAL + 2, fake=FAKE - 2) == 0.0
+
+
+def test_hinge_generator():
+    assert value(losses.hinge_generator, fake=FAKE) == -0.5
+
+
 def test_losses_stay_finite_and_linear_at_large_logits():
     far = np.array([[1e4]], "float32")
     assert float(losses.non_saturating_generator(fake=-far)) == 1e4
@@ -39,6 +55,15 @@ def test_wasserstein_critic():
 
 def test_wasserstein_generator():
     assert value(losses.wasserstein_generator, fake=FAKE) == -0.5
+
+
+def test_soft_cam():
+    # squares 1, 4, 9, 16 and 0, 0, 0, 4: half their sums is 15 and 2, over four pixels a quarter
+    teacher = np.array([[[1.0, 2.0], [3.0, 4.0]], [[1.0, 1.0], [1.0, 1.0]]])
+    discriminator = np.array([[[0.0, 0.0], [0.0, 0.0]], [[1.0, 1.0], [1.0, 3.0]]])
+    maps = {"teacher": teacher, "discriminator": discriminator}
+    assert value(losses.soft_cam, **maps) == 17 / 8
+    assert value(losses.soft_cam, over=ops.sum, **maps) == 17 / 2
 
 
 def test_gradient_penalty():

@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from evaluate import fid, inception_score, kid, prdc
+from evaluate import coverage, fid, inception_score, kid, prdc
 
 
 def blobs(count, seed, dims=8):
@@ -395,3 +395,16 @@ def test_inception_score_of_a_collapsed_generator_is_one():
     collapsed, deviation = inception_score.inception_score(np.repeat(logits[:1], 300, axis=0))
     assert spread > 3
     assert (collapsed, deviation) == pytest.approx((1, 0), abs=1e-12)
+
+
+def test_class_coverage_in_closed_form():
+    def found(counts):
+        return coverage.class_coverage(np.eye(len(counts))[np.repeat(range(len(counts)), counts)])
+
+    assert found([5, 5, 5, 5]) == pytest.approx((1, 1), abs=1e-12)
+    assert found([20, 0, 0, 0]) == pytest.approx((0.25, 0), abs=1e-12)
+    assert found([10, 10, 0, 0]) == pytest.approx((0.5, 0.5), abs=1e-12)
+    assert found([97, 1, 1, 1])[0] == 0.25  # a class needs a tenth of an equal share: 2.5
+    assert found([91, 3, 3, 3])[0] == 1
+    with pytest.raises(ValueError, match="K > 1"):
+        coverage.class_coverage(np.zeros((3, 1)))

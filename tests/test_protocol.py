@@ -114,6 +114,8 @@ def test_a_row_says_what_was_compared(tmp_path):
         "kid_pixels_100_test",
         "kid_blocks10_pixels_100_test",
         "is_pixels_100",
+        "classes_pixels_100",
+        "entropy_pixels_100",
         "precision_pixels_100_test",
         "recall_pixels_100_test",
         "density_pixels_100_test",

@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 import zoo
-from trainers import callbacks, dcgan, get, losses, ragan, run, wgan
+from trainers import callbacks, dcgan, get, losses, ragan, run, sagan, wgan
 
 
 def make(cls, hp, model, **options):
@@ -186,28 +186,145 @@ def test_bank_holds_the_attention_layers_of_the_kept_training_images():
     assert abs(trainer.sample(z) - by_image).max() < 2e-2
 
 
-class Plain(dcgan.DCGAN):
-    """DCGAN with gradient descent, which does not hide a gradient's scale, and given noise."""
+def hinge(real, fake):
+    return tf.reduce_mean(tf.maximum(0.0, 1 - real)) + tf.reduce_mean(tf.maximum(0.0, 1 + fake))
+
+
+@pytest.mark.parametrize(
+    ("cls", "d_loss", "g_loss", "conditional"),
+    [
+        (sagan.SAGAN, hinge, lambda fake: -tf.reduce_mean(fake), True),
+        (
+            sagan.NonSaturating,
+            lambda real, fake: tf.reduce_mean(tf.math.softplus(-real) + tf.math.softplus(fake)),
+            lambda fake: tf.reduce_mean(tf.math.softplus(-fake)),
+            False,
+        ),
+    ],
+)
+def test_sagan_step_is_one_of_each_player_at_its_own_rate(cls, d_loss, g_loss, conditional):
+    options = {"conditional": conditional, "classes": 3}
+    trainer = make(cls, sagan.HParams(d_learning_rate=1e-3), "sagan", **options)
+    plain = make(cls, sagan.HParams(), "sagan", **options)
+    G, D, z, x = plain.generator, plain.discriminator, plain.noise(8), tf.constant(images(8))
+    y = tf.range(8) % 3
+    optimizers = [keras.optimizers.Adam(rate, 0.0, 0.9) for rate in (1e-4, 1e-3)]
+
+    def judge(images):
+        return D([images, y] if conditional else images, training=True)
+
+    with tf.GradientTape() as tape:
+        fake = G([z, y] if conditional else z, training=True)
+        with tape.stop_recording(), tf.GradientTape() as d_tape:
+            expected = {"d_loss": d_loss(judge(x), judge(fake))}
+        with tape.stop_recording():
+            gradients = d_tape.gradient(expected["d_loss"], D.trainable_variables)
+            gradients = [tf.convert_to_tensor(g) for g in gradients]
+            optimizers[1].apply(gradients, D.trainable_variables)
+        expected["g_loss"] = g_loss(judge(fake))
+    gradients = [
+        tf.convert_to_tensor(g) for g in tape.gradient(expected["g_loss"], G.trainable_variables)
+    ]
+    optimizers[0].apply(gradients, G.trainable_variables)
+
+    logs = trainer.train_step({"image": x, "label": y})
+    for name, value in expected.items():
+        assert float(logs[name]) == pytest.approx(float(value), abs=1e-5)
+    for ours, theirs in ((trainer.generator, G), (trainer.discriminator, D)):
+        for a, b in zip(ours.variables, theirs.variables):
+            assert abs(a - b).numpy().max() < 2e-5, a.path
+    assert int(trainer.step) == 1
+
+
+def test_sagan_trains_gamma_and_then_all_of_its_attention():
+    trainer = make(sagan.SAGAN, sagan.HParams(), "sagan")
+    layers = [n.get_layer("attention") for n in (trainer.generator, trainer.discriminator)]
+    start = [values(layer) for layer in layers]
+    for _ in range(2):
+        trainer.train_step({"image": tf.constant(images(8))})
+    for layer, before in zip(layers, start):
+        assert float(abs(layer.gamma.numpy())) > 0
+        moved = {v.path: abs(v - a).numpy().max() for v, a in zip(layer.variables, before)}
+        assert min(moved[v.path] for v in layer.trainable_variables) > 0, moved
+        assert moved["attention/value/u"] > 0
+
+
+def test_a_conditional_sample_is_a_function_of_its_z_and_of_all_classes_alike():
+    trainer = make(sagan.SAGAN, sagan.HParams(), "sagan", conditional=True, classes=3)
+    seen = []
+    infer = trainer.infer
+    object.__setattr__(trainer, "infer", lambda n, x: seen.append(x) or infer(n, x))
+    z = np.random.default_rng(0).uniform(-1, 1, (300, 128)).astype("float32")
+    whole = trainer.sample(z)
+    assert whole.shape == (300, 32, 32, 3)
+    y = seen[0][1]
+    assert (y == seen[0][1]).all() and np.bincount(y, minlength=3).min() > 80
+    assert abs(trainer.sample(z[7:9]) - whole[7:9]).max() < 1e-5
+    assert np.array_equal(seen[1][1], y[7:9])
+    assert abs(np.corrcoef(y, z[:, 0])[0, 1]) < 0.15
+
+
+@pytest.mark.parametrize("variant", ["paper", "official"])
+def test_attention_shows_where_the_middles_of_the_quarters_look(variant):
+    options = {"attend_at": 8, "attention_variant": variant}
+    trainer = make(sagan.SAGAN, sagan.HParams(), "sagan", **options)
+    pictures = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), "uint8")
+    network = trainer.networks["attention"]
+    beta = network.predict_on_batch(pictures.astype("float32") / 127.5 - 1)
+    side = {"paper": 8, "official": 4}[variant]
+    row = beta[1, 2 * 8 + 6].reshape(side, side)  # the second quarter's middle: row 2, column 6
+    masks = trainer.attention(pictures)
+    assert masks.shape == (2, 4, 32, 32)
+    scale = 32 // side
+    assert abs(masks[1, 1, ::scale, ::scale] - row / row.max()).max() < 1e-5
+    assert np.array_equal(masks[:, :, 1::scale, 1::scale], masks[:, :, ::scale, ::scale])
+    assert masks.max((2, 3)).min() == 1
+    blind = make(sagan.SAGAN, sagan.HParams(), "sagan", attention="generator")
+    assert not hasattr(blind, "attention")
+
+
+class Plain:
+    """Gradient descent, which does not hide a gradient's scale, and given noise."""
 
     def optimizers(self):
         return keras.optimizers.SGD(0.1), keras.optimizers.SGD(0.1)
 
     def noise(self, count, stream=0):
-        z = np.random.default_rng(0).uniform(-1, 1, (8, 100)).astype("float32")
+        shape = (8, self.networks["generator"].inputs[0].shape[-1])
+        z = np.random.default_rng(0).uniform(-1, 1, shape).astype("float32")
         replica = tf.distribute.get_replica_context().replica_id_in_sync_group
         return tf.constant(z)[replica * count : (replica + 1) * count]
 
 
-def test_two_replicas_take_the_step_of_one(mirrored):
-    data = tf.data.Dataset.from_tensors({"image": images(8)}).repeat()
+class PlainDCGAN(Plain, dcgan.DCGAN):
+    pass
+
+
+class PlainSAGAN(Plain, sagan.SAGAN):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("cls", "hp", "model", "options"),
+    [
+        (PlainDCGAN, dcgan.HParams(), "dcgan", {}),
+        (PlainSAGAN, sagan.HParams(), "sagan", {"conditional": True, "classes": 3}),
+    ],
+)
+def test_two_replicas_take_the_step_of_one(cls, hp, model, options, mirrored):
+    batch = {"image": images(8), "label": np.arange(8, dtype="int32") % 3}
+    data = tf.data.Dataset.from_tensors(batch).repeat()
     weights = []
     for strategy in (tf.distribute.get_strategy(), mirrored):
         with strategy.scope():
-            trainer = make(Plain, dcgan.HParams(), "dcgan")
+            trainer = make(cls, hp, model, **options)
             start = values(trainer.generator) + values(trainer.discriminator)
         trainer.fit(data, steps_per_epoch=2, verbose=0, shuffle=False)
         state = {k: v.numpy() for k, v in trainer.state().items() if "optimizer" not in k}
         weights.append(list(state.values()))
+        for v in trainer.generator.variables + trainer.discriminator.variables:
+            copies = mirrored.experimental_local_results(v.value)
+            assert all(np.array_equal(copies[0], c) for c in copies), v.path
     moved = gap(start, weights[0])
     assert moved > 1e-2
     assert gap(*weights) < 0.01 * moved
@@ -233,20 +350,22 @@ def test_state_names_every_variable_once(model):
 
 
 @pytest.mark.parametrize(
-    ("model", "loss"), [("wgan", "wgan"), ("wgan", "wgan_gp"), ("ragan", "wgan")]
+    ("model", "loss", "critic"),
+    [("wgan", "wgan", 2), ("wgan", "wgan_gp", 2), ("ragan", "wgan", 2), ("sagan", "hinge", None)],
 )
-def test_state_is_all_that_a_resume_needs(model, loss):
+def test_state_is_all_that_a_resume_needs(model, loss, critic):
     hp, cls = get(model).LOSSES[loss]
     options = {"loss": loss} if model == "wgan" else {}
+    hp = hp(n_critic=critic) if critic else hp()
     x = tf.constant(images(4 * 4 * 2))
     batches = tf.split(x, 4)
 
     def trained(steps, state=None):
-        trainer = make(cls, hp(n_critic=2), model, **options)
+        trainer = make(cls, hp, model, **options)
         if state:
             run.assign(trainer.state(), state, "state")
-        step = tf.function(trainer.train_step)
-        for i in steps:
+        step = trainer.train_step if model == "sagan" else tf.function(trainer.train_step)
+        for i in steps:  # without a graph, whose making would take longer
             step({"image": batches[i]})
         return {k: v.numpy() for k, v in trainer.state().items()}
 

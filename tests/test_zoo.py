@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 import zoo
+from zoo import sagan
 from zoo.layers.batch_norm import BatchNorm
 from zoo.ragan import AttentionBank, BoxMask, WeightedSum
 
@@ -21,7 +22,8 @@ def images(count, size=32, seed=1):
 
 def parsed(setting):
     pairs = (pair.split("=") for pair in setting.split(","))
-    return {k: int(v) if v.isdigit() else v for k, v in pairs}
+    words = {"true": True, "false": False}
+    return {k: int(v) if v.isdigit() else words.get(v, v) for k, v in pairs}
 
 
 GANS = [name for name in zoo.names() if zoo.get(name).serve == "generator"]
@@ -29,7 +31,9 @@ CASES = [(n, s) for n in zoo.names() for s in zoo.get(n).params]
 
 
 def test_names():
-    assert zoo.names() == ["dcgan", "wgan", "ragan", "resnet9", "resnet18"]
+    gans = ["dcgan", "wgan", "ragan", "sagan", "ata_gan"]
+    classifiers = ["resnet9", "resnet18", "squeezenet", "vgg16"]
+    assert zoo.names() == [*gans, *classifiers]
 
 
 def test_unknown_name_names_the_closest_and_all():
@@ -59,10 +63,11 @@ def test_dcgan_counts_by_hand():
 @pytest.mark.parametrize("size", [32, 64, 128])
 def test_shapes_and_ranges(name, size):
     networks = zoo.create(name, image_size=size, width=4)
-    made = networks[zoo.get(name).serve].predict_on_batch(noise(2))
+    made = networks[zoo.get(name).serve].predict_on_batch(noise(2, zoo.options(name)["latent"]))
     assert made.shape == (2, size, size, 3)
     assert abs(made).max() <= 1
-    assert networks["discriminator"].predict_on_batch(made).shape == (2, 1)
+    judged = keras.tree.flatten(networks["discriminator"].predict_on_batch(made))
+    assert judged[0].shape == (2, 1)
 
 
 @pytest.mark.parametrize("size", [0, 16, 48])
@@ -78,7 +83,8 @@ def test_save_and_load(name, tmp_path):
         v.assign(np.random.default_rng(i).uniform(0.1, 1, v.shape))
     network.save(tmp_path / "network.keras")
     again = keras.saving.load_model(tmp_path / "network.keras")
-    x = noise(3) if network.input_shape == (None, 100) else images(3)
+    shape = network.input_shape
+    x = noise(3, shape[-1]) if len(shape) == 2 else images(3)
     assert np.array_equal(again.predict_on_batch(x), network.predict_on_batch(x))
 
 
@@ -192,3 +198,148 @@ def test_wgan_gp_critic_scores_each_image_on_its_own():
     assert abs(alone - np.asarray(critic(x, training=True))[:1]).max() < 1e-5
     with pytest.raises(ValueError, match="wgan has wgan, wgan_gp"):
         zoo.create("wgan", loss="hinge")
+
+
+def answer(network, *inputs):
+    """The network's output at inference, an array."""
+    return np.asarray(network(list(inputs) if len(inputs) > 1 else inputs[0], training=False))
+
+
+def test_sagan_at_128_by_hand():
+    def conv(side, a, b):
+        return (side * side * a + 2) * b  # kernel, bias and u
+
+    def norm(c):
+        return 4 * c
+
+    def attention(c):
+        return 1 + 2 * (c + 1) * (c // 8) + (c + 1) * c
+
+    widths = [8, 8, 4, 2, 1, 0.5]  # of 4, 8, 16, ... at width 1/2
+    g = [int(64 * c) for c in widths]
+    blocks = sum(
+        norm(a) + conv(3, a, b) + norm(b) + conv(3, b, b) + conv(1, a, b) for a, b in zip(g, g[1:])
+    )
+    generator = 130 * 16 * g[0] + blocks + attention(g[3]) + norm(g[5]) + conv(3, g[5], 3)
+    d = [3, 32, 64, 128, 256, 512]
+    blocks = sum(conv(3, a, b) + conv(3, b, b) + conv(1, a, b) for a, b in zip(d, d[1:]))
+    discriminator = blocks + 2 * conv(3, 512, 512) + attention(64) + conv(1, 512, 1)
+    networks = zoo.create("sagan", image_size=128)
+    assert networks["generator"].count_params() == generator
+    assert networks["discriminator"].count_params() == discriminator
+
+
+def test_every_option_of_sagan_changes_its_networks():
+    def built(**options):
+        networks = zoo.create("sagan", **{**TINY, **options})
+        return {k: {v.path: tuple(v.shape) for v in m.variables} for k, m in networks.items()}
+
+    by_class = built(conditional=True, classes=3, latent=7, attend_at=8)
+    assert by_class["generator"]["project/kernel"] == (7, 1024)
+    assert by_class["generator"]["up8_bn1_gamma/embeddings"] == (3, 64)
+    assert by_class["generator"]["attention/value/kernel"] == (1, 1, 32, 32)
+    assert by_class["discriminator"]["project/embeddings"] == (3, 32)
+    official = built(attention_variant="official", width=16)
+    assert official["generator"]["attention/out/kernel"] == (1, 1, 16, 32)
+    for attention, g, d in (("generator", 1, 0), ("discriminator", 0, 1), ("none", 0, 0)):
+        found = built(attention=attention)
+        attended = {k: "attention/gamma" in paths for k, paths in found.items()}
+        assert attended == {"generator": g, "discriminator": d, **({"attention": 1} if d else {})}
+
+
+@pytest.mark.parametrize(
+    ("options", "shape"),
+    [
+        ({}, (256, 256)),
+        ({"attend_at": 8, "attention_variant": "official"}, (64, 16)),
+        ({"image_size": 128, "width": 2}, (1024, 1024)),
+    ],
+)
+def test_the_map_of_sagan_is_n_by_m(options, shape):
+    network = zoo.create("sagan", **{**TINY, **options})["attention"]
+    beta = answer(network, images(2, options.get("image_size", 32)))
+    assert beta.shape == (2, *shape)
+    assert abs(beta.sum(-1) - 1).max() < 1e-5
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"attend_at": 32}, {"attention": "some"}, {"latent": 0}, {"classes": 0}]
+)
+def test_sagan_refuses_options_without_meaning(wrong):
+    with pytest.raises(ValueError, match="must be"):
+        zoo.create("sagan", **wrong)
+
+
+def test_sagan_is_its_network_without_attention_while_gamma_is_0():
+    plain = zoo.create("sagan", attention="none", **TINY)
+    networks = zoo.create("sagan", **TINY)
+    for name, x in {"generator": noise(2, 128), "discriminator": images(2)}.items():
+        held = {v.path: v for v in networks[name].variables}
+        for v in plain[name].variables:
+            held[v.path].assign(v)
+        expected = answer(plain[name], x)
+        assert np.array_equal(answer(networks[name], x), expected)
+        networks[name].get_layer("attention").gamma.assign(1.0)
+        assert abs(answer(networks[name], x) - expected).max() > 1e-6
+
+
+def test_conditional_sagan_looks_at_the_label_and_saves(tmp_path):
+    networks = zoo.create("sagan", conditional=True, classes=3, **TINY)
+    for name, x in {"generator": noise(2, 128), "discriminator": images(2)}.items():
+        for i, v in enumerate(networks[name].variables):
+            if v.name == "embeddings":
+                v.assign(np.random.default_rng(i).normal(size=v.shape))
+        made = [answer(networks[name], x, np.full(2, y, "int32")) for y in range(3)]
+        assert all(abs(a - b).max() > 1e-4 for a, b in zip(made, made[1:]))
+        networks[name].save(tmp_path / "network.keras")
+        again = keras.saving.load_model(tmp_path / "network.keras")
+        assert np.array_equal(answer(again, x, np.full(2, 2, "int32")), made[2])
+
+
+def test_conditional_batch_norm_against_numpy():
+    x, y = images(6), np.array([0, 1, 2, 2, 1, 0], "int32")
+    inputs, label = keras.Input((32, 32, 3)), keras.Input((), dtype="int32")
+    model = keras.Model([inputs, label], sagan.norm(inputs, "bn", label, classes=3))
+    gamma, beta = (np.random.default_rng(i).normal(size=(3, 3)) for i in range(2))
+    model.get_layer("bn_gamma").embeddings.assign(gamma)
+    model.get_layer("bn_beta").embeddings.assign(beta)
+    normal = (x - x.mean((0, 1, 2))) / np.sqrt(x.var((0, 1, 2)) + 1e-5)
+    expected = normal * gamma[y][:, None, None] + beta[y][:, None, None]
+    assert abs(np.asarray(model([x, y], training=True)) - expected).max() < 1e-4
+
+
+def test_projection_adds_the_class_s_product_with_the_summed_features():
+    networks = zoo.create("sagan", conditional=True, classes=3, **TINY)
+    D, x, y = networks["discriminator"], images(2), np.array([2, 0], "int32")
+    inner = keras.Model(D.input, [D.get_layer("last_out_relu").output, D.output])
+    features, logit = (np.asarray(part) for part in inner([x, y], training=False))
+    h = features.sum((1, 2))
+    layer = D.get_layer("project")
+    e = np.asarray(layer.normalised(layer.embeddings, training=False))[y]
+    dense = D.get_layer("logit")
+    plain = h @ np.asarray(dense.normalised(dense.kernel, training=False))
+    expected = plain + (e * h).sum(1, keepdims=True)
+    assert abs(logit - expected).max() < 1e-4 * abs(expected).max()
+    assert abs(logit - plain).max() > 1e-3
+
+
+@pytest.mark.parametrize("name", ["dcgan", "wgan"])
+def test_self_attention_is_an_addition_that_starts_as_nothing(name):
+    made = []
+    for options in ({}, {"self_attention": False}, {"self_attention": True}):
+        keras.utils.set_random_seed(0)
+        made.append(zoo.create(name, **TINY, **options)["generator"])
+    plain, off, on = made
+    assert [v.path for v in plain.variables] == [v.path for v in off.variables]
+    assert all(np.array_equal(a.numpy(), b.numpy()) for a, b in zip(plain.variables, off.variables))
+    names = ("gamma", "query/kernel", "key/kernel", "value/kernel")
+    more = {v.path for v in on.variables} - {v.path for v in plain.variables}
+    assert more == {f"attention/{name}" for name in names}
+    held = {v.path: v for v in on.variables}
+    for v in plain.variables:
+        held[v.path].assign(v)
+    expected = answer(plain, noise(2))
+    assert np.array_equal(answer(on, noise(2)), expected)
+    assert on.get_layer("attention").input.shape == (None, 8, 8, 16)
+    on.get_layer("attention").gamma.assign(1.0)
+    assert abs(answer(on, noise(2)) - expected).max() > 1e-5

@@ -8,6 +8,8 @@ TRAINERS = {
     "dcgan": "trainers.dcgan",
     "wgan": "trainers.wgan",
     "ragan": "trainers.ragan",
+    "sagan": "trainers.sagan",
+    "ata_gan": "trainers.ata_gan",
 }
 
 

@@ -69,7 +69,8 @@ class Trainer(keras.Model):
         replicas = tf.distribute.get_strategy().num_replicas_in_sync
         variables = network.trainable_variables
         gradients = tape.gradient(loss, variables)
-        optimizer.apply([g / replicas for g in gradients], variables)
+        gradients = [tf.convert_to_tensor(g) / replicas for g in gradients]  # embeddings' too
+        optimizer.apply(gradients, variables)
 
     def _averaged(self):
         return zip(self.average[self.main].variables, self.networks[self.main].variables)
@@ -140,7 +141,7 @@ class GAN(Trainer):
 
     def noise(self, count, stream=0):
         """z (count, latent), uniform in [-1, 1]: a function of seed, step, stream and replica."""
-        latent = self.networks["generator"].input_shape[-1]
+        latent = self.networks["generator"].inputs[0].shape[-1]
         return tf.random.stateless_uniform((count, latent), self.key(stream), -1, 1)
 
     def sample(self, z):

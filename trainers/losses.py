@@ -13,6 +13,21 @@ def non_saturating_generator(*, fake):
     return ops.mean(ops.softplus(-fake))
 
 
+def minimax_generator(*, fake):
+    """E log(1 - D(G(z))), D = sigmoid(logit) (Goodfellow et al., 2014, equation 1)."""
+    return -ops.mean(ops.softplus(fake))
+
+
+def hinge_discriminator(*, real, fake):
+    """E max(0, 1 - D(x)) + E max(0, 1 + D(G(z))) (Zhang et al., 2019, equation 4)."""
+    return ops.mean(ops.relu(1 - real)) + ops.mean(ops.relu(1 + fake))
+
+
+def hinge_generator(*, fake):
+    """-E D(G(z)) (Zhang et al., 2019, equation 4)."""
+    return -ops.mean(fake)
+
+
 def wasserstein_critic(*, real, fake):
     """E f(G(z)) - E f(x) (Arjovsky et al., 2017, equation 2, negated)."""
     return ops.mean(fake) - ops.mean(real)
@@ -28,6 +43,11 @@ def gradient_penalty(*, gradient):
     flat = ops.reshape(gradient, (ops.shape(gradient)[0], -1))
     norm = ops.sqrt(ops.sum(ops.square(flat), axis=1) + 1e-12)
     return ops.mean(ops.square(norm - 1))
+
+
+def soft_cam(*, teacher, discriminator, over=ops.mean):
+    """E 1/2 (T - D)^2, maps (B, h, w); `over` pixels the mean, or ops.sum (ATA-GAN, equation 2)."""
+    return ops.mean(over(ops.square(teacher - discriminator) / 2, axis=(1, 2)))
 
 
 def cross_entropy(*, logits, label, smoothing=0.0):

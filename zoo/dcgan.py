@@ -12,12 +12,14 @@
 | weights from N(0, 0.02)                    | `NORMAL`                                |
 
 Kernels are 4x4 with stride 2, and D ends in one dense unit on the 4x4 map. RAGAN and WGAN build on
-these parts.
+these parts. `self_attention` adds one layer of it to G's 8x8 map, the one that RAGAN attends: the
+row "+self-attention" of the RAGAN Letter's table 1.
 """
 
 import keras
 
 from zoo.layers.batch_norm import BatchNorm
+from zoo.layers.self_attention import SelfAttention
 
 NORMAL = {"class_name": "RandomNormal", "config": {"mean": 0.0, "stddev": 0.02}}
 
@@ -86,9 +88,10 @@ def generator_map(z, image_size, width, at=None):
     return keras.layers.Activation("tanh", name="image")(x)  # (B, S, S, 3)
 
 
-def generator(image_size, latent, width):
+def generator(image_size, latent, width, self_attention=False):
     z = keras.Input((latent,), name="noise")
-    return keras.Model(z, generator_map(z, image_size, width), name="generator")
+    at = {8: SelfAttention(name="attention")} if self_attention else {}
+    return keras.Model(z, generator_map(z, image_size, width, at), name="generator")
 
 
 def discriminator(image_size, width, normalise=norm):
@@ -102,12 +105,12 @@ def discriminator(image_size, width, normalise=norm):
     return keras.Model(image, logit, name="discriminator")
 
 
-def build(image_size=32, latent=100, width=64):
+def build(image_size=32, latent=100, width=64, self_attention=False):
     """-> {"generator": noise (B, latent) -> image, "discriminator": image -> logit (B, 1)}.
 
-    width: channels of the largest feature map.
+    width: channels of the largest feature map. self_attention: of the generator's 8 x 8 map.
     """
     return {
-        "generator": generator(image_size, latent, width),
+        "generator": generator(image_size, latent, width, self_attention),
         "discriminator": discriminator(image_size, width),
     }

@@ -81,6 +81,10 @@ _COSINE = (
     "Accuracies are those of an exponential moving average of the weights (paper: the last).",
 )
 
+_NO_DROPOUT = (
+    "No dropout (paper: half of the activations): its random state would be one of the weights."
+)
+
 _SPECS = (
     ModelSpec(
         name="dcgan",
@@ -93,10 +97,13 @@ _SPECS = (
         params={
             "image_size=32": {"generator": 1_069_827, "discriminator": 664_129},
             "image_size=64,width=128": {"generator": 12_662_275, "discriminator": 11_039_873},
+            "image_size=32,self_attention=true": {"generator": 1_090_308},
         },
         reported={
             "fid_cifar10 (RAGAN Letter, Table 1; sample counts not stated)": 28.29,
             "is_cifar10 (RAGAN Letter, Table 1; sample counts not stated)": 7.25,
+            "fid_cifar10, self_attention=true (RAGAN Letter, Table 1)": 27.51,
+            "is_cifar10, self_attention=true (RAGAN Letter, Table 1)": 7.35,
         },
         deviations=_DCGAN_DEVIATIONS,
     ),
@@ -114,6 +121,8 @@ _SPECS = (
         reported={
             "fid_cifar10 (RAGAN Letter, Table 1; sample counts not stated)": 26.15,
             "is_cifar10 (RAGAN Letter, Table 1; sample counts not stated)": 7.27,
+            "fid_cifar10, self_attention=true (RAGAN Letter, Table 1)": 27.33,
+            "is_cifar10, self_attention=true (RAGAN Letter, Table 1)": 7.34,
         },
         deviations=(
             *_DCGAN_DEVIATIONS[:3],
@@ -163,6 +172,78 @@ _SPECS = (
         ),
     ),
     ModelSpec(
+        name="sagan",
+        paper="Zhang, Goodfellow, Metaxas, Odena: Self-Attention Generative Adversarial Networks, "
+        "ICML 2019; Levkovich, Avraham, Bar, Maor: Self-Attention in Deep Convolutional Generative "
+        "Adversarial Networks",
+        source="arXiv:1805.08318; Afeka College of Engineering",
+        task="image generation, self-attention",
+        module="zoo.sagan",
+        datasets=("stanford_dogs", "cifar10"),
+        params={
+            "image_size=32": {"generator": 1_166_327, "discriminator": 595_115},
+            "image_size=64": {"generator": 3_603_959, "discriminator": 2_399_531},
+            "image_size=128,width=64,attention_variant=official,conditional=true,classes=1000": {
+                "generator": 42_111_623,
+                "discriminator": 39_472_867,
+            },
+        },
+        reported={
+            "fid_imagenet, 128 x 128, conditional (SAGAN, abstract)": 18.65,
+            "is_imagenet, 128 x 128, conditional (SAGAN, abstract)": 52.52,
+            "iterations to the lowest fid_stanford_dogs, 64 x 64 (dogs, 4.1.5; the scores "
+            "themselves only in figures)": 15_000,
+            "iterations to the rest of the discriminator's loss (dogs, 4.1.5)": 24_000,
+        },
+        deviations=(
+            "The dogs' document states no layers: these are the residual networks of SAGAN's code, "
+            "a block fewer for each halving of its 128 x 128.",
+            "The widest map has 32 channels (SAGAN's code: 64): `--set width=64`.",
+            "Attention as the document has it: values of C channels, not pooled, no convolution "
+            "behind (SAGAN's code: all three otherwise): `attention_variant=official`.",
+            "The map attended is 32 x 32, SAGAN's best, or half of a smaller image (the document: "
+            "not said): `attend_at`.",
+            "No labels unless `conditional=true` (SAGAN: always); then a fake has the label of the "
+            "real image beside it in the batch (SAGAN's code: any label, as often as another).",
+            "Loss and optimisers are SAGAN's: `loss=non_saturating` is the document's.",
+            "beta_2 is 0.9 as in SAGAN (its code: 0.999, Adam's own).",
+            "One power iteration at each of the discriminator's three calls in a step (SAGAN's "
+            "code: one a step).",
+            "z is uniform in [-1, 1] (SAGAN: normal); batch 64 (SAGAN: 256; the document: not "
+            "said).",
+            *_DCGAN_DEVIATIONS[4:],
+        ),
+    ),
+    ModelSpec(
+        name="ata_gan",
+        paper="Kastaniotis, Ntinou, Tsourounis, Economou, Fotopoulos: Attention-Aware Generative "
+        "Adversarial Networks (ATA-GANs), 2018",
+        source="arXiv:1802.09070",
+        task="image generation, weak annotations",
+        module="zoo.ata_gan",
+        datasets=("cells",),
+        params={
+            "image_size=32": {"generator": 1_069_827, "discriminator": 430_913},
+            "image_size=64": {"generator": 3_578_627, "discriminator": 1_842_241},
+        },
+        reported={
+            "accuracy_hep2, teacher (section III, on the images of Foggia et al., 2013)": 0.7628,
+        },
+        deviations=(
+            "Sizes, layers, optimiser and steps are DCGAN's (the paper states none).",
+            "The discriminator's map stays at 8 x 8, by 3x3 convolutions in place of its last "
+            "strided ones (not said); `map_size`.",
+            "Maps of teacher and discriminator are brought to the larger one's size, each from 0 "
+            "to 1, and compared by the mean over pixels (not said); `resize`, `normalise`, "
+            "`pixels`.",
+            "The generator maximises log D(G(z)) (equation 4: minimises log(1 - D(G(z)))): "
+            "`loss=minimax` is the paper's.",
+            "The teacher is any classifier of the zoo with weights (paper: ResNet-18 of HEp-2 "
+            "cells); images of another size than its own are resized; `teacher`.",
+            *_DCGAN_DEVIATIONS,
+        ),
+    ),
+    ModelSpec(
         name="resnet9",
         paper="Page: How to Train Your ResNet, 2018; Jordan: 94% on CIFAR-10 in 3.29 Seconds on a "
         "Single GPU, 2024",
@@ -200,6 +281,55 @@ _SPECS = (
         deviations=(
             "Images below 128 x 128 enter by a 3x3 convolution of stride 1, without pooling, as in "
             "the paper's networks for CIFAR-10 (section 4.2), whose widths are others.",
+            *_COSINE,
+        ),
+    ),
+    ModelSpec(
+        name="squeezenet",
+        paper="Iandola, Han, Moskewicz, Ashraf, Dally, Keutzer: SqueezeNet: AlexNet-level accuracy "
+        "with 50x fewer parameters and <0.5MB model size, 2016",
+        source="arXiv:1602.07360; version 1.1: github.com/forresti/SqueezeNet",
+        task="classification; class activation maps",
+        module="zoo.squeezenet",
+        datasets=("cifar10", "creatures"),
+        batch=("image", "label"),
+        serve="classifier",
+        trainer="classifier",
+        params={
+            "image_size=32": {"classifier": 727_626},
+            "image_size=224,classes=1000,head=conv": {"classifier": 1_235_496},
+        },
+        reported={"top-1 accuracy, ImageNet (version 1.0, table 2)": 0.575},
+        deviations=(
+            "Version 1.1, as torchvision builds it (paper: 1.0, 7x7 kernels first, later pools).",
+            "The mean over positions before the last layer (paper: after it and a ReLU): "
+            "`head=conv` is the paper's.",
+            "Images below 128 x 128 enter by a 3x3 convolution of stride 1, without pooling.",
+            _NO_DROPOUT,
+            *_COSINE,
+        ),
+    ),
+    ModelSpec(
+        name="vgg16",
+        paper="Simonyan, Zisserman: Very Deep Convolutional Networks for Large-Scale Image "
+        "Recognition, ICLR 2015",
+        source="arXiv:1409.1556",
+        task="classification; attention by gradients",
+        module="zoo.vgg",
+        datasets=("cifar10", "creatures"),
+        batch=("image", "label"),
+        serve="classifier",
+        trainer="classifier",
+        params={
+            "image_size=32": {"classifier": 14_719_818},
+            "image_size=224,classes=1000,head=fc": {"classifier": 138_357_544},
+        },
+        reported={"top-5 error, ImageNet validation, several scales (table 4, D)": 7.5},
+        deviations=(
+            "Global average pooling and one dense layer (paper: two layers of 4096 units before "
+            "it): `head=fc` is the paper's.",
+            "Without the fifth pooling, and below 128 x 128 without the fourth (`head=gap`).",
+            _NO_DROPOUT,
             *_COSINE,
         ),
     ),

@@ -16,6 +16,7 @@ metrics read the layers `features`, `logits` and, for sFID, `middle`.
 import keras
 
 from zoo.layers.batch_norm import BatchNorm
+from zoo.layers.imagenet import normalised
 
 
 def convolution(x, filters, size, name, stride=1):
@@ -47,18 +48,20 @@ def residual(x, filters, stride, name):
     return keras.layers.ReLU(name=name)(keras.layers.Add(name=f"{name}_add")([x, y]))
 
 
-def build(image_size=32, classes=10, width=64):
+def build(image_size=32, classes=10, width=64, normalise="none"):
     """-> {"classifier": image (B, S, S, 3) in [-1, 1] -> logits (B, classes)}.
 
-    width: channels of the first stage.
+    width: channels of the first stage. normalise: "imagenet" for weights trained elsewhere
+    (zoo.layers.imagenet).
     """
     if image_size < 8 or classes < 2 or width < 1:
         raise ValueError("image_size must be at least 8, classes 2, width 1")
     image = keras.Input((image_size, image_size, 3), name="image")
+    x = normalised(image, normalise)
     if image_size < 128:
-        x = keras.layers.ReLU(name="stem_relu")(convolution(image, width, 3, "stem"))
+        x = keras.layers.ReLU(name="stem_relu")(convolution(x, width, 3, "stem"))
     else:
-        x = keras.layers.ReLU(name="stem_relu")(convolution(image, width, 7, "stem", 2))
+        x = keras.layers.ReLU(name="stem_relu")(convolution(x, width, 7, "stem", 2))
         x = keras.layers.ZeroPadding2D(1, name="stem_pool_pad")(x)
         x = keras.layers.MaxPooling2D(3, 2, name="stem_pool")(x)
     for i, name in enumerate(("stage1", "stage2", "middle", "map")):

@@ -202,13 +202,16 @@ def _close(made, expected):
     )
 
 
+def _arrays(network):
+    import keras
+
+    return {v.path: keras.ops.convert_to_numpy(v) for v in network.variables}
+
+
 def halve(network):
     """Rounds a network's kernels to float16, unless its probe does not survive that; returns
     {path: array} as they are stored."""
-    import keras
-
-    whole = {v.path: keras.ops.convert_to_numpy(v) for v in network.variables}
-    before = probe(network)
+    whole, before = _arrays(network), probe(network)
     with np.errstate(over="ignore"):
         arrays = {
             k: a.astype("float16") if a.ndim > 1 and a.dtype == "float32" else a
@@ -221,14 +224,14 @@ def halve(network):
     return whole
 
 
-def save(name, tag, network, about, folder=None):
+def save(name, tag, network, about, folder=None, exact=False):
     """Writes a network's weights and their row of the manifest into a folder, which anyone can
     host as it is (default: the zoo's own); returns the row.
 
-    about: the other fields of registry.Weights. Scores belong to the rounded network: `halve` it
-    before they are measured.
+    about: the other fields of registry.Weights. Unless `exact`, the network is rounded (`halve`),
+    which is to be done before scores are measured.
     """
-    folder, arrays = Path(folder or FOLDER), halve(network)
+    folder, arrays = Path(folder or FOLDER), _arrays(network) if exact else halve(network)
     wrong = [k for k, a in arrays.items() if a.dtype.kind == "f" and not np.isfinite(a).all()]
     if wrong:
         raise WeightsError(f"{wrong[0]} of {network.name} is not finite")

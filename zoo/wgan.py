@@ -23,15 +23,15 @@ def layer_norm(x, name):
 NORMS = {"wgan": dcgan.norm, "wgan_gp": layer_norm}
 
 
-def build(image_size=32, latent=100, width=64, loss="wgan"):
+def build(image_size=32, latent=100, width=64, loss="wgan", self_attention=False):
     """-> {"generator": noise (B, latent) -> image, "discriminator": image -> score (B, 1)}.
 
     width: channels of the largest feature map. loss: "wgan" or "wgan_gp", which sets the critic's
-    normalisation.
+    normalisation. self_attention: of the generator's 8 x 8 map, as in zoo.dcgan.
     """
     if loss not in NORMS:
         raise ValueError(f"unknown loss {loss!r}: wgan has {', '.join(NORMS)}")
     return {
-        "generator": dcgan.generator(image_size, latent, width),
+        "generator": dcgan.generator(image_size, latent, width, self_attention),
         "discriminator": dcgan.discriminator(image_size, width, NORMS[loss]),
     }

@@ -16,7 +16,8 @@ class BatchNorm(keras.layers.BatchNormalization):
 
     def __init__(self, momentum=0.9, epsilon=1e-5, **kwargs):
         kwargs.pop("synchronized", None)
-        super().__init__(momentum=momentum, epsilon=epsilon, synchronized=True, **kwargs)
+        synchronized = keras.backend.backend() == "tensorflow"  # which alone has strategies
+        super().__init__(momentum=momentum, epsilon=epsilon, synchronized=synchronized, **kwargs)
 
     def call(self, x, training=False, mask=None):
         if not (training and self.trainable and _one_tensorflow_replica()):
@@ -26,8 +27,10 @@ class BatchNorm(keras.layers.BatchNormalization):
         shape = ops.shape(x)
         flat = ops.reshape(x, (-1, 1, 1, shape[-1]))  # (B * H * W, 1, 1, C)
         count = ops.cast(ops.shape(flat)[0], self.dtype)
+        gamma = self.gamma.value if self.scale else tf.ones_like(self.moving_mean.value)
+        beta = self.beta.value if self.center else tf.zeros_like(self.moving_mean.value)
         y, mean, variance = tf.compat.v1.nn.fused_batch_norm(
-            flat, self.gamma.value, self.beta.value, epsilon=self.epsilon, is_training=True
+            flat, gamma, beta, epsilon=self.epsilon, is_training=True
         )
         variance = variance * (count - 1) / count  # the kernel returns the unbiased variance
         rate = 1 - self.momentum

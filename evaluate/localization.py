@@ -1,0 +1,221 @@
+"""How well a map says where the object is, of maps that were learnt without being told.
+
+MaxBoxAcc and PxAP: Choe et al., 2020, arXiv:2001.07437. One threshold serves the whole set; to
+choose one for each image would be to look at the answers. Pointing game: Zhang et al., 2016,
+arXiv:1608.00507.
+
+Maps are `prepared`: (N, S, S) in [0, 1], as large as the images. Masks (N, S, S) hold True where
+the object is; boxes (N, 4) are (ymin, xmin, ymax, xmax) as shares of the side, ends excluded.
+"""
+
+import numpy as np
+
+THRESHOLDS = np.arange(1001) / 1000
+BLOCK = 200  # images whose components are held at once
+
+
+def prepared(maps, size):
+    """Maps (N, h, w) -> float64 (N, size, size), bilinear, then each from 0 to 1 (of one value: 0).
+
+    Pixel i covers [i, i + 1], and the outermost values reach to the rim.
+    """
+    maps = np.asarray(maps, np.float64)
+    rows, columns = (_interpolation(side, size) for side in maps.shape[1:])
+    maps = rows @ maps @ columns.T
+    maps -= maps.min((1, 2), keepdims=True)
+    highest = maps.max((1, 2), keepdims=True)
+    return maps / np.where(highest > 0, highest, 1)
+
+
+def _interpolation(size, out):
+    """Weights (out, size) of linear interpolation."""
+    place = ((np.arange(out) + 0.5) * size / out - 0.5).clip(0, size - 1)
+    return np.maximum(1 - abs(np.arange(size) - place[:, None]), 0)
+
+
+def box_iou(ours, theirs):
+    """Boxes (..., 4) -> intersection over union (...,)."""
+    ours, theirs = np.asarray(ours, np.float64), np.asarray(theirs, np.float64)
+    low = np.maximum(ours[..., :2], theirs[..., :2])
+    high = np.minimum(ours[..., 2:], theirs[..., 2:])
+    both = (high - low).clip(0).prod(-1)
+    areas = ((box[..., 2:] - box[..., :2]).prod(-1) for box in (ours, theirs))
+    return both / (sum(areas) - both)
+
+
+def max_box_acc(maps, boxes, iou=0.5, thresholds=THRESHOLDS):
+    """-> (share of images, threshold): the box about the largest component of {map >= threshold}
+    has at least this IoU with the object's, at the one threshold of the set where most have.
+
+    MaxBoxAcc, with objects known to be there; the lowest threshold of equals. With one threshold
+    chosen elsewhere: BoxAcc.
+    """
+    maps, boxes = _checked(maps), np.asarray(boxes, np.float64)
+    if boxes.shape != (len(maps), 4) or not (boxes[:, :2] < boxes[:, 2:]).all():
+        raise ValueError(f"boxes are ({len(maps)}, 4), low before high")
+    found = largest_boxes(maps, thresholds) / maps.shape[1]
+    share = (box_iou(found, boxes) >= iou).mean(1)
+    best = share.argmax()
+    return float(share[best]), float(thresholds[best])
+
+
+def pxap(maps, masks, thresholds=THRESHOLDS):
+    """-> area under the curve of precision and recall of the set's pixels, in [0, 1].
+
+    PxAP = sum_l precision(t_l) (recall(t_l) - recall(t_l-1)) for falling t_l, each of
+    {map >= t_l}.
+    """
+    inside, above, held = (x.sum(0) for x in pixel_counts(maps, masks, thresholds))
+    precision = (inside / np.maximum(above, 1))[::-1]
+    recall = (inside / held)[::-1]
+    return float((precision * np.diff(recall, prepend=0)).sum())
+
+
+def mask_iou(maps, masks, thresholds):
+    """-> IoU (N, T) of {map >= threshold} and mask."""
+    inside, above, held = pixel_counts(maps, masks, thresholds)
+    return inside / (above + held[:, None] - inside)
+
+
+def best_threshold(maps, masks, thresholds=THRESHOLDS):
+    """-> the threshold where `mask_iou` has the highest mean; to be chosen on training images."""
+    return float(thresholds[mask_iou(maps, masks, thresholds).mean(0).argmax()])
+
+
+def pointing_game(maps, masks):
+    """-> share of images whose map is highest on the object; of equal pixels the first counts.
+
+    Without the paper's tolerance of 15 pixels.
+    """
+    maps, masks = _checked(maps, masks)
+    highest = maps.reshape(len(maps), -1).argmax(1)
+    return float(masks.reshape(len(masks), -1)[np.arange(len(maps)), highest].mean())
+
+
+def _checked(maps, masks=None):
+    """The arrays, maps in float64; ValueError where they are not what this file is about."""
+    maps = np.asarray(maps, np.float64)
+    if maps.ndim != 3 or maps.shape[1] != maps.shape[2] or not maps.size:
+        raise ValueError(f"maps are (N, S, S), not {maps.shape}")
+    if not ((maps >= 0) & (maps <= 1)).all():
+        raise ValueError("maps lie in [0, 1], see `prepared`")
+    if masks is None:
+        return maps
+    masks = np.asarray(masks)
+    if masks.shape != maps.shape or masks.dtype != bool or not masks.any((1, 2)).all():
+        raise ValueError(f"masks are bool {maps.shape}, and each holds an object")
+    return maps, masks
+
+
+def pixel_counts(maps, masks, thresholds):
+    """-> pixels of {map >= t} on the object (N, T), all of {map >= t} (N, T), the object's (N,)."""
+    maps, masks = _checked(maps, masks)
+    count, steps = len(maps), len(thresholds) + 1
+    level = np.searchsorted(thresholds, maps, side="right")  # thresholds that the pixel reaches
+    cell = np.arange(count)[:, None, None] * steps + level
+
+    def reaching(cells):
+        held = np.bincount(cells.ravel(), minlength=count * steps).reshape(count, steps)
+        return held[:, ::-1].cumsum(1)[:, -2::-1]  # of all higher levels
+
+    return reaching(cell[masks]), reaching(cell), masks.sum((1, 2))
+
+
+def largest_boxes(maps, thresholds=THRESHOLDS):
+    """-> boxes (T, N, 4) in pixels, ends excluded, about the largest component of {map >= t}.
+
+    Pixels that touch at a side or a corner are connected; of components with as many pixels the
+    first in reading order counts. Where there is none the box is 0. Thresholds rise.
+    """
+    maps = _checked(maps)
+    boxes = np.zeros((len(thresholds), len(maps), 4), np.int32)
+    for start in range(0, len(maps), BLOCK):
+        part = slice(start, start + BLOCK)
+        boxes[:, part] = _largest_boxes(maps[part], thresholds)
+    return boxes
+
+
+def _largest_boxes(maps, thresholds):
+    """`largest_boxes` of few maps: the threshold falls, pixels appear, components grow together.
+
+    The pixels of all maps, each with a rim that never appears, are one line of nodes. A component
+    is a tree, whose root is its first pixel in reading order.
+    """
+    count, side = len(maps), maps.shape[1] + 2
+    cells = side * side
+    level = np.searchsorted(thresholds, maps, side="right")
+    level = np.pad(level, ((0, 0), (1, 1), (1, 1))).astype(np.int16)
+    pixels, steps = _by_level(level.ravel(), len(thresholds))
+    a, b, reached = _pairs(level)
+    pairs, pair_steps = _by_level(reached, len(thresholds))
+    a, b = a[pairs], b[pairs]
+
+    parent = np.arange(level.size, dtype=np.int32)
+    y, x = parent % cells // side, parent % side
+    size, left, right, bottom = np.ones(level.size, int), x.copy(), x.copy(), y.copy()
+    merge = ((np.add, size), (np.minimum, left), (np.maximum, right), (np.maximum, bottom))
+    first = np.arange(count) * cells
+    best = np.zeros(count, int)  # size * cells - place of the root: ordered as components are
+    boxes = np.zeros((len(thresholds), count, 4), np.int32)
+    for k in range(len(thresholds) - 1, -1, -1):
+        ended = _join(parent, a[pair_steps[k]], b[pair_steps[k]])
+        root = _root(parent, ended)
+        for ufunc, values in merge:
+            ufunc.at(values, root, values[ended])
+        root = _root(parent, pixels[steps[k]])
+        np.maximum.at(best, root // cells, size[root] * cells - root % cells)
+        root = first + -best % cells
+        found = (y[root] - 1, left[root] - 1, bottom[root], right[root])  # less the rim
+        boxes[k] = np.stack(found, 1) * (best > 0)[:, None]
+    return boxes
+
+
+def _pairs(level):
+    """Nodes a, b of neighbours, and the level (N, side, side) from which on both are there.
+
+    A pair is left out where others connect it at its level: a row's where the row below does, a
+    diagonal's where one of the other two pixels of the square does.
+    """
+    nodes = np.arange(level.size, dtype=np.int32).reshape(level.shape)
+    here, east, south, both = (
+        np.s_[:, y : y - 1 or None, x : x - 1 or None] for y, x in ((0, 0), (0, 1), (1, 0), (1, 1))
+    )
+    found = []
+    for a, b, other in (
+        (here, south, 0),
+        (here, east, np.minimum(level[south], level[both])),
+        (here, both, np.maximum(level[east], level[south])),
+        (east, south, np.maximum(level[here], level[both])),
+    ):
+        reached = np.minimum(level[a], level[b])
+        kept = reached > other
+        found.append((nodes[a][kept], nodes[b][kept], reached[kept]))
+    return (np.concatenate(part) for part in zip(*found))
+
+
+def _by_level(level, count):
+    """Indices that sort levels, and the slice of those of level k + 1 for each k < count."""
+    order = np.argsort(level, kind="stable")
+    ends = np.searchsorted(level[order], np.arange(1, count + 2))
+    return order, [slice(*ends[k : k + 2]) for k in range(count)]
+
+
+def _root(parent, node):
+    """The roots of nodes, and a short way to them for the next time."""
+    root = parent[node]
+    while (parent[root] != root).any():
+        root = parent[parent[root]]
+    parent[node] = root
+    return root
+
+
+def _join(parent, a, b):
+    """Makes one tree of those of a_i and b_i, for each i; returns what is a root no longer."""
+    ended = []
+    while len(a):
+        a, b = _root(parent, a), _root(parent, b)
+        apart = a != b
+        a, b = np.minimum(a, b)[apart], np.maximum(a, b)[apart]
+        parent[b] = a  # of several a for one b the last; the others' turn comes again
+        ended.append(b)
+    return np.unique(np.concatenate(ended)) if ended else a

@@ -1,0 +1,122 @@
+"""ATA-GAN's training (Kastaniotis et al., 2018, section II.D): DCGAN's, and a teacher that shows
+the discriminator where to look."""
+
+import dataclasses
+from math import inf
+
+import tensorflow as tf
+from keras import ops
+
+from trainers import base, dcgan, losses
+from zoo.layers import cam
+
+SIZES = {"larger": max, "smaller": min}
+PIXELS = {"mean": ops.mean, "sum": ops.sum}
+
+
+@dataclasses.dataclass(frozen=True)
+class HParams(dcgan.HParams):
+    """DCGAN's, and of the attention loss, equations 2 and 3:
+
+    attention_weight: its factor (none in the paper; 0: the regular GAN of figure 4). Ours, where
+    the paper is silent: normalise, the scale on which maps are compared, a key of
+    zoo.layers.cam.NORMALISE; resize, to the larger or the smaller of both maps' sizes; pixels, of
+    which the mean or the sum is taken.
+    """
+
+    attention_weight: float = 1.0
+    normalise: str = "min_max"
+    resize: str = "larger"
+    pixels: str = "mean"
+
+    def __post_init__(self):
+        super().__post_init__()
+        base.check(self, attention_weight=(0, inf))
+        for name, known in (("normalise", cam.NORMALISE), ("resize", SIZES), ("pixels", PIXELS)):
+            value = getattr(self, name)
+            if value not in known:
+                raise ValueError(f"{name} takes one of {', '.join(known)}, not {value!r}")
+
+
+RECIPES = {  # by data set: --image_size, --batch_size, --steps, options of the networks; ours
+    "creatures": {"image_size": 64, "batch_size": 32, "steps": 2_000},
+    "cells": {
+        "image_size": 64,
+        "batch_size": 64,
+        "steps": 20_000,
+        "options": {"teacher": "resnet18:cells"},
+    },
+    "cifar10": {
+        "image_size": 32,
+        "batch_size": 64,
+        "steps": 50_000,
+        "options": {"teacher": "resnet9:cifar10"},
+    },
+    "folder": {"image_size": 64, "batch_size": 64, "steps": 50_000, "options": {"teacher": ""}},
+}
+
+
+class ATAGAN(dcgan.DCGAN):
+    """networks["teacher"] is loaded here; it is no part of the state, as no step changes it."""
+
+    generator_loss = staticmethod(losses.non_saturating_generator)
+
+    def __init__(self, networks, average, hp, seed):
+        networks = {**networks, "teacher": networks["teacher"]}
+        super().__init__(networks, average, hp, seed)
+
+    def attention_loss(self, x, shown):
+        """Equation 2 of images x (B, S, S, 3) and the discriminator's maps of them (B, s, s)."""
+        taught = tf.stop_gradient(self.networks["teacher"](x, training=False))
+        size = SIZES[self.hp.resize](taught.shape[1], shown.shape[1])
+        taught, shown = (
+            cam.normalised(cam.resized(maps, size), self.hp.normalise) for maps in (taught, shown)
+        )
+        return losses.soft_cam(teacher=taught, discriminator=shown, over=PIXELS[self.hp.pixels])
+
+    def train_step(self, batch):
+        x, weight = batch["image"], self.hp.attention_weight
+        z = self.noise(tf.shape(x)[0])
+        D = self.discriminator
+        with tf.GradientTape() as g_tape:
+            fake = self.generator(z, training=True)
+            with g_tape.stop_recording(), tf.GradientTape() as d_tape:
+                still = tf.stop_gradient(fake)
+                real_logits, real_shown = D(x, training=True)
+                fake_logits, fake_shown = D(still, training=True)
+                d_loss = losses.discriminator(real=real_logits, fake=fake_logits)
+                total, logs = d_loss, {}
+                if weight:
+                    attention = self.attention_loss(x, real_shown)
+                    attention += self.attention_loss(still, fake_shown)  # equation 3
+                    total, logs = d_loss + weight * attention, {"attention_loss": attention}
+            with g_tape.stop_recording():
+                self.update(d_tape, total, D, self.d_optimizer)
+            g_loss = self.generator_loss(fake=D(fake, training=True)[0])
+        self.update(g_tape, g_loss, self.generator, self.g_optimizer)
+        self.update_average()
+        return {
+            "d_loss": d_loss,
+            "g_loss": g_loss,
+            "real_logit": tf.reduce_mean(real_logits),
+            "fake_logit": tf.reduce_mean(fake_logits),
+            **logs,
+        }
+
+    def attention(self, images):
+        """uint8 (B, S, S, 3) -> Soft-CAMs (B, 2, S, S), of the teacher and of the discriminator,
+        each from 0 to 1."""
+        x = images.astype("float32") / 127.5 - 1
+        taught = self.infer(self.networks["teacher"], x)
+        _, shown = self.infer(self.discriminator, x)
+        maps = [cam.min_max(cam.resized(m, images.shape[1])) for m in (taught, shown)]
+        return ops.convert_to_numpy(ops.stack(maps, axis=1))
+
+
+class ATAGANMinimax(ATAGAN):
+    """Equation 4 as it stands, for the generator too."""
+
+    generator_loss = staticmethod(losses.minimax_generator)
+
+
+LOSSES = {"non_saturating": (HParams, ATAGAN), "minimax": (HParams, ATAGANMinimax)}

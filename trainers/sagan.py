@@ -1,0 +1,121 @@
+"""SAGAN's training (Zhang et al., 2019, sections 4 and 5): the hinge loss, or the one of the dogs'
+document, and a learning rate each for generator and discriminator."""
+
+import dataclasses
+from math import inf
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from trainers import base, dcgan, losses
+
+
+@dataclasses.dataclass(frozen=True)
+class HParams:
+    """All but ema_decay (ours, 0: no average): SAGAN, section 5; the document states none."""
+
+    g_learning_rate: float = 1e-4
+    d_learning_rate: float = 4e-4
+    beta_1: float = 0.0
+    beta_2: float = 0.9
+    ema_decay: float = 0.999
+
+    def __post_init__(self):
+        base.check(self, g_learning_rate=(0, inf), d_learning_rate=(0, inf))
+        base.check(self, beta_1=(0, 1), beta_2=(0, 1), ema_decay=(0, 1))
+
+
+RECIPES = {
+    **dcgan.RECIPES,
+    "cifar10": {"image_size": 32, "batch_size": 64, "steps": 100_000},  # ours
+    "stl10": {"image_size": 32, "batch_size": 64, "steps": 100_000},  # ours
+    "stanford_dogs": {"image_size": 64, "batch_size": 64, "steps": 30_000},  # the document
+    "folder": {"image_size": 64, "batch_size": 64, "steps": 30_000},
+}
+
+
+def given(x, y):
+    """The input of a network that takes x alone, or x and a label y."""
+    return x if y is None else [x, y]
+
+
+def labels_of(z, classes):
+    """z (B, latent) -> labels (B,) for samples, from low digits of z's first coordinate: so a
+    sample is a function of its z alone, and each class is as likely as another."""
+    return np.floor((z[:, 0] + 1) * 2**16).astype("int32") % classes
+
+
+class SAGAN(base.GAN):
+    d_loss = staticmethod(losses.hinge_discriminator)
+    g_loss = staticmethod(losses.hinge_generator)
+
+    def __init__(self, networks, average, hp, seed):
+        super().__init__(networks, {"generator": average["generator"]}, hp, seed)
+        if "attention" in networks:
+            self.attention = self.masks
+
+    def optimizers(self):
+        def adam(rate):
+            return keras.optimizers.Adam(rate, self.hp.beta_1, self.hp.beta_2)
+
+        return adam(self.hp.g_learning_rate), adam(self.hp.d_learning_rate)
+
+    def train_step(self, batch):
+        x, G, D = batch["image"], self.generator, self.discriminator
+        y = batch["label"] if self.classes else None  # of the real images, and of the fakes too
+        z = self.noise(tf.shape(x)[0])
+        with tf.GradientTape() as g_tape:
+            fake = G(given(z, y), training=True)
+            with g_tape.stop_recording(), tf.GradientTape() as d_tape:
+                real_logits = D(given(x, y), training=True)
+                fake_logits = D(given(tf.stop_gradient(fake), y), training=True)
+                d_loss = self.d_loss(real=real_logits, fake=fake_logits)
+            with g_tape.stop_recording():
+                self.update(d_tape, d_loss, D, self.d_optimizer)
+            g_loss = self.g_loss(fake=D(given(fake, y), training=True))
+        self.update(g_tape, g_loss, G, self.g_optimizer)
+        self.update_average()
+        return {
+            "d_loss": d_loss,
+            "g_loss": g_loss,
+            "real_logit": tf.reduce_mean(real_logits),
+            "fake_logit": tf.reduce_mean(fake_logits),
+        }
+
+    @property
+    def classes(self):
+        """How many classes there are; 0 for networks without a label."""
+        conditional = len(self.generator.inputs) > 1
+        return self.discriminator.get_layer("project").input_dim if conditional else 0
+
+    def sample(self, z):
+        """z (B, latent) -> images (B, S, S, 3) in [-1, 1], by the averaged generator.
+
+        Where it takes a label, that is labels_of z.
+        """
+        z = np.asarray(z, "float32")
+        y = labels_of(z, self.classes) if self.classes else None
+        return self.infer(self.average["generator"], given(z, y))
+
+    def masks(self, images):
+        """uint8 (B, S, S, 3) -> masks (B, 4, S, S) in [0, 1] of the discriminator: where each of
+        four places, in the middle of the image's quarters, looks."""
+        x = images.astype("float32") / 127.5 - 1
+        beta = self.infer(self.networks["attention"], x)  # (B, N, M)
+        size, side, seen = x.shape[1], round(beta.shape[1] ** 0.5), round(beta.shape[2] ** 0.5)
+        quarter, three = side // 4, 3 * side // 4
+        places = [row * side + column for row in (quarter, three) for column in (quarter, three)]
+        rows = beta[:, places].reshape(-1, 4, seen, seen)
+        rows = rows / rows.max((2, 3), keepdims=True)
+        return rows.repeat(size // seen, 2).repeat(size // seen, 3)
+
+
+class NonSaturating(SAGAN):
+    """The document's loss (equations 1 to 3)."""
+
+    d_loss = staticmethod(losses.discriminator)
+    g_loss = staticmethod(losses.non_saturating_generator)
+
+
+LOSSES = {"hinge": (HParams, SAGAN), "non_saturating": (HParams, NonSaturating)}

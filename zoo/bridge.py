@@ -1,0 +1,343 @@
+"""Other people's checkpoints: read without running anything in them, put into our order.
+
+| file                                     | read by                                             |
+|------------------------------------------|-----------------------------------------------------|
+| PyTorch, .pth or .pt                     | torch.load, weights_only: arrays or nothing         |
+| .safetensors                             | its header, which is JSON, and NumPy                |
+| HDF5 of tf.keras: save_weights, or save  | h5py, the datasets that lie in the file itself      |
+
+    arrays = read("resnet18.pth")  # {"conv1.weight": (O, I, H, W), ...}
+    network = zoo.create("resnet18", **options("resnet18", arrays))["classifier"]
+    weights.fill(network, convert("resnet18", arrays, network), "resnet18.pth")
+
+    fill_hdf5(network, "generator.h5")  # any Keras network, by the names of its layers
+
+`LAYOUTS` knows whose layer is whose: a row of it makes one more model's checkpoints readable.
+Kernels are turned from (out, in, height, width) to Keras' (height, width, in, out), those of
+transposed convolutions from (in, out, ...) to (..., out, in); dense ones are transposed.
+"""
+
+import dataclasses
+import io
+import json
+import re
+
+import keras
+import numpy as np
+
+from zoo import weights
+from zoo.layers import spectral_norm
+from zoo.weights import WeightsError
+
+LEAVES = {  # of PyTorch's layers
+    "kernel": "weight",
+    "bias": "bias",
+    "gamma": "weight",
+    "beta": "bias",
+    "moving_mean": "running_mean",
+    "moving_variance": "running_var",
+}
+NESTED = ("state_dict", "model")  # where training programs keep the arrays, beside other things
+KINDS = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "U8": "u1"}
+ITERATED = ("sn_u", "vector_u")  # u of spectral normalisation: TensorFlow Addons', tf.keras' own
+SEED = "seed_generator_state"  # of random layers, which no checkpoint holds
+PLAIN = {
+    spectral_norm.SNConv2D: keras.layers.Conv2D,
+    spectral_norm.SNConv2DTranspose: keras.layers.Conv2DTranspose,
+    spectral_norm.SNDense: keras.layers.Dense,
+    spectral_norm.SNEmbedding: keras.layers.Embedding,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """How a model's checkpoints call its layers.
+
+    names: our layer -> their module. classes: their array with an entry for each class, if any.
+    options: those of our build that the checkpoints mean. flat: our dense layer -> the side of the
+    map before it, which they flatten channels first.
+    """
+
+    names: dict
+    classes: str = ""
+    options: dict = dataclasses.field(default_factory=dict)
+    flat: dict = dataclasses.field(default_factory=dict)
+
+
+def _resnet18():
+    names = {"stem": "conv1", "stem_bn": "bn1", "logits": "fc"}
+    for i, stage in enumerate(("stage1", "stage2", "middle", "map"), start=1):
+        for j, block in enumerate((f"{stage}_in", stage)):
+            theirs = f"layer{i}.{j}"
+            for k in (1, 2):
+                names[f"{block}_{k}"] = f"{theirs}.conv{k}"
+                names[f"{block}_{k}_bn"] = f"{theirs}.bn{k}"
+            names[f"{block}_shortcut"] = f"{theirs}.downsample.0"
+            names[f"{block}_shortcut_bn"] = f"{theirs}.downsample.1"
+    return names
+
+
+def _squeezenet():
+    names = {"stem": "features.0", "class_map": "classifier.1"}
+    for number, place in zip(range(2, 10), (3, 4, 6, 7, 9, 10, 11, 12)):
+        names[f"fire{number}_squeeze"] = f"features.{place}.squeeze"
+        names[f"fire{number}_expand1"] = f"features.{place}.expand1x1"
+        names[f"fire{number}_expand3"] = f"features.{place}.expand3x3"
+    return names
+
+
+def _vgg16():
+    names = {"fc6": "classifier.0", "fc7": "classifier.3", "logits": "classifier.6"}
+    place = 0
+    for block, convolutions in enumerate((2, 2, 3, 3, 3), start=1):
+        for i in range(convolutions):
+            names[f"conv{block}_{i + 1}"] = f"features.{place}"
+            place += 2  # a convolution and its ReLU
+        place += 1  # the pooling
+    return names
+
+
+IMAGENET = {"image_size": 224, "normalise": "imagenet"}
+LAYOUTS = {  # torchvision's
+    "resnet18": Layout(_resnet18(), "fc.bias", IMAGENET),
+    "squeezenet": Layout(_squeezenet(), "classifier.1.bias", IMAGENET | {"head": "conv"}),
+    "vgg16": Layout(_vgg16(), "classifier.6.bias", IMAGENET | {"head": "fc"}, {"fc6": 7}),
+}
+
+
+def read(path):
+    """File -> {name: array}; what cannot be read, or is more than arrays, raises WeightsError.
+
+    Names are PyTorch's, without DataParallel's "module." and without counts of batches, or
+    tf.keras' "layer/weight", without the name of the model.
+    """
+    data = weights.read(str(path))
+    reader = next((r for magic, r in READERS.items() if data.startswith(magic)), _safetensors)
+    try:
+        arrays = reader(data)
+    except WeightsError as error:
+        raise WeightsError(f"{path} {error}") from None
+    if arrays and all(k.startswith("module.") for k in arrays):
+        arrays = {k.removeprefix("module."): a for k, a in arrays.items()}
+    return {k: a for k, a in arrays.items() if not k.endswith("num_batches_tracked")}
+
+
+def _torch(data):
+    try:
+        import torch
+    except ImportError:
+        raise WeightsError(
+            "needs PyTorch to be read: pip install torch, or get it as .safetensors"
+        ) from None
+    try:
+        state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except Exception as error:  # a refusal, or whatever damage makes of a zip or a pickle
+        asked = re.search(r"GLOBAL (\S+)", str(error))
+        why = f"it asks for {asked[1]}" if asked else _line(error)
+        raise WeightsError(f"is refused: it must hold arrays and no code ({why})") from None
+    try:
+        inner = next((state[k] for k in NESTED if isinstance(state.get(k), dict)), state)
+        return {
+            k: (v.float() if v.is_floating_point() else v).detach().numpy()
+            for k, v in inner.items()
+        }
+    except (AttributeError, TypeError, RuntimeError):
+        places = ", ".join(NESTED)
+        raise WeightsError(f"holds no table of arrays, nor one below {places}") from None
+
+
+def _safetensors(data):
+    try:
+        size = 8 + int.from_bytes(data[:8], "little")
+        rows = json.loads(data[8:size])
+        rows.pop("__metadata__", None)
+        found = {}
+        for name, row in rows.items():
+            start, end = row["data_offsets"]
+            part = memoryview(data)[size + start : size + end] if start >= 0 else b""
+            found[name] = np.frombuffer(part, KINDS[row["dtype"]]).reshape(row["shape"])
+        return found
+    except (*weights.DAMAGE, AttributeError) as error:
+        raise WeightsError(f"is no PyTorch, safetensors or HDF5 file ({_line(error)})") from None
+
+
+def _hdf5(data):
+    import h5py
+
+    found = {}
+    try:
+        with h5py.File(io.BytesIO(data), "r") as file:  # links to other files lead nowhere
+            root = file["model_weights"] if "model_weights" in file else file
+            for layer in _names(root, "layer_names"):
+                for name in _names(root[layer], "weight_names"):
+                    dataset = root[layer][name]
+                    if dataset.is_virtual or dataset.external:
+                        raise WeightsError(f"is refused: {name} lies in another file")
+                    parts = name.partition(":")[0].split("/")
+                    key = "/".join(parts[parts.index(layer) if layer in parts else 0 :])
+                    if key in found:
+                        raise WeightsError(f"holds two weights {key}")
+                    found[key] = np.asarray(dataset)
+    except WeightsError:
+        raise
+    except Exception as error:  # whatever damage makes of an HDF5 file
+        raise WeightsError(
+            f"is no HDF5 file of tf.keras' save_weights ({_line(error)}); Keras 3 reads its own"
+        ) from None
+    return found
+
+
+def _names(group, key):
+    """A list of names, which tf.keras cuts into key0, key1, ... where it is long."""
+    parts = [k for k in (key, *(f"{key}{i}" for i in range(len(group.attrs)))) if k in group.attrs]
+    if not parts:
+        raise KeyError(f"no {key}")
+    names = [name for k in parts for name in group.attrs[k]]
+    return [name.decode() if isinstance(name, bytes) else name for name in names]
+
+
+READERS = {b"PK\x03\x04": _torch, b"\x80\x02": _torch, b"\x89HDF": _hdf5}  # by the first bytes
+
+
+def options(name, arrays):
+    """{option of a model's build: value} that a checkpoint, as `read` gave it, goes with.
+
+    image_size is the one that it was made for. A model that is in no row of LAYOUTS raises
+    WeightsError, unless the checkpoint is tf.keras', which tells nothing.
+    """
+    if _of_keras(arrays):
+        return {}
+    layout = _layout(name)
+    known = layout.classes in arrays
+    return layout.options | ({"classes": len(arrays[layout.classes])} if known else {})
+
+
+def _layout(name):
+    if name not in LAYOUTS:
+        raise WeightsError(f"checkpoints are known of {', '.join(LAYOUTS)}, not of {name}")
+    return LAYOUTS[name]
+
+
+def convert(name, arrays, network, source="the checkpoint"):
+    """Arrays as `read` gave them -> {our path: array}, for zoo.weights.fill.
+
+    Each must fit: WeightsError lists every one that is lacking, unknown or of another shape.
+    """
+    if _of_keras(arrays):
+        return by_layer(arrays, network, source=source)
+    layout = _layout(name)
+
+    def theirs(layer, leaf):
+        return f"{layout.names.get(layer, layer)}.{LEAVES.get(leaf, leaf)}"
+
+    def turned(layer, array):
+        side = layout.flat.get(layer)
+        if side and array.ndim == 2 and array.shape[1] % side**2 == 0:
+            array = array.reshape(len(array), -1, side, side)
+            return array.transpose(2, 3, 1, 0).reshape(-1, len(array))
+        return array.transpose(2, 3, 1, 0) if array.ndim == 4 else array.T
+
+    return _match(network, arrays, theirs, turned, source)
+
+
+def by_layer(arrays, network, names=None, renormalise=False, source="the file"):
+    """{"layer/weight": array} of tf.keras -> {our path: array}; see `fill_hdf5`."""
+    names = names or {}
+
+    def theirs(layer, leaf):
+        return f"{names.get(layer, layer)}/{leaf}"
+
+    layers = {theirs(path.rpartition("/")[0], "") for path, _ in _variables(network)}
+    spare = {f"{layer}{leaf}" for layer in layers for leaf in ITERATED}
+    arrays = {k: a for k, a in arrays.items() if k not in spare}
+    found = _match(network, arrays, theirs, lambda layer, array: array, source)
+    divided = []
+    for layer in _spectral(network):
+        kernel = layer.embeddings if hasattr(layer, "embeddings") else layer.kernel
+        matrix = np.moveaxis(found[kernel.path].astype("float64"), layer.out_axis, -1)
+        matrix = matrix.reshape(-1, matrix.shape[-1])
+        values, vectors = np.linalg.eigh(matrix.T @ matrix)
+        sigma = values[-1] ** 0.5
+        if abs(sigma - 1) > 1e-5:
+            divided.append(f"{kernel.path} by {sigma:.5f}")
+        found[layer.u.path] = vectors[None, :, -1]  # where the power iteration comes to rest
+    if divided and not renormalise:
+        raise WeightsError(
+            f"{source}: {network.name} would divide {', '.join(divided)}, which tf.keras uses as "
+            f"they are: fill bridge.plain(network), or give renormalise=True"
+        )
+    return found
+
+
+def fill_hdf5(network, path, names=None, renormalise=False):
+    """Sets a Keras network's weights from HDF5 that tf.keras wrote, layer by layer of equal name.
+
+    names: {our layer: theirs}, where they differ. All weights must fit, or none is set.
+
+    A layer in TensorFlow Addons' SpectralNormalization divides its kernel in training, for good,
+    and uses it as it is at inference: so does Keras' own layer without any wrapper, and `plain`
+    makes a network of these. The layers of zoo.layers.spectral_norm divide by sigma(W) always. A
+    network with them is refused where some sigma is not 1 (the last update has moved it; and of
+    transposed convolutions, Addons divides by that of another matrix), unless renormalise is True:
+    then it is the network that the paper's training would go on from. Their own u is not needed.
+    """
+    weights.fill(network, by_layer(read(path), network, names, renormalise, path), path)
+
+
+def plain(network):
+    """A functional network, with fresh weights -> the same without spectral normalisation."""
+
+    def clone(layer):
+        config = layer.get_config()
+        if isinstance(layer, spectral_norm.SpectralNorm):
+            del config["power_iterations"]
+            return PLAIN[type(layer)].from_config(config)
+        if "spectral_norm" in config:
+            config["spectral_norm"] = False
+        return type(layer).from_config(config)
+
+    return keras.models.clone_model(network, clone_function=clone, recursive=True)
+
+
+def _spectral(network):
+    return [x for x in network._flatten_layers() if isinstance(x, spectral_norm.SpectralNorm)]
+
+
+def _of_keras(arrays):
+    return any("/" in name for name in arrays)
+
+
+def _variables(network):
+    """Pairs of path within the network, variable; without SEED and u of spectral normalisation."""
+    own = {x.u.path for x in _spectral(network)}
+    for v in network.variables:
+        if v.path not in own and v.name != SEED:
+            yield v.path.removeprefix(f"{network.name}/"), v
+
+
+def _match(network, arrays, theirs, turned, source):
+    """{our path: array}, by the functions theirs(layer, leaf) -> name, turned(layer, array)."""
+    found = {v.path: np.array(v) for v in network.variables if v.name == SEED}
+    faults, rest = [], dict(arrays)
+    for path, variable in _variables(network):
+        layer, _, leaf = path.rpartition("/")
+        name, shape = theirs(layer, leaf), tuple(variable.shape)
+        if name not in arrays:
+            faults.append(f"lacks {name} (our {path})")
+            continue
+        rest.pop(name, None)
+        array = turned(layer, arrays[name])
+        if array.shape != shape:
+            faults.append(f"holds {name} of shape {arrays[name].shape}, and {path} is {shape}")
+        elif array.dtype.kind == "f" and not np.isfinite(array).all():
+            faults.append(f"holds {name} that is not finite")
+        found[variable.path] = array
+    faults += [f"holds an unknown {name}" for name in rest]
+    if faults:
+        raise WeightsError(f"{source} does not fit {network.name}: it {', '.join(faults)}")
+    return found
+
+
+def _line(error):
+    """What an exception says, in one short line."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"[:160]

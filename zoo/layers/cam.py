@@ -1,0 +1,131 @@
+"""Class activation maps: where a classifier with global average pooling looks (Zhou et al., CVPR
+2016), of its winning class or, as Soft-CAM, of all classes (ATA-GAN: Kastaniotis et al., 2018).
+
+| ATA-GAN, equation 1                      | here                                              |
+|------------------------------------------|---------------------------------------------------|
+| FM_i, i = 1 .. K                         | features (B, h, w, K), whose average is taken     |
+| W_ij                                     | kernel of the dense layer behind the average      |
+| sum_i FM_i W_ij, the CAM of class j      | channel j of `class_maps`                         |
+| SM(j)                                    | softmax of the logits, 1 where there is one class |
+| SC                                       | `soft_cam`                                        |
+
+    network = explained(classifier)  # image -> logits, Soft-CAM
+
+Maps are compared at one size and scale: `resized` and `normalised`.
+"""
+
+import keras
+import numpy as np
+from keras import ops
+
+EPSILON = 1e-6
+PIXELS = {"axis": (1, 2), "keepdims": True}
+
+
+def class_maps(features, dense):
+    """Features (B, h, w, K) -> sum_i FM_i W_ij for every class j, (B, h, w, C).
+
+    dense: the layer that makes logits of the features' average. It is called at every pixel, less
+    its bias: a functional network that calls it twice shares it and can be saved.
+    """
+    return dense(features) - dense(ops.zeros_like(features))
+
+
+def soft_cam(maps, logits):
+    """Class maps (B, h, w, C), logits (B, C) -> sum_j SM(j) CAM_j (B, h, w), equation 1."""
+    share = ops.exp(ops.log_softmax(logits))  # ops.softmax warns where there is one class
+    return ops.einsum("bc,bhwc->bhw", share, maps)
+
+
+def cam(maps, label):
+    """Class maps (B, h, w, C), label (B,) -> the map of that class (B, h, w)."""
+    return ops.einsum("bc,bhwc->bhw", ops.one_hot(label, maps.shape[-1], dtype=maps.dtype), maps)
+
+
+def min_max(maps):
+    """Each map (h, w) from 0 to 1; a map of one value becomes 0."""
+    low = ops.min(maps, **PIXELS)
+    return (maps - low) / (ops.max(maps, **PIXELS) - low + EPSILON)
+
+
+def unit_sum(maps):
+    """Each map (h, w) less its lowest value, over the sum of what is left."""
+    above = maps - ops.min(maps, **PIXELS)
+    return above / (ops.sum(above, **PIXELS) + EPSILON)
+
+
+def unit_norm(maps):
+    """Each map (h, w) over the root of its squares' sum (Zagoruyko and Komodakis, 2017, eq. 2)."""
+    return maps / ops.sqrt(ops.sum(ops.square(maps), **PIXELS) + EPSILON)
+
+
+NORMALISE = {"none": lambda maps: maps, "min_max": min_max, "sum": unit_sum, "norm": unit_norm}
+
+
+def normalised(maps, how):
+    """Maps (B, h, w) -> the same shape, each on the scale of NORMALISE[how]."""
+    if how not in NORMALISE:
+        raise ValueError(f"unknown normalise {how!r}: there are {', '.join(NORMALISE)}")
+    return NORMALISE[how](maps)
+
+
+def interpolation(size, out):
+    """Weights (out, size) that take `size` samples to `out`: a triangle about each new sample's
+    place, as wide as the coarser of the two grids' steps; pixel i covers [i, i + 1]."""
+    place = (np.arange(out) + 0.5) * size / out - 0.5
+    weights = np.maximum(1 - abs(np.arange(size) - place[:, None]) / max(size / out, 1), 0)
+    return (weights / weights.sum(1, keepdims=True)).astype("float32")
+
+
+def resized(maps, size):
+    """Maps (B, h, w) -> (B, size, size), bilinear and antialiased; two matrix products."""
+    if tuple(maps.shape[1:]) == (size, size):
+        return maps
+    rows, columns = (interpolation(side, size) for side in maps.shape[1:])
+    return ops.einsum("ih,bhw,jw->bij", rows, maps, columns)
+
+
+@keras.saving.register_keras_serializable("zoo")
+class CAM(keras.layers.Layer):
+    """class maps (B, h, w, C), logits (B, C) -> one map (B, h, w), or (B, size, size).
+
+    classes: "soft", all by their softmax, or "winner", that of the largest logit. normalise: a key
+    of NORMALISE. size: of the map, where it is not the features'.
+    """
+
+    def __init__(self, classes="soft", normalise="none", size=None, **kwargs):
+        super().__init__(**kwargs)
+        if classes not in ("soft", "winner"):
+            raise ValueError(f"unknown classes {classes!r}: there are soft, winner")
+        if normalise not in NORMALISE:
+            raise ValueError(f"unknown normalise {normalise!r}: there are {', '.join(NORMALISE)}")
+        self.classes, self.normalise, self.size = classes, normalise, size
+
+    def call(self, maps, logits):
+        if self.classes == "soft":
+            found = soft_cam(maps, logits)
+        else:
+            found = cam(maps, ops.argmax(logits, axis=-1))
+        if self.size:
+            found = resized(found, self.size)
+        return normalised(found, self.normalise)
+
+    def get_config(self):
+        own = {"classes": self.classes, "normalise": self.normalise, "size": self.size}
+        return {**super().get_config(), **own}
+
+
+def explained(classifier, **options):
+    """A classifier of the zoo -> keras.Model, image -> [logits (B, C), map], of the same weights.
+
+    options: those of CAM. The classifier's layers `map`, `features` and `logits` must be a feature
+    map, its global average and a linear layer behind it (of SqueezeNet: the identity, as its map
+    has a channel for each class already); else ValueError.
+    """
+    features, average, dense = (classifier.get_layer(n) for n in ("map", "features", "logits"))
+    pooled = isinstance(average, keras.layers.GlobalAveragePooling2D)
+    if not pooled or average.input is not features.output or dense.input is not average.output:
+        raise ValueError(f"{classifier.name} has no global average between its map and its logits")
+    logits = dense.output
+    shown = CAM(name="cam", **options)(class_maps(features.output, dense), logits)
+    return keras.Model(classifier.input, [logits, shown], name="explained")

@@ -1,0 +1,22 @@
+"""The scale that networks trained on ImageNet elsewhere (torchvision, timm) expect of images."""
+
+import keras
+
+MEAN = (0.485, 0.456, 0.406)  # of ImageNet's channels, of images in [0, 1]
+DEVIATION = (0.229, 0.224, 0.225)
+SCALES = ("none", "imagenet")
+
+
+def normalised(image, scale):
+    """Image (B, S, S, 3) in [-1, 1] -> "none": as it is; "imagenet": each channel of the image in
+    [0, 1] less MEAN, over DEVIATION. Another scale raises ValueError.
+
+    A layer of its own: folded into a first convolution it would change what zero padding means.
+    """
+    if scale not in SCALES:
+        raise ValueError(f"unknown normalise {scale!r}: there are {', '.join(SCALES)}")
+    if scale == "none":
+        return image
+    factor = [0.5 / d for d in DEVIATION]
+    offset = [(0.5 - m) / d for m, d in zip(MEAN, DEVIATION)]
+    return keras.layers.Rescaling(factor, offset, name="normalise")(image)

@@ -1,0 +1,93 @@
+"""Self-attention over the places of a feature map (Zhang et al., SAGAN, ICML 2019, section 3)."""
+
+import keras
+from keras import ops
+
+from zoo.layers.spectral_norm import SNConv2D
+
+VARIANTS = ("paper", "official")
+BLOCK = 2**20  # entries of the map that an image may hold at a time: 4 MiB
+
+
+@keras.saving.register_keras_serializable("zoo")
+class SelfAttention(keras.layers.Layer):
+    """x (B, H, W, C) -> x + gamma o, the same shape; gamma starts at 0.
+
+    o_j = sum_i beta_ji v_i, beta_j = softmax_i(q_j k_i) over M places i, for each of N = H W
+    places j; q (B, N, C/8), k (B, M, C/8) and v are 1x1 convolutions of x.
+
+    variant: "paper": v (B, N, C), M = N. "official", the authors' code: k and v (B, M, C/2) are
+    max-pooled to M = N/4, and a further 1x1 convolution takes o back to C channels.
+    spectral_norm: of all these convolutions. A map of more than BLOCK entries an image is computed
+    by blocks of places j, and computed again for the gradient, rather than kept.
+
+    return_attention=True in a call returns beta (B, N, M), whose rows sum to 1, in place of y; a
+    functional model cannot hold a layer with one output here and two there.
+    """
+
+    def __init__(self, variant="paper", spectral_norm=False, **kwargs):
+        super().__init__(**kwargs)
+        if variant not in VARIANTS:
+            raise ValueError(f"unknown variant {variant!r}: there are {', '.join(VARIANTS)}")
+        self.variant, self.spectral_norm = variant, spectral_norm
+
+    def build(self, shape):
+        _, height, width, channels = shape
+        official = self.variant == "official"
+        if official and (height % 2 or width % 2):
+            raise ValueError(f"a map that is pooled needs even sides, not {height} x {width}")
+        inner = max(1, channels // 8)
+        filters = max(1, channels // 2) if official else channels
+        self.query, self.key, self.value = (
+            self._conv(n, name, shape)
+            for n, name in ((inner, "query"), (inner, "key"), (filters, "value"))
+        )
+        if official:
+            self.out = self._conv(channels, "out", (*shape[:-1], filters))
+        self.gamma = self.add_weight(shape=(), initializer="zeros", name="gamma")
+
+    def _conv(self, filters, name, shape):
+        kind = SNConv2D if self.spectral_norm else keras.layers.Conv2D
+        conv = kind(filters, 1, use_bias=False, dtype=self.dtype_policy, name=name)
+        conv.build(shape)
+        return conv
+
+    def call(self, x, training=False, return_attention=False):
+        _, height, width, channels = x.shape
+        places = height * width  # N
+
+        def maps(conv, pool=False):
+            y = conv(x, training=training) if self.spectral_norm else conv(x)
+            if pool and self.variant == "official":
+                y = ops.max_pool(y, 2)
+            return ops.reshape(y, (-1, y.shape[1] * y.shape[2], y.shape[3]))
+
+        q, k, v = maps(self.query), maps(self.key, pool=True), maps(self.value, pool=True)
+        if return_attention:
+            return beta(q, k)
+        rows = max(1, BLOCK // k.shape[1])
+        if places <= rows:
+            o = attend(q, k, v)  # (B, N, .)
+        else:
+            part = keras.remat(attend)
+            parts = [part(q[:, j : j + rows], k, v) for j in range(0, places, rows)]
+            o = ops.concatenate(parts, axis=1)
+        o = ops.reshape(o, (-1, height, width, v.shape[-1]))
+        if self.variant == "official":
+            o = self.out(o, training=training) if self.spectral_norm else self.out(o)
+        return x + ops.cast(self.gamma, x.dtype) * o
+
+    def get_config(self):
+        own = {"variant": self.variant, "spectral_norm": self.spectral_norm}
+        return {**super().get_config(), **own}
+
+
+def beta(q, k):
+    """q (B, N, c), k (B, M, c) -> softmax over i of q_j k_i (B, N, M)."""
+    scores = ops.matmul(q, ops.transpose(k, (0, 2, 1)))
+    return ops.cast(ops.softmax(ops.cast(scores, "float32"), axis=-1), q.dtype)
+
+
+def attend(q, k, v):
+    """q (B, N, c), k (B, M, c), v (B, M, d) -> o (B, N, d)."""
+    return ops.matmul(beta(q, k), v)

@@ -1,0 +1,88 @@
+"""SqueezeNet 1.1: AlexNet-level accuracy with 50x fewer parameters (Iandola et al., 2016), in the
+authors' second version, which pools earlier.
+
+    image -> 3x3/2, pool/2 (S < 128: 3x3) -> fire2, fire3 -> pool/2 -> fire4, fire5 -> pool/2
+          -> fire6, fire7 = `middle` -> fire8, fire9 -> head
+
+    gap    fire9 = `map` (8w) -> global average = `features` (8w) -> dense -> `logits`
+    conv   fire9 -> 1x1, ReLU = `map` (K) -> global average = `features` (K) = `logits`
+
+| paper                                       | here                                         |
+|---------------------------------------------|----------------------------------------------|
+| fire module: squeeze, expand (section 3.2)  | `fire`                                       |
+| s1x1 = e1x1 / 4 = e3x3 / 4                  | w / 4 twice, w / 2 twice, 3w / 4 twice, w twice |
+| conv10 and its ReLU, one channel a class    | `class_map`, `map`                           |
+
+The head "conv" is the paper's, for weights trained elsewhere. Its maps are the class activation
+maps themselves: of logits = W mean(map) + b, W is one and b zero, so layer `logits` has no kernel,
+and the features are the logits. No logit is negative, and a class whose map has died does not
+learn any more, which happens where classes are few: "gap" has no such ReLU.
+
+Without batch normalisation it learns at `--set learning_rate=0.01`, not at the default.
+"""
+
+import keras
+
+from zoo.layers.imagenet import normalised
+
+HEADS = ("gap", "conv")
+
+
+def convolution(x, filters, size, name, stride=1, padding="same", relu=None):
+    """(B, H, W, C) -> (B, H', W', filters), after a ReLU."""
+    x = keras.layers.Conv2D(
+        filters,
+        size,
+        strides=stride,
+        padding=padding,
+        kernel_initializer="he_normal",
+        name=name,
+    )(x)
+    return keras.layers.ReLU(name=relu or f"{name}_relu")(x)
+
+
+def pool(x, name):
+    """(B, H, W, C) -> (B, floor(H / 2), ..., C): maxima of 3x3, every second; where the last
+    window of an even map hangs over the edge, of what there is."""
+    padding = "valid" if x.shape[1] % 2 else "same"
+    return keras.layers.MaxPooling2D(3, 2, padding=padding, name=name)(x)
+
+
+def fire(x, squeeze, name, joined):
+    """(B, H, W, C) -> (B, H, W, 8 squeeze): a 1x1 convolution, then 1x1 and 3x3 side by side."""
+    x = convolution(x, squeeze, 1, f"{name}_squeeze")
+    one = convolution(x, 4 * squeeze, 1, f"{name}_expand1")
+    three = convolution(x, 4 * squeeze, 3, f"{name}_expand3")
+    return keras.layers.Concatenate(name=joined)([one, three])
+
+
+def build(image_size=32, classes=10, width=64, head="gap", normalise="none"):
+    """-> {"classifier": image (B, S, S, 3) in [-1, 1] -> logits (B, classes)}.
+
+    width: channels of the first convolution, a multiple of 4. head: "gap" or "conv", see above.
+    normalise: "imagenet" for weights trained elsewhere (zoo.layers.imagenet).
+    """
+    if image_size < 32 or classes < 2 or width < 4 or width % 4:
+        raise ValueError("image_size must be at least 32, classes 2, width a multiple of 4, from 4")
+    if head not in HEADS:
+        raise ValueError(f"unknown head {head!r}: squeezenet has {', '.join(HEADS)}")
+    image = keras.Input((image_size, image_size, 3), name="image")
+    x = normalised(image, normalise)
+    if image_size < 128:
+        x = convolution(x, width, 3, "stem")
+    else:
+        x = pool(convolution(x, width, 3, "stem", 2, "valid"), "stem_pool")
+    names = {7: "middle"} | ({9: "map"} if head == "gap" else {})
+    for number in range(2, 10):
+        if number in (4, 6):
+            x = pool(x, f"fire{number}_pool")
+        joined = names.get(number, f"fire{number}")
+        x = fire(x, width // 4 * (number // 2), f"fire{number}", joined)
+    if head == "conv":
+        x = convolution(x, classes, 1, "class_map", relu="map")  # (B, s, s, K)
+    x = keras.layers.GlobalAveragePooling2D(name="features")(x)
+    if head == "conv":
+        logits = keras.layers.Identity(name="logits")(x)
+    else:
+        logits = keras.layers.Dense(classes, name="logits")(x)
+    return {"classifier": keras.Model(image, logits, name="classifier")}
