@@ -83,6 +83,7 @@ def parse(arguments):
     add("--sample_every", type=positive, metavar="STEPS", help="default: 500")
     add("--save_every", type=positive, metavar="STEPS", help="default: 500")
     add("--num", type=positive, help="how many samples (default: 64; to measure: 10000)")
+    add("--attention", action="store_true", help="sample: and where places of each sample look")
     add("--metrics", type=metrics, metavar="NAME,...", help=f"of {', '.join(METRICS)}")
     add(
         "--extractor",

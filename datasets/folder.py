@@ -21,6 +21,26 @@ def images_below(root):
     return sorted(p for p in root.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
 
 
+def opened(path, takes):
+    """A path that a user typed as a folder; where it is none, DataError ends with what it takes."""
+    root = Path(path)
+    with contextlib.suppress(RuntimeError):  # a "~user" that there is not
+        root = root.expanduser()
+    if not path or not root.is_dir():
+        raise DataError(f"{root} is not a folder: --dataset={takes}")
+    return root
+
+
+def digest(root, files, more=""):
+    """A string that is another one when a folder's files, or what else is known of them, are."""
+    listing = "\n".join(
+        f"{p.relative_to(root)} {p.stat().st_size} {p.stat().st_mtime_ns}"
+        for p in files
+        if p.is_file()
+    )
+    return hashlib.sha256(f"{root.resolve()}\n{listing}{more}".encode()).hexdigest()[:16]
+
+
 def is_split(root):
     """Does a folder hold train/ and test/?"""
     return (root / "train").is_dir() and (root / "test").is_dir()
@@ -43,14 +63,7 @@ class Folder:
     size = 64  # of the pictures where none is asked for
 
     def __init__(self, path, split):
-        root = Path(path)
-        with contextlib.suppress(RuntimeError):  # a "~user" that there is not
-            root = root.expanduser()
-        if not path or not root.is_dir():
-            raise DataError(
-                f"{root} is not a folder: --dataset=folder:PATH takes a folder of images"
-            )
-        named = root
+        root = named = opened(path, "folder:PATH takes a folder of images")
         if is_split(root):
             named, root = root / "train", root / split
         elif split != "train":
@@ -63,11 +76,11 @@ class Folder:
         self.root = root
         training = self.files if named == root else images_below(named)
         self.classes = sorted({class_of(p, named) for p in training} - {""})
-        listing = "\n".join(
-            f"{p.relative_to(root)} {p.stat().st_size} {p.stat().st_mtime_ns}" for p in self.files
-        )
-        digest = hashlib.sha256(f"{root.resolve()}\n{listing}".encode()).hexdigest()[:16]
-        self.key = f"folder-{digest}"
+        self.key = f"folder-{digest(root, self.files)}"
+
+    @staticmethod
+    def splits(path):
+        return ["train", "test"] if is_split(Path(path).expanduser()) else ["train"]
 
     def side(self):
         """The smaller side, in pixels, of the first readable image."""

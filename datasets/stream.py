@@ -16,8 +16,10 @@ from pathlib import Path
 
 import numpy as np
 
-from datasets import crops, folder, resize, table
+from datasets import crops, folder, hep2, resize, table
 from datasets.table import DATASETS, DataError
+
+PATHS = {"folder": folder.Folder, "hep2": hep2.Hep2}  # sources that a user's path names
 
 
 def load(
@@ -34,8 +36,8 @@ def load(
 ):
     """-> tf.data.Dataset of dicts of batches; "image" is float32 (B, S, S, 3) in [-1, 1].
 
-    name: a key of DATASETS or "folder:PATH". image_size: S; None: as the data set has
-    it, 64 for a folder and for what is cut out by boxes.
+    name: a key of DATASETS, "folder:PATH" or "hep2:PATH". image_size: S; None: as the data set has
+    it, 64 for a path and for what is cut out by boxes.
     shuffle: endless batches, each epoch in an order of its own by the seed, from batch `start` on;
     without it: the examples once, in order, the last batch maybe smaller. data_dir: where TFDS
     keeps its data (default: $TFDS_DATA_DIR or ~/tensorflow_datasets). keys: which to load; None:
@@ -118,10 +120,8 @@ def identity(name, split="train", *, data_dir=None):
 
 def has_split(name, split):
     """Has a data set such a split?"""
-    if not name.startswith("folder:"):
-        return split in DATASETS[name].splits
-    root = Path(name.removeprefix("folder:")).expanduser()
-    return split == "train" or folder.is_split(root)
+    source, path = _of_path(name)
+    return split in (source.splits(path) if source else DATASETS[name].splits)
 
 
 def labelled(name, split, count, **source):
@@ -140,10 +140,8 @@ def labelled(name, split, count, **source):
 def classes(name):
     """How many classes the labels of a data set have; one without raises DataError."""
     table.check(name)
-    if name.startswith("folder:"):
-        count = len(folder.Folder(name.removeprefix("folder:"), "train").classes)
-    else:
-        count = DATASETS[name].classes
+    source, path = _of_path(name)
+    count = len(source(path, "train").classes) if source else DATASETS[name].classes
     if count < 2:
         raise DataError(f"{name} has no label for each training image: a classifier needs them")
     return count
@@ -155,12 +153,19 @@ def place(data_dir=None):
     return Path(given).expanduser()
 
 
+def _of_path(name):
+    """(its class of PATHS, its path) of a name with a user's path, else (None, ...)."""
+    kind, _, path = name.partition(":")
+    return PATHS.get(kind), path
+
+
 def _find(name, split, data_dir):
     """(the folder where arrays are kept, the source of the examples)."""
     table.check(name)
     data_dir = place(data_dir)
-    if name.startswith("folder:"):
-        source = folder.Folder(name.removeprefix("folder:"), split)
+    source, path = _of_path(name)
+    if source:
+        source = source(path, split)
     else:
         spec = DATASETS[name]
         if split not in spec.splits:
@@ -258,6 +263,7 @@ def examples_of(data, spec, image_size):
 
 def _fit(key, value, size, crop):
     if key == "image":
+        value = np.broadcast_to(value, (*value.shape[:2], 3))  # grey as three equal channels
         return resize.whole(value, size) if crop else resize.square(value, size)
     if key == "mask":
         return resize.area(value, size)
@@ -271,6 +277,10 @@ def _builder(spec, data_dir):
         from datasets.creatures_builder import Creatures
 
         return Creatures(config=spec.tfds.removeprefix("creatures/"), data_dir=str(data_dir))
+    if spec.tfds.startswith("cells/"):
+        from datasets.cells_builder import Cells
+
+        return Cells(config=spec.tfds.removeprefix("cells/"), data_dir=str(data_dir))
     return tfds.builder(spec.tfds, data_dir=str(data_dir))
 
 

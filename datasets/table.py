@@ -28,6 +28,7 @@ class DataSpec:
 
 _SPLITS = {"train": "train", "test": "test"}
 _CREATURE = ("image", "mask", "bbox", "label", "coat", "scene")
+_CELL = ("image", "mask", "bbox", "label", "intensity")
 
 DATASETS = {
     "creatures": DataSpec(
@@ -51,6 +52,28 @@ DATASETS = {
         "the same 20,000 + 2,000 animals, each cut out by its box; offline",
         classes=8,
         crop=True,
+    ),
+    "cells": DataSpec(
+        "cells/full",
+        _SPLITS,
+        _CELL,
+        "20,000 + 2,000 rendered HEp-2 cells, grey, 64 x 64: 6 staining patterns, intensity, mask, "
+        "box; offline",
+        classes=6,
+    ),
+    "cells/128": DataSpec(
+        "cells/128",
+        _SPLITS,
+        _CELL,
+        "10,000 + 1,000 of the same, 128 x 128; offline",
+        classes=6,
+    ),
+    "cells/tiny": DataSpec(
+        "cells/tiny",
+        _SPLITS,
+        _CELL,
+        "256 + 64 of the same, 64 x 64, for tests; offline",
+        classes=6,
     ),
     "cifar10": DataSpec(
         "cifar10",
@@ -83,19 +106,27 @@ DATASETS = {
         classes=120,
         crop=True,
     ),
+    "hep2:PATH": DataSpec(  # PATH is the user's; see datasets/hep2.py
+        "",
+        _SPLITS,
+        _CELL,
+        "HEp-2 cells of MIVIA (ICPR 2012) or of I3A's task 1, each cut out by its mask: 6 staining "
+        "patterns; split by specimen",
+        classes=6,
+    ),
 }
 FOLDER = "folder:PATH"
 FOLDER_WHAT = "any folder of images, sub-folders as classes; train/ and test/ inside it as splits"
 
 
 def names():
-    """The names of all data sets, folder:PATH last."""
+    """The names of all data sets, those of a user's PATH last."""
     return [*DATASETS, FOLDER]
 
 
 def check(name):
-    """Raises DataError for a name that is neither a data set's nor folder:PATH."""
-    if name not in DATASETS and not name.startswith("folder:"):
+    """Raises DataError for a name that is neither a data set's nor one with a user's path."""
+    if name not in DATASETS and not name.startswith(("folder:", "hep2:")):
         close = difflib.get_close_matches(name, DATASETS, n=1)
         hint = f"did you mean {close[0]!r}? " if close else ""
         raise DataError(f"unknown data set {name!r}: {hint}there are {', '.join(names())}")

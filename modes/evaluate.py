@@ -11,6 +11,7 @@ from modes.shared import UsageError
 
 USES = """model weights input dataset image_size seed data_dir against
 metrics extractor inception split num"""
+MADE = ("model", "weights", "ema", "step", "input")  # what a row says of where images come from
 
 
 def run(flags):
@@ -53,7 +54,7 @@ def run(flags):
             if flags.seed:
                 raise UsageError(f"--seed {why}")
             fakes = None
-    made = {k: v for k, v in about.items() if k not in ("folder", "options", "dataset")}
+    made = {k: v for k, v in about.items() if k in MADE}
     made |= {"seed": flags.seed, "versions": shared.versions()}
     if fakes:
         judge = make_judge(flags, about["dataset"], source)

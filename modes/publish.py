@@ -45,6 +45,7 @@ def run(flags):
             "command": command,
             "data": config["data"],
             "steps": int(trainer.step.numpy()),
+            "of_steps": config["steps"],
             "seed": config["seed"],
             "commit": start["versions"].get("commit"),
             **extractor,
@@ -115,8 +116,8 @@ def card(spec, tag, entry, grid):
     lines += [
         f'    zoo.load("{spec.name}", weights="{tag}")',
         "## Training",
-        f"On `{entry.dataset}`, {origin['steps']:,} steps, seed {origin['seed']}, commit "
-        f"`{origin['commit']}`, by",
+        f"On `{entry.dataset}`, after {origin['steps']:,} of {origin['of_steps']:,} steps, seed "
+        f"{origin['seed']}, commit `{origin['commit']}`, by",
         f"    {origin['command']}",
         "The weights are an exponential moving average, rounded to float16 on disk.",
         "## Scores",

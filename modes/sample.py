@@ -6,7 +6,7 @@ from modes import shared
 from modes.evaluate import draws
 from modes.shared import UsageError
 
-USES = "model weights num seed output"
+USES = "model weights num seed output attention"
 
 
 def run(flags):
@@ -19,7 +19,29 @@ def run(flags):
         raise UsageError(f"{about['model']} makes no images")
     count = flags.num or 64
     z = draws(count, about["options"]["latent"], flags.seed)
-    images = np.concatenate([draw(z[i : i + 64]) for i in range(0, count, 64)])
     path = Path(flags.output or "samples.png")
-    shared.write(path, callbacks.png(callbacks.image_grid(images, min(8, count))))
+    images = np.concatenate([draw(z[i : i + 64]) for i in range(0, count, 64)])
+    grid = callbacks.image_grid(images, min(8, count))
+    if flags.attention:
+        grid = looking(about, z, callbacks.to_uint8(images))
+    shared.write(path, callbacks.png(grid))
     print(f"samples: {path}")
+
+
+def looking(about, z, pictures):
+    """A row a sample: it, and where four of its places look, by the generator's self-attention."""
+    import numpy as np
+
+    from trainers import callbacks
+    from zoo.layers import self_attention
+
+    network, side = about["network"], pictures.shape[1]
+    if "attention" not in [layer.name for layer in network.layers]:
+        raise UsageError(f"--attention: the generator of {about['weights']} has no self-attention")
+    maps = self_attention.attention_map(network)
+    parts = [
+        self_attention.looks(maps.predict_on_batch(about["given"](z[i : i + 8])), side)
+        for i in range(0, len(z), 8)
+    ]
+    masks, places = np.concatenate([masks for masks, _ in parts]), parts[0][1]
+    return callbacks.attention_grid(pictures, masks, places)

@@ -112,7 +112,8 @@ def of_zoo(weights):
 def served(flags):
     """(function of a batch of the network's inputs, about) of --weights, of the zoo or a run's.
 
-    about: "model", "dataset", "options" and where the weights are from; "folder" of a run.
+    about: "model", "dataset", "options" and where the weights are from; "folder" of a run;
+    the "network", and of a generator "given", z -> its inputs (z, and a label if it takes one).
     """
     path = Path(flags.weights or ".")
     if flags.weights and of_zoo(flags.weights):
@@ -125,13 +126,23 @@ def served(flags):
         entry, _ = weights.find(flags.model, flags.weights)
         about = {"model": flags.model, "weights": flags.weights, "ema": True}
         about |= {"dataset": entry.dataset, "options": entry.options, "folder": None}
-        return network.predict_on_batch, about
+        about |= {"network": network, "given": lambda z: z}
+        if len(network.inputs) > 1:
+            from zoo.layers.labels import labels
+
+            about["given"] = lambda z: [z, labels(z, entry.options["classes"])]
+        return lambda x: network.predict_on_batch(about["given"](x)), about
     trainer, config = trained(flags)
     about = {"model": config["model"], "weights": str(flags.weights), "ema": True}
     about |= {"step": int(trainer.step.numpy()), "dataset": config["dataset"]}
     about["options"] = {**config["options"], "image_size": config["image_size"]}
     about["folder"] = path.parent.parent if path.suffix == ".npz" else path
-    return functools.partial(trainer.infer, trainer.average[zoo.get(config["model"]).serve]), about
+    serve = zoo.get(config["model"]).serve
+    about["network"] = trainer.average[serve]
+    if serve == "generator":
+        about["given"] = trainer.given
+        return trainer.sample, about
+    return functools.partial(trainer.infer, about["network"]), about
 
 
 def make_report(folder):

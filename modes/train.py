@@ -190,7 +190,7 @@ def strategy_of(name):
 
 def run_folder(flags, config):
     changed = "".join(f"-{pair}" for pair in sorted(flags.set)).replace("/", "_")
-    dataset = config["dataset"].replace("folder:", "folder-").replace("/", "_")
+    dataset = config["dataset"].replace(":", "-").replace("/", "_")
     return Path(flags.run_dir or f"runs/{config['model']}-{dataset}{changed}")
 
 
@@ -227,9 +227,9 @@ def watch_generator(trainer, config, images, source, flags):
     score_z = rng.uniform(-1, 1, (count, latent)).astype("float32")
     chosen = np.sort(rng.choice(len(images), count, replace=False))
     watched = {"draw": lambda: callbacks.image_grid(trainer.sample(z)), "attention": None}
-    if hasattr(trainer, "attention"):
-        seen = np.asarray(images[chosen[:8]])
-        watched["attention"] = lambda: callbacks.attention_grid(seen, trainer.attention(seen))
+    seen = np.asarray(images[chosen[:8]])
+    if trainer.attention(seen, z[:8]) is not None:
+        watched["attention"] = lambda: callbacks.attention_grid(*trainer.attention(seen, z[:8]))
 
     if judged(flags):
         judge = make_judge(flags, config["dataset"], source)

@@ -187,6 +187,27 @@ def test_sample_is_a_function_of_the_seed(finished, tmp_path):
     assert not np.array_equal(grids[0], grids[2])
 
 
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [("dcgan", {"self_attention": True}), ("sagan", {"conditional": True, "classes": 3})],
+)
+def test_sample_shows_where_places_look(name, options, capsys, tmp_path):
+    options = {"image_size": 32, "width": 8, "latent": 128, **options}
+    network = zoo.create(name, **options)["generator"]
+    about = {"network": "generator", "options": options, "dataset": "d", "scores": {}}
+    zoo.save(name, "t", network, {**about, "origin": {}, "license": "none"}, tmp_path)
+    flags = ["--mode=sample", f"--model={name}", f"--weights={tmp_path}/t", "--num=3"]
+    lines(capsys, *flags, "--attention", f"--output={tmp_path}/looks.png")
+    lines(capsys, *flags, f"--output={tmp_path}/plain.png")
+    looks = np.asarray(Image.open(tmp_path / "looks.png"))
+    plain = np.asarray(Image.open(tmp_path / "plain.png"))
+    assert looks.shape == (3 * 32, 5 * 32, 3)  # a row a sample: it, and where four places look
+    assert np.array_equal(looks[32:64, :32], plain[:32, 32:64])
+    assert (looks == (255, 0, 0)).all(-1).sum() == 3 * 4 * 4
+    without = ["--mode=sample", "--model=resnet9", "--weights=creatures", "--attention"]
+    assert "makes no images" in mistake(capsys, *without)
+
+
 def test_memorisation_report(finished, folder, capsys):
     flags = [f"--weights={finished}", f"--data_dir={folder}", "--num=16"]
     flags += ["--mode=study", "--study=memorisation"]
@@ -473,7 +494,7 @@ def test_a_stopped_run_goes_on_bit_identically(finished, folder):
         (["--model=wgan", "--set=n_critic=0"], "n_critic must lie in [1, 100], not 0"),
         (["--set=latent=0"], "latent and width must be at least 1"),
         (["--dataset=folder:"], "is not a folder"),
-        (["--model=resnet9", "--dataset=celeb_a"], "trains on creatures, cifar10, folder"),
+        (["--model=resnet9", "--dataset=celeb_a"], "trains on creatures, cifar10, cells"),
         (["--metrics=fid,fit"], "there is no 'fit' of fid, sfid, kid"),
         (["--stop_tolerance=2"], "--stop_tolerance: takes a number from 0 to 1, not '2'"),
         (["--mode=evaluate"], "takes --weights=TAG|RUN_DIR|FILE or --input=FOLDER"),

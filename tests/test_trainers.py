@@ -7,6 +7,7 @@ import tensorflow as tf
 
 import zoo
 from trainers import callbacks, dcgan, get, losses, ragan, run, sagan, wgan
+from zoo.layers import self_attention
 
 
 def make(cls, hp, model, **options):
@@ -269,18 +270,27 @@ def test_attention_shows_where_the_middles_of_the_quarters_look(variant):
     options = {"attend_at": 8, "attention_variant": variant}
     trainer = make(sagan.SAGAN, sagan.HParams(), "sagan", **options)
     pictures = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), "uint8")
-    network = trainer.networks["attention"]
-    beta = network.predict_on_batch(pictures.astype("float32") / 127.5 - 1)
+    z = np.random.default_rng(1).uniform(-1, 1, (2, 128)).astype("float32")
+    generator = trainer.average["generator"]
+    of_samples = self_attention.attention_map(generator).predict_on_batch(z)
+    samples = callbacks.to_uint8(generator.predict_on_batch(z))
+    blind = make(sagan.SAGAN, sagan.HParams(), "sagan", attention="discriminator", **options)
+    of_images = blind.networks["attention"].predict_on_batch(
+        pictures.astype("float32") / 127.5 - 1
+    )
     side = {"paper": 8, "official": 4}[variant]
-    row = beta[1, 2 * 8 + 6].reshape(side, side)  # the second quarter's middle: row 2, column 6
-    masks = trainer.attention(pictures)
-    assert masks.shape == (2, 4, 32, 32)
     scale = 32 // side
-    assert abs(masks[1, 1, ::scale, ::scale] - row / row.max()).max() < 1e-5
-    assert np.array_equal(masks[:, :, 1::scale, 1::scale], masks[:, :, ::scale, ::scale])
-    assert masks.max((2, 3)).min() == 1
-    blind = make(sagan.SAGAN, sagan.HParams(), "sagan", attention="generator")
-    assert not hasattr(blind, "attention")
+    for one, seen, beta in ((trainer, samples, of_samples), (blind, pictures, of_images)):
+        shown, masks, places = one.attention(pictures, z)
+        assert abs(shown.astype(int) - seen).max() <= 1
+        assert places.tolist() == [[10, 10], [10, 26], [26, 10], [26, 26]]
+        row = beta[1, 2 * 8 + 6].reshape(side, side)  # the second quarter's middle: row 2, column 6
+        assert masks.shape == (2, 4, 32, 32)
+        assert abs(masks[1, 1, ::scale, ::scale] - row / row.max()).max() < 1e-5
+        assert np.array_equal(masks[:, :, 1::scale, 1::scale], masks[:, :, ::scale, ::scale])
+        assert masks.max((2, 3)).min() == 1
+    nowhere = make(sagan.SAGAN, sagan.HParams(), "sagan", attention="none")
+    assert nowhere.attention(pictures, z) is None
 
 
 class Plain:
@@ -300,24 +310,13 @@ class PlainDCGAN(Plain, dcgan.DCGAN):
     pass
 
 
-class PlainSAGAN(Plain, sagan.SAGAN):
-    pass
-
-
-@pytest.mark.parametrize(
-    ("cls", "hp", "model", "options"),
-    [
-        (PlainDCGAN, dcgan.HParams(), "dcgan", {}),
-        (PlainSAGAN, sagan.HParams(), "sagan", {"conditional": True, "classes": 3}),
-    ],
-)
-def test_two_replicas_take_the_step_of_one(cls, hp, model, options, mirrored):
+def test_two_replicas_take_the_step_of_one(mirrored):
     batch = {"image": images(8), "label": np.arange(8, dtype="int32") % 3}
     data = tf.data.Dataset.from_tensors(batch).repeat()
     weights = []
     for strategy in (tf.distribute.get_strategy(), mirrored):
         with strategy.scope():
-            trainer = make(cls, hp, model, **options)
+            trainer = make(PlainDCGAN, dcgan.HParams(), "dcgan")
             start = values(trainer.generator) + values(trainer.discriminator)
         trainer.fit(data, steps_per_epoch=2, verbose=0, shuffle=False)
         state = {k: v.numpy() for k, v in trainer.state().items() if "optimizer" not in k}

@@ -46,6 +46,12 @@ RECIPES = {  # by data set: --image_size, --batch_size, --steps, options of the 
         "steps": 20_000,
         "options": {"teacher": "resnet18:cells"},
     },
+    "hep2": {
+        "image_size": 64,
+        "batch_size": 64,
+        "steps": 20_000,
+        "options": {"teacher": ""},
+    },
     "cifar10": {
         "image_size": 32,
         "batch_size": 64,
@@ -103,14 +109,13 @@ class ATAGAN(dcgan.DCGAN):
             **logs,
         }
 
-    def attention(self, images):
-        """uint8 (B, S, S, 3) -> Soft-CAMs (B, 2, S, S), of the teacher and of the discriminator,
-        each from 0 to 1."""
+    def attention(self, images, z):
+        """The Soft-CAMs of images, the teacher's and the discriminator's, each from 0 to 1."""
         x = images.astype("float32") / 127.5 - 1
         taught = self.infer(self.networks["teacher"], x)
         _, shown = self.infer(self.discriminator, x)
         maps = [cam.min_max(cam.resized(m, images.shape[1])) for m in (taught, shown)]
-        return ops.convert_to_numpy(ops.stack(maps, axis=1))
+        return images, ops.convert_to_numpy(ops.stack(maps, axis=1)), ()
 
 
 class ATAGANMinimax(ATAGAN):

@@ -5,6 +5,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from zoo.layers import self_attention
+
 
 def check(hparams, **ranges):
     """Raises ValueError where a value lies outside its (low, high), both included."""
@@ -125,6 +127,7 @@ class GAN(Trainer):
     """A generator of noise and a discriminator; a subclass gives `optimizers` and `train_step`."""
 
     main = "generator"
+    map = None  # noise -> the averaged generator's attention
 
     def optimizers(self):
         """(generator's, discriminator's), as the paper sets them."""
@@ -144,6 +147,26 @@ class GAN(Trainer):
         latent = self.networks["generator"].inputs[0].shape[-1]
         return tf.random.stateless_uniform((count, latent), self.key(stream), -1, 1)
 
+    def given(self, z):
+        """z (B, latent) -> what the generator takes for it."""
+        return z
+
     def sample(self, z):
         """z (B, latent) -> images (B, S, S, 3) in [-1, 1], by the averaged generator."""
-        return self.infer(self.average["generator"], z)
+        return self.infer(self.average["generator"], self.given(z))
+
+    def attention(self, images, z):
+        """What there is to see of attention, or None: (pictures uint8 (B, S, S, 3), masks (B, N, S,
+        S) from 0 to 1, places (N, 2) in pixels that look, or none).
+
+        images: real ones, uint8 (B, S, S, 3); z (B, latent). Here: where four places of samples
+        look, by the generator's self-attention.
+        """
+        generator = self.average["generator"]
+        if not any(layer.name == "attention" for layer in generator.layers):
+            return None
+        if self.map is None:
+            self.map = self_attention.attention_map(generator)
+        pictures = np.clip(np.rint((self.sample(z) + 1) * 127.5), 0, 255).astype(np.uint8)
+        maps = self.infer(self.map, self.given(z))
+        return pictures, *self_attention.looks(maps, pictures.shape[1])

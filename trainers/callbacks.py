@@ -34,12 +34,16 @@ def image_grid(images, columns=8):
     return cells.transpose(0, 2, 1, 3, 4).reshape(rows * size, columns * size, 3)
 
 
-def attention_grid(images, masks):
+def attention_grid(images, masks, places=()):
     """uint8 (B, S, S, 3), (B, N, S, S) in [0, 1] -> uint8 (rows, columns, 3): a row an image.
 
-    The image, then the same darkened outside each of its N masks.
+    The image, then the same darkened outside each of its N masks; places: (N, 2), row and column of
+    the pixel to be marked beside each mask.
     """
     shown = [images, *(images * (0.25 + 0.75 * m[..., None]) for m in masks.swapaxes(0, 1))]
+    half = max(1, images.shape[1] // 32)
+    for picture, (row, column) in zip(shown[1:], places):
+        picture[:, row - half : row + half, column - half : column + half] = (255, 0, 0)
     cells = np.stack(shown, 1).reshape(-1, *images.shape[1:])
     return image_grid(cells / 127.5 - 1, len(shown))
 

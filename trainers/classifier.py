@@ -40,6 +40,8 @@ class HParams:
 RECIPES = {  # by data set: --image_size, --batch_size, --steps; ours
     "creatures": {"image_size": 64, "batch_size": 32, "steps": 500},
     "cifar10": {"image_size": 32, "batch_size": 64, "steps": 20_000},  # 25.6 epochs
+    "cells": {"image_size": 64, "batch_size": 64, "steps": 3_000},
+    "hep2": {"image_size": 64, "batch_size": 64, "steps": 3_000},
     "folder": {"image_size": 64, "batch_size": 64, "steps": 10_000},
 }
 

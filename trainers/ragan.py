@@ -22,10 +22,10 @@ class RegionalAttention:
         pair = {"noise": z, "image": x}
         return self.infer(self.average["generator_with_reference"], pair)
 
-    def attention(self, images):
-        """uint8 (B, S, S, 3) -> masks (B, N, S, S) in [0, 1] of the averaged localiser."""
+    def attention(self, images, z):
+        """The masks M_i of the averaged localiser in images."""
         x = images.astype("float32") / 127.5 - 1
-        return self.infer(self.average["attention"], x)["masks"][..., 0]
+        return images, self.infer(self.average["attention"], x)["masks"][..., 0], ()
 
     def prepare(self, batches):
         """Takes the bank's K training images from an iterable of batches, always the same ones."""

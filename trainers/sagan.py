@@ -9,6 +9,8 @@ import numpy as np
 import tensorflow as tf
 
 from trainers import base, dcgan, losses
+from zoo.layers import self_attention
+from zoo.layers.labels import labels
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,20 +42,12 @@ def given(x, y):
     return x if y is None else [x, y]
 
 
-def labels_of(z, classes):
-    """z (B, latent) -> labels (B,) for samples, from low digits of z's first coordinate: so a
-    sample is a function of its z alone, and each class is as likely as another."""
-    return np.floor((z[:, 0] + 1) * 2**16).astype("int32") % classes
-
-
 class SAGAN(base.GAN):
     d_loss = staticmethod(losses.hinge_discriminator)
     g_loss = staticmethod(losses.hinge_generator)
 
     def __init__(self, networks, average, hp, seed):
         super().__init__(networks, {"generator": average["generator"]}, hp, seed)
-        if "attention" in networks:
-            self.attention = self.masks
 
     def optimizers(self):
         def adam(rate):
@@ -89,26 +83,19 @@ class SAGAN(base.GAN):
         conditional = len(self.generator.inputs) > 1
         return self.discriminator.get_layer("project").input_dim if conditional else 0
 
-    def sample(self, z):
-        """z (B, latent) -> images (B, S, S, 3) in [-1, 1], by the averaged generator.
-
-        Where it takes a label, that is labels_of z.
-        """
+    def given(self, z):
+        """z, or where there are classes z and a label that it gives."""
         z = np.asarray(z, "float32")
-        y = labels_of(z, self.classes) if self.classes else None
-        return self.infer(self.average["generator"], given(z, y))
+        return given(z, labels(z, self.classes) if self.classes else None)
 
-    def masks(self, images):
-        """uint8 (B, S, S, 3) -> masks (B, 4, S, S) in [0, 1] of the discriminator: where each of
-        four places, in the middle of the image's quarters, looks."""
-        x = images.astype("float32") / 127.5 - 1
-        beta = self.infer(self.networks["attention"], x)  # (B, N, M)
-        size, side, seen = x.shape[1], round(beta.shape[1] ** 0.5), round(beta.shape[2] ** 0.5)
-        quarter, three = side // 4, 3 * side // 4
-        places = [row * side + column for row in (quarter, three) for column in (quarter, three)]
-        rows = beta[:, places].reshape(-1, 4, seen, seen)
-        rows = rows / rows.max((2, 3), keepdims=True)
-        return rows.repeat(size // seen, 2).repeat(size // seen, 3)
+    def attention(self, images, z):
+        """Without attention in the generator: where places of real images look, by the
+        discriminator's."""
+        shown = super().attention(images, z)
+        if shown or "attention" not in self.networks:
+            return shown
+        maps = self.infer(self.networks["attention"], images.astype("float32") / 127.5 - 1)
+        return images, *self_attention.looks(maps, images.shape[1])
 
 
 class NonSaturating(SAGAN):

@@ -24,7 +24,7 @@ from keras import ops
 
 from zoo.dcgan import check_size
 from zoo.layers.batch_norm import BatchNorm
-from zoo.layers.self_attention import SelfAttention
+from zoo.layers.self_attention import SelfAttention, attention_map
 from zoo.layers.spectral_norm import SNConv2D, SNDense, SNEmbedding
 
 PLACES = {  # attention -> where
@@ -132,14 +132,6 @@ def discriminator(image_size, width, attend, classes):
     return keras.Model([image, label], logit, name="discriminator")
 
 
-def attention_map(network):
-    """A network with attention -> a model from its first input to the map (B, N, M)."""
-    layer = network.get_layer("attention")
-    return keras.Model(
-        network.inputs[0], layer(layer.input, return_attention=True), name="attention"
-    )
-
-
 def build(
     image_size=32,
     latent=128,
@@ -179,5 +171,6 @@ def build(
         "discriminator": discriminator(image_size, width, attend("discriminator"), count),
     }
     if "discriminator" in PLACES[attention]:
-        networks["attention"] = attention_map(networks["discriminator"])
+        network = networks["discriminator"]
+        networks["attention"] = attention_map(network, network.inputs[0])
     return networks

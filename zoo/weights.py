@@ -240,7 +240,7 @@ def save(name, tag, network, about, folder=None, exact=False):
     entry = registry.Weights(
         file=f"{name}-{tag}.npz",
         sha256=hashlib.sha256(held.getvalue()).hexdigest(),
-        probe=[round(float(v), 6) for v in probe(network)],
+        probe=[float(f"{v:.7g}") for v in probe(network)],
         **about,
     )
     folder.mkdir(parents=True, exist_ok=True)

@@ -1,6 +1,7 @@
 """Self-attention over the places of a feature map (Zhang et al., SAGAN, ICML 2019, section 3)."""
 
 import keras
+import numpy as np
 from keras import ops
 
 from zoo.layers.spectral_norm import SNConv2D
@@ -80,6 +81,26 @@ class SelfAttention(keras.layers.Layer):
     def get_config(self):
         own = {"variant": self.variant, "spectral_norm": self.spectral_norm}
         return {**super().get_config(), **own}
+
+
+def attention_map(network, inputs=None):
+    """A functional network with a SelfAttention named `attention` -> a model from its inputs, or
+    those given, to the map (B, N, M)."""
+    layer = network.get_layer("attention")
+    inputs = network.input if inputs is None else inputs
+    return keras.Model(inputs, layer(layer.input, return_attention=True), name="attention")
+
+
+def looks(maps, size):
+    """Maps (B, N, M), arrays -> (masks (B, 4, size, size) from 0 to 1, places (4, 2)): where each
+    of four places, row and column in pixels, in the middle of the image's quarters, looks."""
+    side, seen = round(maps.shape[1] ** 0.5), round(maps.shape[2] ** 0.5)
+    middles = (side // 4, 3 * side // 4)
+    places = np.array([(row, column) for row in middles for column in middles])
+    masks = maps[:, places[:, 0] * side + places[:, 1]].reshape(-1, 4, seen, seen)
+    masks = masks / masks.max((2, 3), keepdims=True)
+    masks = masks.repeat(size // seen, 2).repeat(size // seen, 3)
+    return masks, places * (size // side) + size // side // 2
 
 
 def beta(q, k):
