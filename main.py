@@ -114,7 +114,7 @@ def main(arguments=None):
         flags = parse(arguments)
         importlib.import_module(f"modes.{flags.mode}").run(flags)
     except KeyboardInterrupt:
-        goes_on = ": the same command goes on from here" if flags.mode == "train" else ""
+        goes_on = ": the same command goes on from here" if flags.mode in ("train", "study") else ""
         print(f"interrupted{goes_on}", file=sys.stderr)
         return 130
     except Exception as error:

@@ -131,9 +131,9 @@ def labelled(name, split, count, **source):
         raise DataError(f"{name} has no labels: it holds {', '.join(held)}")
     low, high = int(held["label"].min()), int(held["label"].max())
     if low < 0:
-        raise DataError(f"{name} has {split} images without a label: a classifier needs them all")
+        raise DataError(f"{name} has {split} images without a label: all must have one")
     if high >= count or classes(name) != count:
-        raise DataError(f"{name} has {classes(name)} classes, the classifier {count}")
+        raise DataError(f"{name} has {classes(name)} classes, the network {count}")
     return held
 
 
@@ -143,7 +143,7 @@ def classes(name):
     source, path = _of_path(name)
     count = len(source(path, "train").classes) if source else DATASETS[name].classes
     if count < 2:
-        raise DataError(f"{name} has no label for each training image: a classifier needs them")
+        raise DataError(f"{name} has no label for each training image: all must have one")
     return count
 
 

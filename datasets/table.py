@@ -111,7 +111,7 @@ DATASETS = {
         _SPLITS,
         _CELL,
         "HEp-2 cells of MIVIA (ICPR 2012) or of I3A's task 1, each cut out by its mask: 6 staining "
-        "patterns; split by specimen",
+        "patterns; split by specimen where the files tell it",
         classes=6,
     ),
 }

@@ -86,7 +86,8 @@ def losses(runs, metric, label):
     figure, axes = _figure(3.4 * len(runs), 3.2, 1, len(runs))
     for place, run in zip(axes, runs):
         place.plot(*curve(run["rows"], metric).T, color=SHADES[0], marker=".")
-        place.set_yscale("log")
+        if "fid" in metric:
+            place.set_yscale("log")
         place.set_title(run["name"], fontsize=9)
         place.set_xlabel("step")
         place.set_ylabel(label, color=SHADES[0])
@@ -112,6 +113,9 @@ def table(runs, metrics):
         cells = [run["name"], f"{max(row['step'] for row in run['rows']):,}"]
         for name, higher in metrics.items():
             points = curve(run["rows"], name)
+            if not len(points):
+                cells.append("not reached")
+                continue
             step, best = points[(np.argmax if higher else np.argmin)(points[:, 1])]
             cells.append(f"{points[-1, 1]:.4g}; {best:.4g} ({step:,.0f})")
         stop = run["stages"].loss_rest

@@ -32,7 +32,11 @@ def run(flags):
         size = flags.image_size or datasets.Folder(flags.input, "train").side()
         source = {"image_size": size, "data_dir": flags.data_dir}
         images = datasets.arrays(f"folder:{flags.input}", "train", **source)["image"]
-        flags.num = min(flags.num or len(images), len(images))
+        if datasets.has_split(f"folder:{flags.input}", "test"):
+            print(f"{flags.input} has train/ and test/: train/ is evaluated", file=sys.stderr)
+        if flags.num and flags.num > len(images):
+            raise UsageError(f"--num={flags.num}: {flags.input} has {len(images)} images")
+        flags.num = flags.num or len(images)
         chosen = np.random.default_rng(flags.seed).permutation(len(images))[: flags.num]
         chosen = np.sort(chosen)
         about = {"input": flags.input, "dataset": flags.dataset, "folder": None}

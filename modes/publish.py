@@ -3,6 +3,7 @@
 import argparse
 import functools
 import re
+import shlex
 from pathlib import Path
 
 import zoo
@@ -31,18 +32,17 @@ def run(flags):
     named = argparse.Namespace(mode=flags.mode, model=None, weights=best or folder)
     trainer, config = shared.trained(named)
     spec, start = zoo.get(config["model"]), run.read_record(folder)["starts"][-1]
-    command = " ".join(["python", "main.py", *start["command"]])
-    command = re.sub(r" --(run_dir|data_dir|inception)[= ]\S+", "", command)  # nobody's concern
+    door.vacant(spec.name, flags.tag, flags.output)  # known now, not after the work
     network = trainer.average[spec.serve]
     door.halve(network)  # what is measured is what is stored
     scores, extractor, grid = SERVED[spec.serve](flags, trainer, config)
     about = {
         "network": spec.serve,
         "options": {**config["options"], "image_size": config["image_size"]},
-        "dataset": config["dataset"],
+        "dataset": public(config["dataset"]),
         "scores": scores,
         "origin": {
-            "command": command,
+            "command": shlex.join(["python", "main.py", *published(start["command"])]),
             "data": config["data"],
             "steps": int(trainer.step.numpy()),
             "of_steps": config["steps"],
@@ -57,12 +57,33 @@ def run(flags):
     except OSError as error:
         raise UsageError(f"cannot write the weights ({error}): give another --output") from None
     place = Path(flags.output or CARDS)
-    shared.write(place / f"{spec.name}-{flags.tag}.md", card(spec, flags.tag, entry, grid).encode())
+    weights = f"{flags.output}/{flags.tag}" if flags.output else flags.tag
+    text = card(spec, flags.tag, weights, entry, grid)
+    shared.write(place / f"{spec.name}-{flags.tag}.md", text.encode())
     if grid:
         shared.write(place / f"{spec.name}-{flags.tag}.png", grid)
     values = ", ".join(f"{k} {v:.4g}" for k, v in scores.items())
     print(f"{spec.name}:{flags.tag}: {values}, sha256 {entry.sha256}")
     print(f"card: {place / spec.name}-{flags.tag}.md")
+
+
+def public(text):
+    """A data set's name without the folders above what it names."""
+    kind, colon, path = text.partition(":")
+    return f"{kind}:{Path(path).name}" if colon and kind in ("folder", "hep2") else text
+
+
+def published(command):
+    """A command's arguments without the folders that are nobody's concern."""
+    kept, arguments = [], iter(command)
+    for argument in arguments:
+        name, equals, value = argument.partition("=")
+        if name in ("--run_dir", "--data_dir", "--inception"):
+            if not equals:
+                next(arguments, None)
+            continue
+        kept.append(f"{name}={public(value)}" if equals else public(argument))
+    return kept
 
 
 def check_tag(tag):
@@ -78,6 +99,8 @@ def classifier(flags, trainer, config):
 
     why = "measures images: the score of a classifier is its accuracy"
     shared.refuse(flags, "metrics extractor inception split num", why)
+    if flags.seed:
+        raise UsageError(f"--seed {why}")
     source = {"image_size": config["image_size"], "data_dir": flags.data_dir}
     test = datasets.arrays(config["dataset"], "test", **source)
     name = f"accuracy_{protocol.short(len(test['label']))}_test"
@@ -104,22 +127,23 @@ def generator(flags, trainer, config):
 SERVED = {"classifier": classifier, "generator": generator}
 
 
-def card(spec, tag, entry, grid):
-    """The model card, in Markdown."""
+def card(spec, tag, weights, entry, grid):
+    """The model card, in Markdown; weights: where they are found."""
     origin, name = entry.origin, f"{spec.name}-{tag}"
     scores = [f"| `{metric}` | {value:.6g} |" for metric, value in entry.scores.items()]
     reported = [f"| {metric} | {value:g} |" for metric, value in spec.reported.items()]
     lines = [f"# {spec.name}:{tag}", f"{spec.task}: {spec.paper} ({spec.source})."]
     if grid:
-        sample = f"python main.py --mode=sample --model={spec.name} --weights={tag}"
+        sample = f"python main.py --mode=sample --model={spec.name} --weights={weights}"
         lines += [f"![64 samples]({name}.png)", f"    {sample} --output=grid.png"]
     lines += [
-        f'    zoo.load("{spec.name}", weights="{tag}")',
+        f'    zoo.load("{spec.name}", weights="{weights}")',
         "## Training",
         f"On `{entry.dataset}`, after {origin['steps']:,} of {origin['of_steps']:,} steps, seed "
         f"{origin['seed']}, commit `{origin['commit']}`, by",
         f"    {origin['command']}",
-        "The weights are an exponential moving average, rounded to float16 on disk.",
+        "The weights are the run's averaged ones; kernels are stored in float16 where the stored "
+        "probe allows it, and the scores are of what is stored.",
         "## Scores",
         "\n".join(["| measured on these weights | |", "|---|---|", *scores]),
     ]

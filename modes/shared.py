@@ -47,9 +47,11 @@ def versions():
     """What a run was made with: package versions and the commit, where there is one."""
     from importlib import metadata
 
-    found = {
-        p: metadata.version(p) for p in ("keras", "tensorflow", "numpy", "tensorflow-datasets")
-    }
+    found = {}
+    for package in ("keras", "tensorflow", "numpy", "tensorflow-datasets"):
+        module = sys.modules.get(package)  # tensorflow-cpu and tf-nightly are tensorflow too
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found[package] = getattr(module, "__version__", None) or metadata.version(package)
     command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
     with contextlib.suppress(OSError):
         commit = subprocess.run(command, capture_output=True, text=True)
@@ -106,7 +108,7 @@ def of_zoo(weights):
     run = path.parent.parent if path.suffix == ".npz" else path
     if (run / "run.json").exists():
         return False
-    return (path.parent / "manifest.json").exists() or not (path.exists() or "/" in weights)
+    return "/" not in weights or (path.parent / "manifest.json").exists()
 
 
 def served(flags):

@@ -154,7 +154,7 @@ def contrast(flags):
 
     from evaluate import contrast as beside
     from evaluate import report, two_stage
-    from trainers import run
+    from trainers import callbacks, run
 
     folder = Path(flags.output or flags.study)
     window, tolerance = train.stop_values(flags)
@@ -166,10 +166,14 @@ def contrast(flags):
         one.metrics = flags.metrics or ("fid", "classes")
         one.strategy, one.stop, one.stop_window, one.stop_tolerance = "auto", None, None, None
         print(f"{flags.study}: {name}", flush=True)
-        train.run(one)
+        try:
+            train.run(one)
+        except callbacks.NotFinite as error:
+            print(f"{name} ended early: {error}", flush=True)
         keras.backend.clear_session()
         gc.collect()
         config = run.read_record(one.run_dir)["config"]
+        flags.extractor = train.recorded_extractor(Path(one.run_dir))  # the same for all
         rows = run.read_rows(Path(one.run_dir) / "metrics.jsonl")
         pictures = [
             (run.step_of(path), np.asarray(Image.open(io.BytesIO(path.read_bytes()))))
@@ -179,7 +183,10 @@ def contrast(flags):
         runs.append({"name": name, "rows": rows, "pictures": pictures, "stages": stages})
 
     first, judged = config["best"]["metric"], config["evaluation"]
-    metrics = [key for key in next(row for row in rows if first in row) if key != "step"]
+    scored = [row for one in runs for row in one["rows"] if first in row]
+    if not scored:
+        raise UsageError(f"no run was scored: give more --steps or a lower --eval_every ({folder})")
+    metrics = [key for key in scored[0] if key != "step"]
     higher = {name: report.BETTER[name.split("_")[0]] == "higher" for name in metrics}
     lines = beside.table(runs, higher)
     labels = [name.partition("_")[0] for name in metrics]

@@ -38,8 +38,12 @@ def run(flags):
     images = datasets.arrays(config["dataset"], "train", **source)["image"]
     config["data"] = datasets.identity(config["dataset"], data_dir=flags.data_dir)
     config["replicas"] = strategy.num_replicas_in_sync
+    config |= trainer.facts()
     if judged(flags) and not flags.extractor:
         flags.extractor = recorded_extractor(run_folder(flags, config))
+    keys = keys_of(zoo.get(config["model"]), config["options"])
+    if "label" in keys:
+        datasets.labelled(config["dataset"], "train", config["options"]["classes"], **source)
     serve = zoo.get(config["model"]).serve
     watch = watch_classifier if serve == "classifier" else watch_generator
     watched = watch(trainer, config, images, source, flags)
@@ -63,7 +67,6 @@ def run(flags):
         return finish(record)
 
     watched.get("begin", dict)()
-    keys = zoo.get(config["model"]).batch
     batch_size = config["batch_size"] * trainer.batches_per_step
     stream = {"batch_size": batch_size, "seed": config["seed"], "keys": keys, **source}
     trainer.prepare(datasets.load(config["dataset"], **stream).as_numpy_iterator())
@@ -138,7 +141,7 @@ def configure(flags):
     steps = flags.steps or recipe["steps"]
     if hparams.get("decay_steps") == 0:
         hparams["decay_steps"] = steps
-    if "label" in spec.batch and "classes" not in changed:
+    if "label" in keys_of(spec, options) and "classes" not in changed:
         import datasets
 
         options["classes"] = datasets.classes(dataset)
@@ -163,6 +166,11 @@ def configure(flags):
             "eval": flags.eval_every or flags.save_every or 500,
         },
     }
+
+
+def keys_of(spec, options):
+    """What a batch must hold: the label too where the networks take one."""
+    return (*spec.batch, *["label"] * bool(options.get("conditional")))
 
 
 def stop_rule(flags, metric, higher):
@@ -262,7 +270,6 @@ def watch_classifier(trainer, config, images, source, flags):
         raise UsageError(f"{config['model']} makes no images: --metrics and --stop judge images")
     watched = {"metric": None, "higher": True, "draw": None, "attention": None, "score": dict}
     classes, name = config["options"]["classes"], config["dataset"]
-    datasets.labelled(name, "train", classes, **source)
     if datasets.has_split(name, "test"):
         test = datasets.labelled(name, "test", classes, **source)
         metric = f"accuracy_{protocol.short(len(test['label']))}_test"

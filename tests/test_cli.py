@@ -17,7 +17,7 @@ import datasets
 import main
 import zoo
 from evaluate import protocol
-from modes import shared, study, train
+from modes import publish, shared, study, train
 from trainers import run
 
 ROOT = Path(__file__).parent.parent
@@ -344,22 +344,33 @@ def test_a_classifier_is_trained_evaluated_and_published(folder, capsys, tmp_pat
         (folder / "two" / name).mkdir(parents=True)
         Image.fromarray(test["image"][i]).save(folder / "two" / name / "0.png")
     flags_of_two = [*shared_name[:3], f"--dataset=folder:{folder / 'two'}", "--split=train"]
-    assert "two has 2 classes, the classifier 8" in mistake(capsys, *flags_of_two)
+    assert "two has 2 classes, the network 8" in mistake(capsys, *flags_of_two)
 
-    publish = ["--mode=publish", f"--run_dir={place}", "--tag=mine", f"--data_dir={folder}"]
-    publish.append(f"--output={tmp_path}")
-    assert "resnet9:mine" in lines(capsys, *publish)[0]
+    offer = ["--mode=publish", f"--run_dir={place}", "--tag=mine", f"--data_dir={folder}"]
+    offer.append(f"--output={tmp_path}")
+    assert "resnet9:mine" in lines(capsys, *offer)[0]
     assert "accuracy_64_test" in (tmp_path / "resnet9-mine.md").read_text()
     held = json.loads((tmp_path / "manifest.json").read_text())["resnet9"]["mine"]
     assert held["options"]["width"] == 4
     assert held["origin"]["steps"] == 8
     assert "--steps=8" in held["origin"]["command"]
     assert str(folder) not in held["origin"]["command"]
-    assert "takes small letters" in mistake(capsys, *publish[:2], "--tag=../x")
+    assert "takes small letters" in mistake(capsys, *offer[:2], "--tag=../x")
+    assert "holds resnet9:mine already: take another --tag" in mistake(capsys, *offer)
+    assert "the score of a classifier is" in mistake(capsys, *offer, "--seed=1", "--tag=m")
     assert "makes no images" in mistake(capsys, *flags, "--metrics=fid")
     judge = ["--mode=evaluate", f"--weights={place}", "--metrics=fid"]
     assert "the score of resnet9 is its accuracy" in mistake(capsys, *judge)
     assert "makes no images" in mistake(capsys, "--mode=sample", f"--weights={place}")
+
+
+def test_a_published_command_tells_of_no_folders():
+    found = publish.published(
+        ["--run_dir=/home/me/a b", "--data_dir", "/home/me", "--dataset=folder:/home/me/cats"]
+        + ["--dataset", "hep2:/data/x", "--steps=3", "--set", "width=8"]
+    )
+    expected = ["--dataset=folder:cats", "--dataset", "hep2:x", "--steps=3", "--set", "width=8"]
+    assert found == expected
 
 
 def test_two_stage_stop_ends_a_run_and_stays(folder):
@@ -505,6 +516,8 @@ def test_a_stopped_run_goes_on_bit_identically(finished, folder):
         (["--mode=study", "--study=fid_spatial", "--weights=x"], "does not go with --study=fid_sp"),
         (["--mode=study", "--study=memorisation", "--steps=5"], "does not go with --study=mem"),
         (["--mode=study", "--study=regional", "--model=x"], "does not go with --study=regional"),
+        (["--model=sagan", "--set=conditional=true", "--dataset=celeb_a"], "must have one"),
+        (["--model=ata_gan", "--dataset=cells"], "--set teacher=MODEL:TAG names another"),
         (["--mode=publish", "--tag=x"], "needs --run_dir=RUN_DIR and --tag=NAME"),
         (["--mode=evaluate", "--weights=/nowhere"], "it holds no run.json"),
     ],

@@ -2,6 +2,7 @@
 the discriminator where to look."""
 
 import dataclasses
+import hashlib
 from math import inf
 
 import tensorflow as tf
@@ -70,6 +71,12 @@ class ATAGAN(dcgan.DCGAN):
     def __init__(self, networks, average, hp, seed):
         networks = {**networks, "teacher": networks["teacher"]}
         super().__init__(networks, average, hp, seed)
+
+    def facts(self):
+        digest = hashlib.sha256()
+        for variable in self.networks["teacher"].variables:
+            digest.update(ops.convert_to_numpy(variable).tobytes())
+        return {"teacher": digest.hexdigest()[:16]}
 
     def attention_loss(self, x, shown):
         """Equation 2 of images x (B, S, S, 3) and the discriminator's maps of them (B, s, s)."""

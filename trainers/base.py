@@ -88,6 +88,10 @@ class Trainer(keras.Model):
         for mean, value in self._averaged():
             mean.assign(mean + (1 - decay) * (value - mean))
 
+    def facts(self):
+        """{name: JSON value} of what else is the same in a run that is resumed."""
+        return {}
+
     def prepare(self, batches):
         """Called before training with an iterator of the training batches as arrays."""
 

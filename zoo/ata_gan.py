@@ -70,8 +70,10 @@ def expert(name, tag, image_size):
     """
     try:
         network = cam.explained(weights.load(name, tag))
-    except weights.WeightsError:
-        raise
+    except weights.WeightsError as error:
+        raise weights.WeightsError(
+            f"teacher: {error}; --set teacher=MODEL:TAG names another"
+        ) from None
     except ValueError as error:
         raise weights.WeightsError(f"{name}:{tag} cannot teach attention: {error}") from None
     side = network.input_shape[1]

@@ -70,7 +70,7 @@ _DCGAN_DEVIATIONS = (
     "Kernels are 4x4 (paper: 5x5), so that every output pixel is covered by as many taps.",
     "The widest map has 64 channels (paper, at 64 x 64: 128): `--set width=128` is the paper's.",
     "At 32 x 32 one up- and one down-sampling step fewer; the paper's smallest figure is 64 x 64.",
-    "Batch 64 (paper: 128), the batch of the WGAN and RAGAN comparisons.",
+    "Batch 64 (DCGAN: 128; the RAGAN Letter: not said).",
     "Both updates of a step share one pass of the generator (the paper does not say).",
     "Samples come from an exponential moving average of the generator (paper: the last weights).",
 )
@@ -168,6 +168,8 @@ _SPECS = (
             "regions have different statistics), 4x4 convolutions of stride 2 and a 1x1 "
             "convolution to the attended map's channels (the Letter: free); `encoder_width`.",
             "F is one dense layer whose centres start on a grid, so that the regions differ.",
+            "With the WGAN loss RMSProp decays its mean square by 0.9, and batch normalisation's "
+            "scale is clipped too, as in `wgan`.",
             *_DCGAN_DEVIATIONS,
         ),
     ),

@@ -243,13 +243,26 @@ def save(name, tag, network, about, folder=None, exact=False):
         probe=[float(f"{v:.7g}") for v in probe(network)],
         **about,
     )
-    folder.mkdir(parents=True, exist_ok=True)
-    manifest = folder / MANIFEST
-    rows = json.loads(manifest.read_text()) if manifest.exists() else {}
+    rows = vacant(name, tag, folder)
     rows.setdefault(name, {})[tag] = dataclasses.asdict(entry)
+    folder.mkdir(parents=True, exist_ok=True)
     replace(folder / entry.file, held.getvalue())
-    replace(manifest, (json.dumps(rows, indent=1) + "\n").encode())
+    replace(folder / MANIFEST, (json.dumps(rows, indent=1) + "\n").encode())
     return entry
+
+
+def vacant(name, tag, folder=None):
+    """The rows of a folder's manifest, {} where there is none yet; a tag that is taken raises
+    WeightsError, since others may rely on its digest."""
+    manifest = Path(folder or FOLDER) / MANIFEST
+    try:
+        rows = json.loads(manifest.read_text()) if manifest.exists() else {}
+        taken = tag in rows.get(name, {})
+    except (ValueError, TypeError, AttributeError) as error:
+        raise WeightsError(f"{manifest} is not a manifest of the zoo ({error})") from None
+    if taken:
+        raise WeightsError(f"{manifest} holds {name}:{tag} already: take another --tag")
+    return rows
 
 
 def replace(path, data):
