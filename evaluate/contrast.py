@@ -10,6 +10,7 @@ from html import escape
 
 import numpy as np
 
+from evaluate import two_stage
 from evaluate.report import CSS, PAGE
 
 SHOWN = 4  # columns and rows of a grid's 8 x 8 samples
@@ -20,18 +21,6 @@ DASHES = ("-", "--", "-.", ":", "-", "--")
 def curve(rows, name):
     """(n, 2): step and value of each row that has the name."""
     return np.array([(row["step"], row[name]) for row in rows if name in row], float).reshape(-1, 2)
-
-
-def between(rows, metric, loss="d_loss"):
-    """(n, 2): step of each evaluation and the mean of a loss since the one before."""
-    found, open_losses = [], []
-    for row in rows:
-        if loss in row:
-            open_losses.append(row[loss])
-        if metric in row and open_losses:
-            found.append((row["step"], np.mean(open_losses)))
-            open_losses = []
-    return np.array(found, float).reshape(-1, 2)
 
 
 def _figure(width, height, *grid):
@@ -92,7 +81,8 @@ def losses(runs, metric, label):
         place.set_xlabel("step")
         place.set_ylabel(label, color=SHADES[0])
         other = place.twinx()
-        other.plot(*between(run["rows"], metric).T, "--", color=SHADES[1], marker=".")
+        means = np.array(two_stage.means(run["rows"], metric), float).reshape(-1, 2)
+        other.plot(*means.T, "--", color=SHADES[1], marker=".")
         other.set_ylabel("discriminator's loss", color=SHADES[1])
         stops = {"score_rest": (SHADES[0], "at rest"), "loss_rest": (SHADES[1], "stop")}
         for key, (shade, word) in stops.items():

@@ -32,26 +32,31 @@ def rest(values, window, tolerance):
     return None
 
 
+def means(rows, metric, loss="d_loss"):
+    """[(step of an evaluation, mean of a loss since the one before)]; none where there was none."""
+    found, since = [], []
+    for row in rows:
+        if loss in row:
+            since.append(row[loss])
+        if metric in row and since:
+            found.append((row["step"], sum(since) / len(since)))
+            since = []
+    return found
+
+
 def stages(rows, metric, window, tolerance, higher=False, loss="d_loss"):
     """Rows of metrics.jsonl -> Stages.
 
     metric: its values, in the order of the steps, are the first stage's. The second stage's are
     the means of `loss` between one evaluation and the next, from the first stage's best step on.
     """
-    scores, losses, open_losses = [], [], []
-    for row in rows:
-        if loss in row:
-            open_losses.append(row[loss])
-        if metric in row:
-            scores.append((row["step"], -row[metric] if higher else row[metric]))
-            if open_losses:
-                losses.append((row["step"], sum(open_losses) / len(open_losses)))
-                open_losses = []
+    sign = -1 if higher else 1
+    scores = [(row["step"], sign * row[metric]) for row in rows if metric in row]
     first = rest([value for _, value in scores], window, tolerance)
     if first is None:
         return Stages()
     best, known = (scores[i][0] for i in first)
-    later = [(step, value) for step, value in losses if step >= best]
+    later = [(step, value) for step, value in means(rows, metric, loss) if step >= best]
     second = rest([value for _, value in later], window, tolerance)
     if second is None:
         return Stages(best, known)

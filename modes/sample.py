@@ -36,7 +36,7 @@ def looking(about, z, pictures):
     from zoo.layers import self_attention
 
     network, side = about["network"], pictures.shape[1]
-    if "attention" not in [layer.name for layer in network.layers]:
+    if not self_attention.attends(network):
         raise UsageError(f"--attention: the generator of {about['weights']} has no self-attention")
     maps = self_attention.attention_map(network)
     parts = [

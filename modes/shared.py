@@ -124,8 +124,7 @@ def served(flags):
         quiet_import()
         from zoo import weights
 
-        network = zoo.load(flags.model, flags.weights)
-        entry, _ = weights.find(flags.model, flags.weights)
+        network, entry = weights.load_entry(flags.model, flags.weights)
         about = {"model": flags.model, "weights": flags.weights, "ema": True}
         about |= {"dataset": entry.dataset, "options": entry.options, "folder": None}
         about |= {"network": network, "given": lambda z: z}

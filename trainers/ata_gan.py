@@ -98,23 +98,17 @@ class ATAGAN(dcgan.DCGAN):
                 real_logits, real_shown = D(x, training=True)
                 fake_logits, fake_shown = D(still, training=True)
                 d_loss = losses.discriminator(real=real_logits, fake=fake_logits)
-                total, logs = d_loss, {}
+                total, extra = d_loss, {}
                 if weight:
                     attention = self.attention_loss(x, real_shown)
                     attention += self.attention_loss(still, fake_shown)  # equation 3
-                    total, logs = d_loss + weight * attention, {"attention_loss": attention}
+                    total, extra = d_loss + weight * attention, {"attention_loss": attention}
             with g_tape.stop_recording():
                 self.update(d_tape, total, D, self.d_optimizer)
             g_loss = self.generator_loss(fake=D(fake, training=True)[0])
         self.update(g_tape, g_loss, self.generator, self.g_optimizer)
         self.update_average()
-        return {
-            "d_loss": d_loss,
-            "g_loss": g_loss,
-            "real_logit": tf.reduce_mean(real_logits),
-            "fake_logit": tf.reduce_mean(fake_logits),
-            **logs,
-        }
+        return self.logs(d_loss, g_loss, real_logits, fake_logits) | extra
 
     def attention(self, images, z):
         """The Soft-CAMs of images, the teacher's and the discriminator's, each from 0 to 1."""

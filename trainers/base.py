@@ -5,6 +5,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from trainers import callbacks
 from zoo.layers import self_attention
 
 
@@ -151,6 +152,16 @@ class GAN(Trainer):
         latent = self.networks["generator"].inputs[0].shape[-1]
         return tf.random.stateless_uniform((count, latent), self.key(stream), -1, 1)
 
+    @staticmethod
+    def logs(d_loss, g_loss, real_logits, fake_logits):
+        """What a step of two players tells."""
+        return {
+            "d_loss": d_loss,
+            "g_loss": g_loss,
+            "real_logit": tf.reduce_mean(real_logits),
+            "fake_logit": tf.reduce_mean(fake_logits),
+        }
+
     def given(self, z):
         """z (B, latent) -> what the generator takes for it."""
         return z
@@ -167,10 +178,10 @@ class GAN(Trainer):
         look, by the generator's self-attention.
         """
         generator = self.average["generator"]
-        if not any(layer.name == "attention" for layer in generator.layers):
+        if not self_attention.attends(generator):
             return None
         if self.map is None:
             self.map = self_attention.attention_map(generator)
-        pictures = np.clip(np.rint((self.sample(z) + 1) * 127.5), 0, 255).astype(np.uint8)
+        pictures = callbacks.to_uint8(self.sample(z))
         maps = self.infer(self.map, self.given(z))
         return pictures, *self_attention.looks(maps, pictures.shape[1])

@@ -58,12 +58,7 @@ class DCGAN(base.GAN):
             g_loss = losses.non_saturating_generator(fake=D(fake, training=True))
         self.update(g_tape, g_loss, self.generator, self.g_optimizer)
         self.update_average()
-        return {
-            "d_loss": d_loss,
-            "g_loss": g_loss,
-            "real_logit": tf.reduce_mean(real_logits),
-            "fake_logit": tf.reduce_mean(fake_logits),
-        }
+        return self.logs(d_loss, g_loss, real_logits, fake_logits)
 
 
 LOSSES = {"dcgan": (HParams, DCGAN)}

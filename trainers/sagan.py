@@ -70,12 +70,7 @@ class SAGAN(base.GAN):
             g_loss = self.g_loss(fake=D(given(fake, y), training=True))
         self.update(g_tape, g_loss, G, self.g_optimizer)
         self.update_average()
-        return {
-            "d_loss": d_loss,
-            "g_loss": g_loss,
-            "real_logit": tf.reduce_mean(real_logits),
-            "fake_logit": tf.reduce_mean(fake_logits),
-        }
+        return self.logs(d_loss, g_loss, real_logits, fake_logits)
 
     @property
     def classes(self):

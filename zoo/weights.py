@@ -72,6 +72,11 @@ def _rows(place, name):
 
 def load(name, weights):
     """The network that weights (see `find`) fill, with them set and its probe checked."""
+    return load_entry(name, weights)[0]
+
+
+def load_entry(name, weights):
+    """(what `load` gives, the registry.Weights that tell of it)."""
     entry, address = find(name, weights)
     data = read(address, str(entry.sha256))
     try:
@@ -87,7 +92,7 @@ def load(name, weights):
     fill(network, arrays, address)
     if not _close(probe(network), expected):
         raise WeightsError(f"{address} does not give the output that was stored with it")
-    return network
+    return network, entry
 
 
 def read(address, sha256=None):

@@ -83,6 +83,11 @@ class SelfAttention(keras.layers.Layer):
         return {**super().get_config(), **own}
 
 
+def attends(network):
+    """Has a functional network a SelfAttention, named `attention`?"""
+    return any(layer.name == "attention" for layer in network.layers)
+
+
 def attention_map(network, inputs=None):
     """A functional network with a SelfAttention named `attention` -> a model from its inputs, or
     those given, to the map (B, N, M)."""
