@@ -17,10 +17,10 @@ import zoo
 from datasets import table
 from modes.shared import UsageError
 
-MODES = ("train", "list", "sample", "evaluate", "report", "study", "publish", "import")
+MODES = ("train", "list", "sample", "evaluate", "report", "study", "publish", "import", "annotate")
 STUDIES = ("memorisation", "fid_spatial", "attention", "regional", "regional_wgan")
 METRICS = ("fid", "sfid", "kid", "kid_blocks10", "is", "classes", "precision_recall")
-METRICS += ("density_coverage",)
+METRICS += ("density_coverage", "localization")
 
 
 class Parser(argparse.ArgumentParser):
@@ -98,6 +98,7 @@ def parse(arguments):
     add("--stop", choices=("two_stage",), help="end once the metric and then d_loss are at rest")
     add("--stop_window", type=positive, help="evaluations without an improvement (default: 5)")
     add("--stop_tolerance", type=share, help="the least improvement, as a share (default: 0.01)")
+    add("--threshold", type=share, help="annotate: the least of a map on the object")
     add("--tag", help="the name of published weights")
     add("--output", help="the file or folder to write")
     flags = parser.parse_args(arguments)

@@ -33,6 +33,19 @@ def _interpolation(size, out):
     return np.maximum(1 - abs(np.arange(size) - place[:, None]), 0)
 
 
+def scores(maps, masks, boxes, threshold):
+    """-> [(name, value, {"threshold"} of what has one)]: MaxBoxAcc at its best threshold, PxAP, the
+    mean IoU of {map >= threshold} with the mask, pointing game."""
+    accuracy, best = max_box_acc(maps, boxes)
+    iou = float(mask_iou(maps, masks, [threshold]).mean())
+    return [
+        ("maxboxacc", accuracy, {"threshold": best}),
+        ("pxap", pxap(maps, masks), {}),
+        ("iou", iou, {"threshold": threshold}),
+        ("pointing", pointing_game(maps, masks), {}),
+    ]
+
+
 def box_iou(ours, theirs):
     """Boxes (..., 4) -> intersection over union (...,)."""
     ours, theirs = np.asarray(ours, np.float64), np.asarray(theirs, np.float64)

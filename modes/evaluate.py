@@ -25,6 +25,9 @@ def run(flags):
     from evaluate import protocol
 
     theirs = read_scores(flags.against) if flags.against else None
+    located = "localization" in (flags.metrics or ())
+    if located and (flags.input or len(flags.metrics) > 1):
+        raise UsageError("--metrics=localization goes with --weights, and by itself")
     if flags.input:
         if not flags.dataset:
             raise UsageError("--input=FOLDER needs --dataset: what to compare its images with")
@@ -53,14 +56,18 @@ def run(flags):
             latent, count = about["options"]["latent"], flags.num or 10_000
             fakes = functools.partial(samples, network, latent, count, flags.seed)
         else:
-            why = f"measures images: the score of {about['model']} is its accuracy"
-            shared.refuse(flags, "metrics extractor inception num", why)
+            why = f"measures images: {about['model']} has an accuracy, and localization"
+            if not located:
+                shared.refuse(flags, "metrics", why)
+            shared.refuse(flags, "extractor inception num", why)
             if flags.seed:
                 raise UsageError(f"--seed {why}")
             fakes = None
     made = {k: v for k, v in about.items() if k in MADE}
     made |= {"seed": flags.seed, "versions": shared.versions()}
-    if fakes:
+    if located:
+        rows = [{**row, **made} for row in localize(about, source, flags.split or "test")]
+    elif fakes:
         judge = make_judge(flags, about["dataset"], source)
         if theirs is not None:
             protocol.compare(judge.outline(), theirs)  # refused now, not after the work
@@ -96,12 +103,48 @@ def samples(sample, latent, count, seed):
         yield callbacks.to_uint8(sample(z[start : start + 100]))
 
 
+def localize(about, source, split):
+    """The rows of --metrics=localization: how well the attention of what `shared.served` tells of
+    finds the objects of a split, with the threshold chosen on 1,000 training images."""
+    import datasets
+    from evaluate import localization, protocol
+
+    dataset, network = about["dataset"], shared.explainer(about)
+    side = source["image_size"]
+
+    def held(split, count=None):
+        arrays = datasets.arrays(dataset, split, **source)
+        if "mask" not in arrays or "bbox" not in arrays:
+            raise UsageError(f"{dataset} has no masks and boxes to find")
+        masks = arrays["mask"][:count, ..., 0] > 127
+        kept = masks.any((1, 2))
+        maps = shared.attended(network, arrays["image"][:count][kept])
+        return localization.prepared(maps, side), masks[kept], arrays["bbox"][:count][kept]
+
+    maps, masks, _ = held("train", 1000)
+    threshold = localization.best_threshold(maps, masks)
+    maps, masks, boxes = held(split)
+    about = {
+        "dataset": dataset,
+        "data": datasets.identity(dataset, split, data_dir=source["data_dir"]),
+        "split": split,
+        "image_size": side,
+        "count": len(maps),
+    }
+    return [
+        {"metric": f"{name}_{protocol.short(len(maps))}_{split}", "value": value, **more, **about}
+        for name, value, more in localization.scores(maps, masks, boxes, threshold)
+    ]
+
+
 def make_judge(flags, dataset, source, first=None):
     """The evaluate.judge.Judge of --metrics, --extractor, --split and --num; of the `first` real
     images only, where that is given."""
     import datasets
     from evaluate import judge
 
+    if "localization" in (flags.metrics or ()):
+        raise UsageError("localization is measured by --mode=evaluate, by itself")
     split = flags.split or "test"
     images = datasets.arrays(dataset, split, **source)["image"][:first]
     data = datasets.identity(dataset, split, data_dir=source["data_dir"])

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import zoo
 from modes import shared
-from modes.evaluate import accuracy, draws, make_judge, samples
+from modes.evaluate import accuracy, draws, localize, make_judge, samples
 from modes.shared import UsageError
 
 USES = "run_dir tag output seed data_dir metrics extractor inception split num"
@@ -33,11 +33,14 @@ def run(flags):
     trainer, config = shared.trained(named)
     spec, start = zoo.get(config["model"]), run.read_record(folder)["starts"][-1]
     door.vacant(spec.name, flags.tag, flags.output)  # known now, not after the work
-    network = trainer.average[spec.serve]
+    key = spec.publish or spec.serve
+    network = trainer.average[key]
     door.halve(network)  # what is measured is what is stored
     scores, extractor, grid = SERVED[spec.serve](flags, trainer, config)
+    if key == "annotator":
+        scores |= localization(flags, trainer, config)
     about = {
-        "network": spec.serve,
+        "network": key,
         "options": {**config["options"], "image_size": config["image_size"]},
         "dataset": public(config["dataset"]),
         "scores": scores,
@@ -122,6 +125,21 @@ def generator(flags, trainer, config):
     grid = callbacks.png(callbacks.image_grid(trainer.sample(draws(64, latent, flags.seed))))
     measured = {k: rows[0][k] for k in ("extractor", "digest")} | {"samples_seed": flags.seed}
     return {row["metric"]: row["value"] for row in rows}, measured, grid
+
+
+def localization(flags, trainer, config):
+    """How well the discriminator's maps find the objects of real images, where their masks are
+    known: the scores, and the threshold that --mode=annotate takes."""
+    import datasets
+
+    source = {"image_size": config["image_size"], "data_dir": flags.data_dir}
+    if "mask" not in datasets.arrays(config["dataset"], "train", **source):
+        return {}
+    about = {k: config[k] for k in ("model", "dataset")} | {"weights": flags.run_dir}
+    about |= {"network": None, "discriminator": trainer.discriminator}
+    rows = localize(about, source, flags.split or "test")
+    threshold = next(row["threshold"] for row in rows if row["metric"].startswith("iou_"))
+    return {row["metric"]: row["value"] for row in rows} | {"threshold": threshold}
 
 
 SERVED = {"classifier": classifier, "generator": generator}

@@ -114,8 +114,9 @@ def of_zoo(weights):
 def served(flags):
     """(function of a batch of the network's inputs, about) of --weights, of the zoo or a run's.
 
-    about: "model", "dataset", "options" and where the weights are from; "folder" of a run;
-    the "network", and of a generator "given", z -> its inputs (z, and a label if it takes one).
+    about: "model", "dataset", "options" and where the weights are from; "folder" of a run, or the
+    published "scores"; the "network", and of a generator "given", z -> its inputs (z, and a label
+    if it takes one), and the "discriminator" where it is at hand.
     """
     path = Path(flags.weights or ".")
     if flags.weights and of_zoo(flags.weights):
@@ -127,6 +128,11 @@ def served(flags):
         network, entry = weights.load_entry(flags.model, flags.weights)
         about = {"model": flags.model, "weights": flags.weights, "ema": True}
         about |= {"dataset": entry.dataset, "options": entry.options, "folder": None}
+        about |= {"scores": entry.scores, "discriminator": None}
+        serve = zoo.get(flags.model).serve
+        if entry.network != serve:  # the published one holds it
+            about["discriminator"] = network.get_layer("discriminator")
+            network = network.get_layer(serve)
         about |= {"network": network, "given": lambda z: z}
         if len(network.inputs) > 1:
             from zoo.layers.labels import labels
@@ -140,10 +146,37 @@ def served(flags):
     about["folder"] = path.parent.parent if path.suffix == ".npz" else path
     serve = zoo.get(config["model"]).serve
     about["network"] = trainer.average[serve]
+    about["discriminator"] = trainer.networks.get("discriminator")
     if serve == "generator":
         about["given"] = trainer.given
         return trainer.sample, about
     return functools.partial(trainer.infer, about["network"]), about
+
+
+def explainer(about):
+    """keras.Model of what `served` tells of: image (B, S, S, 3) in [-1, 1] -> its attention map (B,
+    h, w), the discriminator's or a classifier's Soft-CAM. Where there is none: UsageError."""
+    import keras
+
+    from zoo.layers import cam
+
+    critic, network = about["discriminator"], about["network"]
+    if critic is not None and len(critic.outputs) > 1:
+        return keras.Model(critic.input, critic.outputs[1])
+    try:
+        if zoo.get(about["model"]).serve == "generator":
+            raise ValueError(f"the discriminator of {about['model']} makes no map")
+        return keras.Model(network.input, cam.explained(network).outputs[1])
+    except ValueError as error:
+        raise UsageError(f"{about['weights']}: {error}") from None
+
+
+def attended(network, images):
+    """Attention maps (N, h, w) of uint8 images (N, S, S, 3), by what `explainer` gives."""
+    import numpy as np
+
+    parts = (images[i : i + 100] for i in range(0, len(images), 100))
+    return np.concatenate([network(p.astype("float32") / 127.5 - 1, training=False) for p in parts])
 
 
 def make_report(folder):

@@ -71,6 +71,7 @@ class ATAGAN(dcgan.DCGAN):
     def __init__(self, networks, average, hp, seed):
         networks = {**networks, "teacher": networks["teacher"]}
         super().__init__(networks, average, hp, seed)
+        self.average["annotator"] = cam.annotator(self.average["generator"], self.discriminator)
 
     def facts(self):
         digest = hashlib.sha256()

@@ -22,17 +22,15 @@ from zoo.layers import cam
 
 
 class Networks(dict):
-    """{name: keras.Model}, with "teacher" loaded where it is first asked for: training needs it,
-    sampling from published weights does not."""
+    """{name: keras.Model}, some of them made where they are first asked for: a teacher is read for
+    training, and sampling from published weights needs none."""
 
-    def __init__(self, networks, load_teacher):
+    def __init__(self, networks, makers):
         super().__init__(networks)
-        self.load_teacher = load_teacher
+        self.makers = makers
 
     def __missing__(self, name):
-        if name != "teacher":
-            raise KeyError(name)
-        self[name] = self.load_teacher()
+        self[name] = self.makers[name]()
         return self[name]
 
 
@@ -88,7 +86,8 @@ def expert(name, tag, image_size):
 
 def build(image_size=64, latent=100, width=64, map_size=8, teacher="resnet9:creatures"):
     """-> {"generator": noise (B, latent) -> image (B, S, S, 3) in [-1, 1], "discriminator": image
-    -> [logit (B, 1), Soft-CAM (B, s, s)], "teacher": image -> Soft-CAM}.
+    -> [logit (B, 1), Soft-CAM (B, s, s)], "teacher": image -> Soft-CAM, "annotator": noise ->
+    [image, the discriminator's Soft-CAM of it], of both their weights}.
 
     width: channels of the largest feature map. map_size: s, side of the discriminator's last map.
     teacher: MODEL:TAG or MODEL:PLACE/TAG, the weights of a classifier with global average pooling,
@@ -104,4 +103,8 @@ def build(image_size=64, latent=100, width=64, map_size=8, teacher="resnet9:crea
         "generator": dcgan.generator(image_size, latent, width),
         "discriminator": discriminator(image_size, width, map_size),
     }
-    return Networks(networks, lambda: expert(model, tag, image_size))
+    makers = {
+        "teacher": lambda: expert(model, tag, image_size),
+        "annotator": lambda: cam.annotator(networks["generator"], networks["discriminator"]),
+    }
+    return Networks(networks, makers)

@@ -44,6 +44,7 @@ class ModelSpec:
     datasets: the paper's data sets, by the names that `datasets.load` takes.
     batch: keys that a batch must hold.
     serve: key of the network that is sampled and exported.
+    publish: key of the network whose weights are published, if it is another one.
     trainer: key in trainers.TRAINERS; the model's own name if empty.
     params: setting -> {network: parameter count}; the setting is written as options of build.
     reported: the paper's scores, the protocol in the key.
@@ -59,6 +60,7 @@ class ModelSpec:
     datasets: tuple
     batch: tuple = ("image",)
     serve: str = "generator"
+    publish: str = ""
     trainer: str = ""
     params: dict = field(default_factory=dict)
     reported: dict = field(default_factory=dict)
@@ -226,6 +228,7 @@ _SPECS = (
         task="image generation, weak annotations",
         module="zoo.ata_gan",
         datasets=("cells",),
+        publish="annotator",
         params={
             "image_size=32": {"generator": 1_069_827, "discriminator": 430_913},
             "image_size=64": {"generator": 3_578_627, "discriminator": 1_842_241},

@@ -129,3 +129,9 @@ def explained(classifier, **options):
     logits = dense.output
     shown = CAM(name="cam", **options)(class_maps(features.output, dense), logits)
     return keras.Model(classifier.input, [logits, shown], name="explained")
+
+
+def annotator(generator, discriminator):
+    """Generator and discriminator, image -> [logit, map] -> keras.Model, noise -> [image, map]."""
+    image = generator(generator.input)
+    return keras.Model(generator.input, [image, discriminator(image)[1]], name="annotator")

@@ -1,0 +1,208 @@
+"""Images with weak annotations, as a COCO data set: generated ones, or those of a folder."""
+
+import base64
+import json
+from html import escape
+from pathlib import Path
+
+from modes import shared
+from modes.evaluate import draws
+from modes.shared import UsageError
+
+USES = "model weights num seed input output threshold"
+SHOWN = 24  # images of the overview
+TRAINING = 1000  # images on which a run's threshold is chosen
+MIDDLE = 0.5  # the threshold where no masks are known to choose one on
+
+
+def run(flags):
+    """Writes images/, maps/ (grey PNGs of the attention, 0 to 255), annotations.json and
+    overview.html into --output."""
+    _, about = shared.served(flags)
+    import numpy as np
+
+    network, options = shared.explainer(about), about["options"]
+    if flags.input:
+        shared.refuse(flags, "num", "goes with generated images")
+        pictures = _read(flags.input, options["image_size"])
+    elif "latent" not in options:
+        raise UsageError(f"{about['model']} makes no images: give --input=FOLDER")
+    else:
+        z = draws(flags.num or 64, options["latent"], flags.seed)
+        pictures = _drawn(about, z)
+    threshold = flags.threshold if flags.threshold is not None else _threshold(about, network)
+
+    folder = Path(flags.output or "annotated")
+    images, annotations, shown = [], [], []
+    for name, image, small in pictures:
+        attention = _map(network, small, image.shape[:2])
+        number, mask = len(images) + 1, _object(attention, threshold)
+        place = Path(name if name.endswith(".png") else f"{name}.png")
+        _write_png(folder / "images" / place, image)
+        _write_png(folder / "maps" / place, np.uint8(attention * 255 + 0.5))
+        size = {"width": image.shape[1], "height": image.shape[0]}
+        images.append({"id": number, "file_name": place.as_posix(), **size})
+        if mask.any():
+            annotations.append(annotation(len(annotations) + 1, number, mask))
+        if len(shown) < SHOWN:
+            shown.append((place.as_posix(), _drawing(image, attention, mask)))
+    if not images:
+        raise UsageError(f"--input={flags.input} holds no readable image")
+    source = about["weights"] if about["folder"] else f"{about['model']}:{about['weights']}"
+    made = f"Soft-CAM of {source}, threshold {threshold:.3g}"
+    coco = {
+        "info": {"description": made},
+        "images": images,
+        "annotations": annotations,
+        "categories": [{"id": 1, "name": "object"}],
+    }
+    shared.write(folder / "annotations.json", json.dumps(coco).encode())
+    shared.write(folder / "overview.html", _page(made, coco, shown).encode())
+    print(f"{len(images)} images, {len(annotations)} annotated: {folder / 'annotations.json'}")
+    print(f"overview: {folder / 'overview.html'}")
+
+
+def annotation(number, image, mask):
+    """A COCO annotation of a mask, bool (H, W): its box (x, y, width, height), its run lengths down
+    the columns, which begin with those of what is not the object."""
+    import numpy as np
+
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    box = [columns[0], rows[0], columns[-1] - columns[0] + 1, rows[-1] - rows[0] + 1]
+    line = np.concatenate([[False], mask.ravel(order="F")])
+    edges = np.flatnonzero(line[1:] != line[:-1])
+    counts = np.diff(np.concatenate([[0], edges, [mask.size]]))
+    return {
+        "id": number,
+        "image_id": image,
+        "category_id": 1,
+        "bbox": [int(v) for v in box],
+        "area": int(mask.sum()),
+        "segmentation": {"size": list(mask.shape), "counts": counts.tolist()},
+        "iscrowd": 0,
+    }
+
+
+def _drawn(about, z):
+    """Yields (name, image, image) of generated images, uint8 (S, S, 3)."""
+    from trainers import callbacks
+
+    for start in range(0, len(z), 100):
+        made = about["network"].predict_on_batch(about["given"](z[start : start + 100]))
+        for i, image in enumerate(callbacks.to_uint8(made), start + 1):
+            yield f"{i:06d}.png", image, image
+
+
+def _read(path, side):
+    """Yields (name, image, the whole of it as a square of the network's side) of a folder's."""
+    import numpy as np
+    from PIL import Image, ImageOps
+
+    from datasets import folder, resize
+    from datasets.skipped import Skipped
+
+    held = folder.Folder(path, "train")
+    skipped = Skipped("not a readable image")
+    for file in held.files:
+        try:
+            with Image.open(file) as image:
+                pixels = np.asarray(folder.to_rgb(ImageOps.exif_transpose(image)))
+        except folder.UNREADABLE:
+            skipped.add(file)
+            continue
+        yield file.relative_to(held.root).as_posix(), pixels, resize.whole(pixels, side)
+    skipped.report(len(held.files), "files")
+
+
+def _threshold(about, network):
+    """The threshold published with the weights, or the one that finds the objects of the training
+    images best, or MIDDLE where their masks are not known."""
+    import datasets
+    from evaluate import localization
+
+    if "scores" in about:
+        return about["scores"].get("threshold", MIDDLE)
+    side = about["options"]["image_size"]
+    held = datasets.arrays(about["dataset"], "train", image_size=side)
+    if "mask" not in held:
+        return MIDDLE
+    masks = held["mask"][:TRAINING, ..., 0] > 127
+    kept = masks.any((1, 2))
+    maps = shared.attended(network, held["image"][:TRAINING][kept])
+    return localization.best_threshold(localization.prepared(maps, side), masks[kept])
+
+
+def _map(network, small, size):
+    """The attention map, float (H, W) in [0, 1], of an image, by the square of it."""
+    import numpy as np
+    from PIL import Image
+
+    from evaluate import localization
+
+    side = small.shape[0]
+    found = localization.prepared(shared.attended(network, small[None]), side)[0]
+    if size == found.shape:
+        return found
+    whole = Image.fromarray(found.astype("float32")).resize(size[::-1], Image.Resampling.BILINEAR)
+    return np.clip(np.asarray(whole), 0, 1)
+
+
+def _object(attention, threshold):
+    """{map >= threshold} inside the box of its largest component, bool (H, W)."""
+    import numpy as np
+
+    from evaluate import localization
+
+    height, width = attention.shape
+    side = max(height, width)
+    square = np.zeros((1, side, side))
+    square[0, :height, :width] = attention
+    # what lies beside the image is 0 and must not count where the threshold is 0
+    top, left, bottom, right = localization.largest_boxes(square, [max(threshold, 1e-9)])[0, 0]
+    mask = np.zeros(attention.shape, bool)
+    mask[top:bottom, left:right] = attention[top:bottom, left:right] >= max(threshold, 1e-9)
+    return mask
+
+
+def _drawing(image, attention, mask):
+    """The image, its map as light on it, and the mask's outline with its box, side by side."""
+    import numpy as np
+
+    lit = np.uint8(image * (0.25 + 0.75 * attention[..., None]))
+    drawn = image.copy()
+    inner = mask.copy()
+    inner[1:] &= mask[:-1]
+    inner[:-1] &= mask[1:]
+    inner[:, 1:] &= mask[:, :-1]
+    inner[:, :-1] &= mask[:, 1:]
+    drawn[mask & ~inner] = (255, 64, 64)
+    if mask.any():
+        rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+        top, bottom, left, right = rows[0], rows[-1], columns[0], columns[-1]
+        drawn[[top, bottom], left : right + 1] = drawn[top : bottom + 1, [left, right]] = 255
+    return np.concatenate([image, lit, drawn], axis=1)
+
+
+def _write_png(path, pixels):
+    from trainers import callbacks
+
+    shared.write(path, callbacks.png(pixels))
+
+
+def _page(made, coco, shown):
+    from evaluate.report import CSS, PAGE
+    from trainers import callbacks
+
+    figures = "\n".join(
+        f'<figure><img class="enlarged" alt="{escape(name)}: image, map, mask and box" '
+        f'src="data:image/png;base64,{base64.b64encode(callbacks.png(pixels)).decode()}">'
+        f"<figcaption>{escape(name)}</figcaption></figure>"
+        for name, pixels in shown
+    )
+    images, annotated = len(coco["images"]), len(coco["annotations"])
+    body = (
+        f"<h1>{images:,} annotated images</h1>\n<p>{escape(made)}; {annotated:,} with an object. "
+        f"The first {len(shown)}: the image, the same lit by the map, the outline of the mask and "
+        f'its box.</p>\n<div class="times" style="--least: 18rem">\n{figures}\n</div>'
+    )
+    return PAGE.format(title="Annotated images", css=CSS, body=body)
