@@ -18,7 +18,7 @@ from datasets import table
 from modes.shared import UsageError
 
 MODES = ("train", "list", "sample", "evaluate", "report", "study", "publish", "import", "annotate")
-STUDIES = ("memorisation", "fid_spatial", "attention", "regional", "regional_wgan")
+STUDIES = ("memorisation", "fid_spatial", "attention", "regional", "regional_wgan", "teaching")
 METRICS = ("fid", "sfid", "kid", "kid_blocks10", "is", "classes", "precision_recall")
 METRICS += ("density_coverage", "localization")
 

@@ -70,6 +70,20 @@ def curves(runs, metrics, labels):
     return _png(figure)
 
 
+def maps(images, masks, found):
+    """Images uint8 (N, S, S, 3) with the outline of their masks (N, S, S), and below each a row of
+    {name: maps (N, S, S) in [0, 1]}, one an image."""
+    figure, axes = _figure(1.1 * len(images), 1.15 * (1 + len(found)), 1 + len(found), len(images))
+    rows = {"image, mask": images, **found}
+    for i, (line, (name, shown)) in enumerate(zip(axes.reshape(len(rows), -1), rows.items())):
+        for place, picture, mask in zip(line, shown, masks):
+            place.imshow(picture, cmap="magma", vmin=0, vmax=1, interpolation="nearest")
+            place.contour(mask, [0.5], colors="#e33" if i == 0 else "#fff", linewidths=0.8)
+            place.set(xticks=[], yticks=[])
+        line[0].set_ylabel(name, fontsize=8)
+    return _png(figure)
+
+
 def losses(runs, metric, label):
     """A panel a run: the metric, the discriminator's loss, and where the two-stage rule stops."""
     figure, axes = _figure(3.4 * len(runs), 3.2, 1, len(runs))

@@ -66,7 +66,9 @@ def run(flags):
     made = {k: v for k, v in about.items() if k in MADE}
     made |= {"seed": flags.seed, "versions": shared.versions()}
     if located:
-        rows = [{**row, **made} for row in localize(about, source, flags.split or "test")]
+        explainer = shared.explainer(about)
+        rows = localize(about, source, flags.split or "test", explainer)
+        rows = [{**row, **made} for row in rows]
     elif fakes:
         judge = make_judge(flags, about["dataset"], source)
         if theirs is not None:
@@ -103,14 +105,13 @@ def samples(sample, latent, count, seed):
         yield callbacks.to_uint8(sample(z[start : start + 100]))
 
 
-def localize(about, source, split):
-    """The rows of --metrics=localization: how well the attention of what `shared.served` tells of
-    finds the objects of a split, with the threshold chosen on 1,000 training images."""
+def localize(about, source, split, network):
+    """The rows of --metrics=localization: how well a network's maps (`shared.explainer`) find the
+    objects of a split, with the threshold chosen on 1,000 training images."""
     import datasets
     from evaluate import localization, protocol
 
-    dataset, network = about["dataset"], shared.explainer(about)
-    side = source["image_size"]
+    dataset, side = about["dataset"], source["image_size"]
 
     def held(split, count=None):
         arrays = datasets.arrays(dataset, split, **source)

@@ -136,8 +136,8 @@ def localization(flags, trainer, config):
     if "mask" not in datasets.arrays(config["dataset"], "train", **source):
         return {}
     about = {k: config[k] for k in ("model", "dataset")} | {"weights": flags.run_dir}
-    about |= {"network": None, "discriminator": trainer.discriminator}
-    rows = localize(about, source, flags.split or "test")
+    network = shared.explainer(about | {"discriminator": trainer.discriminator})
+    rows = localize(about, source, flags.split or "test", network)
     threshold = next(row["threshold"] for row in rows if row["metric"].startswith("iou_"))
     return {row["metric"]: row["value"] for row in rows} | {"threshold": threshold}
 

@@ -128,7 +128,7 @@ def served(flags):
         network, entry = weights.load_entry(flags.model, flags.weights)
         about = {"model": flags.model, "weights": flags.weights, "ema": True}
         about |= {"dataset": entry.dataset, "options": entry.options, "folder": None}
-        about |= {"scores": entry.scores, "discriminator": None}
+        about |= {"scores": entry.scores}
         serve = zoo.get(flags.model).serve
         if entry.network != serve:  # the published one holds it
             about["discriminator"] = network.get_layer("discriminator")
@@ -160,12 +160,13 @@ def explainer(about):
 
     from zoo.layers import cam
 
-    critic, network = about["discriminator"], about["network"]
+    critic = about.get("discriminator")
     if critic is not None and len(critic.outputs) > 1:
         return keras.Model(critic.input, critic.outputs[1])
     try:
         if zoo.get(about["model"]).serve == "generator":
             raise ValueError(f"the discriminator of {about['model']} makes no map")
+        network = about["network"]
         return keras.Model(network.input, cam.explained(network).outputs[1])
     except ValueError as error:
         raise UsageError(f"{about['weights']}: {error}") from None

@@ -8,13 +8,14 @@ import json
 from pathlib import Path
 
 from modes import shared, train
-from modes.evaluate import make_judge
+from modes.evaluate import localize, make_judge
 from modes.shared import UsageError
 
 TRAINS = """set steps batch_size log_every sample_every save_every eval_every metrics split
 stop_window stop_tolerance"""
 USES = f"""model dataset study weights num seed data_dir output extractor inception image_size
 {TRAINS}"""
+SHOWN = 12  # images whose maps are drawn
 CONTRASTS = {  # study -> its question, and (name, model, what --set gives) of each run
     "attention": (
         "Where does self-attention help a SAGAN?",
@@ -39,6 +40,13 @@ CONTRASTS = {  # study -> its question, and (name, model, what --set gives) of e
             ("wgan", "wgan", []),
             ("wgan + self-attention", "wgan", ["self_attention=true"]),
             ("ragan, wgan", "ragan", ["loss=wgan"]),
+        ],
+    ),
+    "teaching": (
+        "Does a teacher's attention help a discriminator to find the object?",
+        [
+            ("regular GAN", "ata_gan", ["attention_weight=0"]),
+            ("ATA-GAN", "ata_gan", []),
         ],
     ),
 }
@@ -144,7 +152,7 @@ def fid_spatial(flags):
 
 def contrast(flags):
     """Trains the runs of a contrast with one seed, noise and order of the data; sets them side by
-    side. The same command goes on where it was interrupted."""
+    side. The same command goes on where it was interrupted. Returns {name: run directory}."""
     shared.refuse(flags, "weights model", f"does not go with --study={flags.study}")
     question, arrangements = CONTRASTS[flags.study]
     shared.quiet_import()
@@ -162,7 +170,7 @@ def contrast(flags):
     for name, model, pairs in arrangements:
         one = argparse.Namespace(**vars(flags))
         one.mode, one.model, one.set = "train", model, [*flags.set, *pairs]
-        one.run_dir = str(folder / "".join(c if c.isalnum() else "_" for c in name))
+        one.run_dir = str(folder / run_name(name))
         one.metrics = flags.metrics or ("fid", "classes")
         one.strategy, one.stop, one.stop_window, one.stop_tolerance = "auto", None, None, None
         print(f"{flags.study}: {name}", flush=True)
@@ -214,7 +222,45 @@ def contrast(flags):
     shared.write(folder / f"{flags.study}.html", page.encode())
     print(table)
     print(f"study: {folder / flags.study}.html")
+    return {name: folder / run_name(name) for name, *_ in arrangements}
+
+
+def run_name(name):
+    return "".join(c if c.isalnum() else "_" for c in name)
+
+
+def teaching(flags):
+    """The contrast of ATA-GAN, and whose map finds the object: its discriminator's, a regular
+    GAN's, the teacher's."""
+    runs = contrast(flags)
+    import datasets
+    from evaluate import contrast as beside
+    from evaluate import localization
+
+    found, maps = {}, {}
+    for name, folder in runs.items():
+        named = argparse.Namespace(mode=flags.mode, model=None, weights=str(folder))
+        trainer, config = shared.trained(named)
+        about = {"model": config["model"], "weights": str(folder), "dataset": config["dataset"]}
+        source = {"image_size": config["image_size"], "data_dir": flags.data_dir}
+        test = datasets.arrays(config["dataset"], flags.split or "test", **source)
+        networks = {name: shared.explainer(about | {"discriminator": trainer.discriminator})}
+        if not found:
+            networks = {"teacher": trainer.networks["teacher"], **networks}
+        for key, network in networks.items():
+            found[key] = localize(about, source, flags.split or "test", network)
+            shown = shared.attended(network, test["image"][:SHOWN])
+            maps[key] = localization.prepared(shown, config["image_size"])
+    folder = Path(flags.output or flags.study)
+    lines = [["map of", *(row["metric"] for row in found["teacher"])]]
+    lines += [[name, *(f"{row['value']:.3f}" for row in rows)] for name, rows in found.items()]
+    table = beside.markdown(lines)
+    masks = test["mask"][:SHOWN, ..., 0] > 127
+    shared.write(folder / "localization.png", beside.maps(test["image"][:SHOWN], masks, maps))
+    shared.write(folder / "localization.md", table.encode())
+    shared.write(folder / "localization.json", json.dumps(found, indent=1).encode())
+    print(table)
 
 
 STUDIES = {"memorisation": memorisation, "fid_spatial": fid_spatial}
-STUDIES |= dict.fromkeys(CONTRASTS, contrast)
+STUDIES |= dict.fromkeys(CONTRASTS, contrast) | {"teaching": teaching}

@@ -1,0 +1,50 @@
+"""Runs side by side."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import main
+from evaluate import contrast
+
+
+def test_teaching_trains_both_goes_on_and_says_whose_map_finds_the_object(tmp_path, capsys):
+    flags = ["--mode=study", "--study=teaching", "--dataset=creatures/tiny", "--image_size=32"]
+    flags += ["--set=width=4", "--batch_size=8", "--num=50", "--metrics=kid", "--eval_every=1"]
+    flags += ["--extractor=zoo:resnet9-creatures", "--sample_every=2", f"--output={tmp_path}"]
+    assert main.main([*flags, "--steps=1"]) == 0
+    assert main.main([*flags, "--steps=2"]) == 0
+    out = capsys.readouterr().out
+    assert out.count("resumes at step 1") == 2
+    rows = {
+        name: [json.loads(r) for r in (tmp_path / name / "metrics.jsonl").read_text().splitlines()]
+        for name in ("regular_GAN", "ATA_GAN")
+    }
+    assert [r["step"] for r in rows["ATA_GAN"] if "kid_resnet9-creatures_50_test" in r] == [1, 2]
+    assert not any("attention_loss" in r for r in rows["regular_GAN"])
+    assert any("attention_loss" in r for r in rows["ATA_GAN"])
+
+    found = json.loads((tmp_path / "localization.json").read_text())
+    assert list(found) == ["teacher", "regular GAN", "ATA-GAN"]
+    iou = {k: {r["metric"]: r["value"] for r in v}["iou_64_test"] for k, v in found.items()}
+    assert iou["teacher"] > 0.3 and len(set(iou.values())) == 3
+    table = (tmp_path / "localization.md").read_text()
+    assert f"{iou['ATA-GAN']:.3f}" in table and "| regular GAN |" in table
+    assert np.asarray(Image.open(tmp_path / "localization.png")).std() > 20
+    page = (tmp_path / "teaching.html").read_text()
+    assert page.count("data:image/png") == 3 and "regular GAN" in page
+
+
+@pytest.mark.parametrize("flag", ["--weights=cifar10", "--model=dcgan"])
+def test_a_contrast_has_models_of_its_own(flag, capsys):
+    assert main.main(["--mode=study", "--study=regional", flag]) == 2
+    assert "does not go with --study=regional" in capsys.readouterr().err
+
+
+def test_table_by_hand():
+    rows = [{"step": 1, "fid": 4.0}, {"step": 2, "fid": 3.0}, {"step": 3, "fid": 3.5}]
+    stages = type("Stages", (), {"loss_rest": None})
+    lines = contrast.table([{"name": "a", "rows": rows, "stages": stages}], {"fid": False})
+    assert lines[1] == ["a", "3", "3.5; 3 (2)", "not reached"]
