@@ -36,6 +36,17 @@ def test_teaching_trains_both_goes_on_and_says_whose_map_finds_the_object(tmp_pa
     page = (tmp_path / "teaching.html").read_text()
     assert page.count("data:image/png") == 3 and "regular GAN" in page
 
+    published = ["--mode=publish", f"--run_dir={tmp_path / 'ATA_GAN'}", "--tag=mine"]
+    published += ["--metrics=kid", "--num=50", "--extractor=zoo:resnet9-creatures"]
+    assert main.main([*published, f"--output={tmp_path / 'mine'}"]) == 0
+    entry = json.loads((tmp_path / "mine" / "manifest.json").read_text())["ata_gan"]["mine"]
+    assert entry["network"] == "annotator" and "kid_resnet9-creatures_50_test" in entry["scores"]
+    assert abs(entry["scores"]["iou_64_test"] - iou["ATA-GAN"]) < 0.02  # kernels in float16
+    annotate = ["--mode=annotate", "--model=ata_gan", f"--weights={tmp_path / 'mine' / 'mine'}"]
+    assert main.main([*annotate, "--num=1", f"--output={tmp_path / 'coco'}"]) == 0
+    made = json.loads((tmp_path / "coco" / "annotations.json").read_text())["info"]["description"]
+    assert f"threshold {entry['scores']['threshold']:.3g}" in made
+
 
 @pytest.mark.parametrize("flag", ["--weights=cifar10", "--model=dcgan"])
 def test_a_contrast_has_models_of_its_own(flag, capsys):
