@@ -1,7 +1,7 @@
 """Where images come from: `load(name, ...)` gives a tf.data.Dataset of dicts."""
 
 from datasets.folder import Folder
-from datasets.stream import arrays, classes, has_split, identity, labelled, load, place
+from datasets.stream import arrays, classes, has_split, identity, labelled, load, paired, place
 from datasets.table import DATASETS, DataError, names
 
 __all__ = [
@@ -15,5 +15,6 @@ __all__ = [
     "labelled",
     "load",
     "names",
+    "paired",
     "place",
 ]

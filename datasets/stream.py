@@ -16,10 +16,11 @@ from pathlib import Path
 
 import numpy as np
 
-from datasets import crops, folder, hep2, resize, table
+from datasets import crops, folder, hep2, pairs, resize, scenarios, table, voc
 from datasets.table import DATASETS, DataError
 
-PATHS = {"folder": folder.Folder, "hep2": hep2.Hep2}  # sources that a user's path names
+# sources that a user's path names; a folder of two domains is pairs.Pairs
+PATHS = {"folder": folder.Folder, "hep2": hep2.Hep2, "voc2012": voc.Voc}
 
 
 def load(
@@ -36,32 +37,49 @@ def load(
 ):
     """-> tf.data.Dataset of dicts of batches; "image" is float32 (B, S, S, 3) in [-1, 1].
 
-    name: a key of DATASETS, "folder:PATH" or "hep2:PATH". image_size: S; None: as the data set has
-    it, 64 for a path and for what is cut out by boxes.
+    name: a key of DATASETS, or a kind and a path, as "folder:PATH". image_size: S; None: as the
+    data set has it, 64 for a path and for what is cut out by boxes.
     shuffle: endless batches, each epoch in an order of its own by the seed, from batch `start` on;
     without it: the examples once, in order, the last batch maybe smaller. data_dir: where TFDS
     keeps its data (default: $TFDS_DATA_DIR or ~/tensorflow_datasets). keys: which to load; None:
-    all. A mask is float32 (B, S, S, 1) in [0, 1], the share of each pixel that is object; bbox is
+    all. "truth" is what an image should be translated to, like "image". A mask is float32
+    (B, S, S, 1) in [0, 1], the share of each pixel that is object; "classes" (B, S, S, 1) uint8
+    tells a class of each pixel, "labels" (B, C) float32 is 1 for each class in the picture; bbox is
     (B, 4), ymin, xmin, ymax, xmax in [0, 1]; the rest are class numbers (B,).
+
+    Of two domains, split "train" yields both, every key of domain a with "_a" at its end and of b
+    with "_b": "image_a" and "image_b", each in an order of its own, each of its own epochs. One
+    alone, also in order, is the split "train_a" or "train_b", of plain keys.
 
     What cannot be found, read or downloaded raises DataError.
     """
     import tensorflow as tf
 
-    held = arrays(name, split, image_size=image_size, data_dir=data_dir)
+    parts = {
+        end: arrays(name, split + end, image_size=image_size, data_dir=data_dir)
+        for end in _domains(name, split)
+    }
+    held = {key + end: value for end, part in parts.items() for key, value in part.items()}
     keys = list(keys or held)
     missing = [k for k in keys if k not in held]
     if missing:
-        raise DataError(f"{name} has no {', '.join(missing)}: it holds {', '.join(held)}")
-    count = len(held["image"])
+        pair = "; creatures/plain2striped has two domains, and folder:PATH with trainA/ and trainB/"
+        hint = pair if "image_a" in missing else ""
+        raise DataError(f"{name} has no {', '.join(missing)}: it holds {', '.join(held)}{hint}")
+    if len(parts) > 1 and not shuffle:
+        raise DataError(f"{name} is read in order a domain at a time: {split}_a or {split}_b")
+    count = len(held[keys[0]])
     batches = tf.int64.max if shuffle else -(-count // batch_size)
 
     def fetch(step):
-        if shuffle:
-            chosen = _shuffled(seed, count, batch_size, int(step))
-        else:
-            chosen = slice(int(step) * batch_size, (int(step) + 1) * batch_size)
-        return [np.ascontiguousarray(held[k][chosen]) for k in keys]
+        step, batch = int(step), {}
+        for domain, (end, part) in enumerate(parts.items()):
+            if shuffle:
+                chosen = _shuffled(seed, len(part["image"]), batch_size, step, domain)
+            else:
+                chosen = slice(step * batch_size, (step + 1) * batch_size)
+            batch |= {k + end: v[chosen] for k, v in part.items() if k + end in keys}
+        return [np.ascontiguousarray(batch[k]) for k in keys]
 
     def decode(step):
         types = [tf.as_dtype(held[k].dtype) for k in keys]
@@ -69,11 +87,12 @@ def load(
         batch = {}
         for key, value in zip(keys, values):
             value.set_shape((None, *held[key].shape[1:]))
+            kind = key.removesuffix("_a").removesuffix("_b")
+            if kind in ("image", "truth"):
+                value = tf.cast(value, tf.float32) / 127.5 - 1
+            elif kind == "mask":
+                value = tf.cast(value, tf.float32) / 255
             batch[key] = value
-        if "image" in batch:
-            batch["image"] = tf.cast(batch["image"], tf.float32) / 127.5 - 1
-        if "mask" in batch:
-            batch["mask"] = tf.cast(batch["mask"], tf.float32) / 255
         return batch
 
     options = tf.data.Options()
@@ -83,27 +102,28 @@ def load(
     return data.prefetch(2).with_options(options)
 
 
-def _shuffled(seed, count, batch_size, step):
+def _shuffled(seed, count, batch_size, step, domain=0):
     """Indices of a step's batch in the endless sequence of one permutation an epoch."""
     first = step * batch_size
     last = first + batch_size
     parts = []
     for epoch in range(first // count, (last - 1) // count + 1):
         low, high = max(first - epoch * count, 0), min(last - epoch * count, count)
-        parts.append(_permutation(seed, epoch, count)[low:high])
+        parts.append(_permutation(seed, epoch, domain, count)[low:high])
     return np.concatenate(parts)
 
 
 @functools.lru_cache(maxsize=4)
-def _permutation(seed, epoch, count):
-    return np.random.default_rng([seed, epoch]).permutation(count)
+def _permutation(seed, epoch, domain, count):
+    return np.random.default_rng([seed, epoch, domain]).permutation(count)
 
 
 def arrays(name, split="train", *, image_size=None, data_dir=None):
     """{key: array (N, ...)} of a whole split, read from disk as it is indexed.
 
-    "image" is uint8 (N, S, S, 3), "mask" uint8 (N, S, S, 1). Decoded and resized on the first
-    call, kept under data_dir/attention_zoo.
+    "image" and "truth" are uint8 (N, S, S, 3), "mask" and "classes" uint8 (N, S, S, 1). Decoded
+    and resized on the first call, kept under data_dir/attention_zoo. Of two domains each split is
+    one of either: "train_a", "train_b".
     """
     kept, source = _find(name, split, data_dir)
     image_size = image_size or source.size
@@ -115,13 +135,21 @@ def arrays(name, split="train", *, image_size=None, data_dir=None):
 
 def identity(name, split="train", *, data_dir=None):
     """A string that is another one when the data set has other examples."""
-    return _find(name, split, data_dir)[1].key
+    table.check(name)
+    keys = [_find(name, split + end, data_dir)[1].key for end in _domains(name, split)]
+    return "+".join(dict.fromkeys(keys))
 
 
 def has_split(name, split):
-    """Has a data set such a split?"""
-    source, path = _of_path(name)
-    return split in (source.splits(path) if source else DATASETS[name].splits)
+    """Has a data set such a split? Of two domains, "test" is there where "test_a" is."""
+    return not {split, f"{split}_a"}.isdisjoint(_splits(name))
+
+
+def paired(name):
+    """Does a data set hold two domains, a and b, in place of one?"""
+    table.check(name)
+    source, _ = _of_path(name)
+    return source is pairs.Pairs or (source is None and "train_a" in _splits(name))
 
 
 def labelled(name, split, count, **source):
@@ -156,7 +184,20 @@ def place(data_dir=None):
 def _of_path(name):
     """(its class of PATHS, its path) of a name with a user's path, else (None, ...)."""
     kind, _, path = name.partition(":")
+    if kind == "folder" and pairs.held(path):
+        return pairs.Pairs, path
     return PATHS.get(kind), path
+
+
+def _splits(name):
+    """The names of a data set's splits."""
+    source, path = _of_path(name)
+    return source.splits(path) if source else DATASETS[name].splits
+
+
+def _domains(name, split):
+    """The ends of the splits that a split is: "_a" and "_b" of two domains, else "" alone."""
+    return ("_a", "_b") if paired(name) and split in ("train", "test") else ("",)
 
 
 def _find(name, split, data_dir):
@@ -170,7 +211,10 @@ def _find(name, split, data_dir):
         spec = DATASETS[name]
         if split not in spec.splits:
             raise DataError(f"{name} has no split {split!r}: it has {', '.join(spec.splits)}")
-        source = _Prepared(name, spec, split, data_dir)
+        if spec.scenario:
+            source = _Rendered(name, spec, split)
+        else:
+            source = _Prepared(name, spec, split, data_dir)
     return data_dir / "attention_zoo", source
 
 
@@ -236,6 +280,18 @@ class _Column:
         self._header()
 
 
+class _Rendered:
+    """A data set of `scenarios`, drawn at the size that is asked for."""
+
+    def __init__(self, name, spec, split):
+        self.draw, self.split = getattr(scenarios, spec.scenario), split
+        self.count, self.size = spec.splits[split], spec.size
+        self.key = f"{name.replace('/', '-')}-{scenarios.VERSION}"
+
+    def examples(self, image_size):
+        return (self.draw(self.split, index, image_size) for index in range(self.count))
+
+
 class _Prepared:
     """A TFDS data set, prepared or downloaded; examples in TFDS's own order."""
 
@@ -245,7 +301,7 @@ class _Prepared:
         if not self.builder.is_prepared():
             _prepare(name, spec, self.builder, data_dir)
         self.key = self.builder.info.full_name.replace("/", "-") + "-crops" * spec.crop
-        self.size = 64 if spec.crop else None  # cuts differ in size: without one asked for, 64
+        self.size = spec.size
 
     def examples(self, image_size):
         data = self.builder.as_dataset(split=self.split, shuffle_files=False)

@@ -12,9 +12,12 @@ class DataError(ValueError):
 class DataSpec:
     """tfds: TFDS name (and config). splits: our split -> TFDS's. keys: what an example holds.
 
-    host: where TFDS downloads from, with its port if that is not 443; empty for what is rendered
-    here. what: one line for people. classes: how many values "label" has, where all training
-    images have one. crop: one picture a box, cut out by it, in place of the centred square.
+    Splits "train_a" and "train_b" are those of two domains. host: where TFDS downloads from, with
+    its port if that is not 443; empty for what is rendered here. what: one line for people.
+    classes: how many values "label" has, or "labels" tells of, where all training images have
+    them. crop: one picture a box, cut out by it, in place of the centred square. size: the
+    pictures' side where none is asked for; 0: as they are. scenario: the function of `scenarios`
+    that draws the examples, in place of TFDS; splits then say how many there are.
     """
 
     tfds: str
@@ -24,11 +27,38 @@ class DataSpec:
     host: str = ""
     classes: int = 0
     crop: bool = False
+    size: int = 0
+    scenario: str = ""
 
 
 _SPLITS = {"train": "train", "test": "test"}
+_PAIR = {"train_a": "trainA", "train_b": "trainB", "test_a": "testA", "test_b": "testB"}
+_COATS = ("image", "mask", "truth")
+_HERD = ("image", "labels", "classes")
+_BIASED = ("image", "mask", "bbox", "label", "coat", "scene", "context")
 _CREATURE = ("image", "mask", "bbox", "label", "coat", "scene")
 _CELL = ("image", "mask", "bbox", "label", "intensity")
+_CYCLE_GAN = {
+    "horse2zebra": "1,067 horses and 1,334 zebras, test 120 and 140, 256 x 256",
+    "apple2orange": "995 apples and 1,019 oranges, test 266 and 248, 256 x 256",
+    "summer2winter_yosemite": "1,231 summer and 962 winter views, test 309 and 238, 256 x 256",
+    "monet2photo": "1,072 paintings of Monet and 6,287 photographs, test 121 and 751, 256 x 256",
+    "cezanne2photo": "525 paintings of Cezanne and the same photographs, test 58 and 751",
+    "ukiyoe2photo": "562 pictures of ukiyo-e and the same photographs, test 263 and 751",
+    "vangogh2photo": "400 paintings of Van Gogh and the same photographs, test 400 and 751",
+    "maps": "1,096 aerial photographs and their maps, test 1,098 each",
+    "facades": "400 facades and their labels, test 106 each",
+    "iphone2dslr_flower": "1,812 flowers by a telephone and 3,325 by a camera, test 569 and 480",
+}
+
+
+def _scenario(name, splits, keys, what, classes=0):
+    return DataSpec("", splits, keys, what, classes=classes, size=64, scenario=name)
+
+
+def _paired(train, test):
+    return {"train_a": train, "train_b": train, "test_a": test, "test_b": test}
+
 
 DATASETS = {
     "creatures": DataSpec(
@@ -52,6 +82,39 @@ DATASETS = {
         "the same 20,000 + 2,000 animals, each cut out by its box; offline",
         classes=8,
         crop=True,
+        size=64,
+    ),
+    "creatures/plain2striped": _scenario(
+        "plain2striped",
+        _paired(2_000, 200),
+        _COATS,
+        "two domains, plain and striped coats, unpaired, 2,000 + 2,000 and 200 + 200, 64 x 64; in "
+        "test mask and true counterpart; offline",
+    ),
+    "creatures/plain2striped/tiny": _scenario(
+        "plain2striped", _paired(32, 16), _COATS, "32 + 32 and 16 + 16 of the same; offline"
+    ),
+    "creatures/many": _scenario(
+        "many",
+        {"train": 4_000, "test": 500},
+        _HERD,
+        "4,000 + 500 pictures of one to three animals, 64 x 64: which of 8 body plans, and a map "
+        "of them; offline",
+        classes=8,
+    ),
+    "creatures/many/tiny": _scenario(
+        "many", {"train": 64, "test": 32}, _HERD, "64 + 32 of the same; offline", classes=8
+    ),
+    "creatures/biased": _scenario(
+        "biased",
+        {"train": 4_000, "test": 1_000},
+        _BIASED,
+        "4,000 + 1,000 animals, 64 x 64: in train each body plan on its own scene, in test each "
+        "animal on that and on another; offline",
+        classes=8,
+    ),
+    "creatures/biased/tiny": _scenario(
+        "biased", {"train": 64, "test": 32}, _BIASED, "64 + 32 of the same; offline", classes=8
     ),
     "cells": DataSpec(
         "cells/full",
@@ -105,6 +168,26 @@ DATASETS = {
         "vision.stanford.edu:80",
         classes=120,
         crop=True,
+        size=64,
+    ),
+    **{
+        name: DataSpec(
+            f"cycle_gan/{name}",
+            _PAIR,
+            ("image",),
+            f"two domains: {what}",
+            "efrosgans.eecs.berkeley.edu",
+            size=256,
+        )
+        for name, what in _CYCLE_GAN.items()
+    },
+    "voc2012:PATH": DataSpec(  # PATH is the user's; see datasets/voc.py
+        "",
+        {"train": "train", "test": "val"},
+        _HERD,
+        "PASCAL VOC 2012 from its VOCdevkit folder: 1,464 or, with the augmented list, 10,582 + "
+        "1,449 photographs, which of 20 classes, and a map of them, 255 to be ignored",
+        classes=20,
     ),
     "hep2:PATH": DataSpec(  # PATH is the user's; see datasets/hep2.py
         "",
@@ -116,7 +199,10 @@ DATASETS = {
     ),
 }
 FOLDER = "folder:PATH"
-FOLDER_WHAT = "any folder of images, sub-folders as classes; train/ and test/ inside it as splits"
+FOLDER_WHAT = (
+    "any folder of images, sub-folders as classes; train/ and test/ inside it as splits, or "
+    "trainA/, trainB/, testA/ and testB/ as those of two domains"
+)
 
 
 def names():
@@ -126,7 +212,7 @@ def names():
 
 def check(name):
     """Raises DataError for a name that is neither a data set's nor one with a user's path."""
-    if name not in DATASETS and not name.startswith(("folder:", "hep2:")):
+    if name not in DATASETS and not name.startswith(("folder:", "hep2:", "voc2012:")):
         close = difflib.get_close_matches(name, DATASETS, n=1)
         hint = f"did you mean {close[0]!r}? " if close else ""
         raise DataError(f"unknown data set {name!r}: {hint}there are {', '.join(names())}")

@@ -13,7 +13,7 @@ def run(flags):
         print(f"{title}")
         for name, text in rows:
             lines = textwrap.wrap(text, 78, break_long_words=False)
-            print(f"  {name:<18}" + f"\n{'':20}".join(lines))
+            print(f"  {name:<17} " + f"\n{'':20}".join(lines))
 
     models = []
     for name in zoo.names():

@@ -1,0 +1,203 @@
+"""PASCAL VOC 2012's pictures with class maps, from the folder that its archive unpacks to:
+`voc2012:PATH`.
+
+PATH is VOCdevkit, or the folder VOC2012 in it, or one that holds VOCdevkit; in VOC2012 lie
+
+    JPEGImages/2007_000032.jpg           pictures
+    SegmentationClass/2007_000032.png    a map: 0 background, 1 to 20 the classes, 255 borders and
+                                         what is hard to tell; its palette is for the eye only
+    SegmentationClassAug/...             maps of more pictures (Hariharan et al., ICCV 2011), where
+                                         there are any, with the same numbers
+    Annotations/2007_000032.xml          the objects, for the classes of a picture without a map
+    ImageSets/Segmentation/train.txt     names of the pictures of a split, or lines of
+                                         /JPEGImages/NAME.jpg /SegmentationClassAug/NAME.png
+
+| split            | list                                             | pictures of VOC 2012 |
+|------------------|--------------------------------------------------|----------------------|
+| `train`          | train_aug.txt or trainaug.txt, else train.txt    | 10,582, else 1,464   |
+| `train_official` | train.txt                                        | 1,464                |
+| `val`, `test`    | val.txt (VOC keeps its own test's maps to itself) | 1,449               |
+| `trainval`       | trainval.txt                                     | 2,913                |
+
+Training on VOC cuts random squares out of pictures. Here a picture has one square for good: all of
+it, its longer side the square's, centred between bars of ImageNet's mean colour, which the map
+ignores. Maps are resized to the nearest pixel, so that no number is mixed from two.
+"""
+
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+from PIL import Image
+
+from datasets import folder
+from datasets.skipped import Skipped
+from datasets.table import DataError
+
+CLASSES = (
+    "aeroplane",
+    "bicycle",
+    "bird",
+    "boat",
+    "bottle",
+    "bus",
+    "car",
+    "cat",
+    "chair",
+    "cow",
+    "diningtable",
+    "dog",
+    "horse",
+    "motorbike",
+    "person",
+    "pottedplant",
+    "sheep",
+    "sofa",
+    "train",
+    "tvmonitor",
+)
+IGNORE = 255  # in maps
+BARS = (124, 116, 104)  # ImageNet's mean colour
+LISTS = {  # split -> the lists that it may be, the first that there is
+    "train": ("train_aug", "trainaug", "train"),
+    "train_official": ("train",),
+    "val": ("val",),
+    "test": ("val",),
+    "trainval": ("trainval",),
+}
+FORM = (
+    "JPEGImages/2007_000032.jpg, SegmentationClass/2007_000032.png and "
+    "ImageSets/Segmentation/train.txt in VOCdevkit/VOC2012"
+)
+
+
+class Voc:
+    """The pictures of one split of a folder.
+
+    Examples hold "image" (S, S, 3), "classes" (S, S, 1), 0 the background, k class k of `classes`,
+    IGNORE what counts nowhere, and "labels" (20,), 1 for the classes that the map shows. Of a
+    picture without a map all is to be ignored, and the labels are its annotation's.
+    """
+
+    size = 321  # of the squares where none is asked for (DeepLab)
+    classes = CLASSES
+
+    def __init__(self, path, split):
+        self.root = devkit(path)
+        held = lists(self.root)
+        if not held.get(split):
+            known = ", ".join(k for k, names in held.items() if names)
+            raise DataError(f"{self.root} has no pictures for the split {split!r}: it has {known}")
+        self.names = held[split]
+        maps = [path for name in self.names for path in self._maps(name)]
+        files = [*map(self._picture, self.names), *maps]
+        self.key = f"voc2012-{folder.digest(self.root, files, ' '.join(self.names))}"
+
+    @staticmethod
+    def splits(path):
+        return [split for split, names in lists(devkit(path)).items() if names]
+
+    def examples(self, image_size):
+        """Yields one dict a readable picture; names the others on stderr and counts them."""
+        for name, image, classes in self.originals():
+            labels = self._labels(name, classes)
+            yield {
+                "image": fitted(image, image_size, BARS),
+                "classes": fitted(classes, image_size, IGNORE)[..., None],
+                "labels": labels,
+            }
+
+    def originals(self):
+        """Yields (name, picture (H, W, 3), map (H, W)), uint8, as large as they are."""
+        skipped = Skipped("not a readable picture with a map or an annotation")
+        for name in self.names:
+            try:
+                with Image.open(self._picture(name)) as image:
+                    image = np.asarray(folder.to_rgb(image))
+                classes = self._classes(name, image.shape[:2])
+                self._labels(name, classes)
+            except folder.UNREADABLE:
+                skipped.add(name)
+                continue
+            yield name, image, classes
+        skipped.report(len(self.names), "pictures")
+        if skipped.count == len(self.names):
+            raise DataError(f"{self.root} holds no readable picture with its map: expected {FORM}")
+
+    def _picture(self, name):
+        return self.root / "JPEGImages" / f"{name}.jpg"
+
+    def _maps(self, name):
+        """Where the map of a picture may lie: VOC's own first."""
+        places = ("SegmentationClass", "SegmentationClassAug")
+        return [self.root / place / f"{name}.png" for place in places]
+
+    def _classes(self, name, shape):
+        """The map (H, W) of a picture, all IGNORE where there is none; another's: ValueError."""
+        for path in self._maps(name):
+            if path.is_file():
+                with Image.open(path) as image:
+                    if image.mode not in ("P", "L"):
+                        raise ValueError("a map has numbers, no colours")
+                    classes = np.asarray(image)
+                if classes.shape != shape or (classes[classes != IGNORE] > len(CLASSES)).any():
+                    raise ValueError("a map of another picture, or of other classes")
+                return classes
+        return np.full(shape, IGNORE, np.uint8)
+
+    def _labels(self, name, classes):
+        """float32 (20,): what the map shows or, where there is none, what the annotation lists."""
+        if any(path.is_file() for path in self._maps(name)):
+            return np.isin(np.arange(1, len(CLASSES) + 1), classes).astype(np.float32)
+        labels = np.zeros(len(CLASSES), np.float32)
+        for place in ElementTree.parse(self.root / "Annotations" / f"{name}.xml").iter("object"):
+            labels[CLASSES.index(place.findtext("name"))] = 1
+        return labels
+
+
+def devkit(path):
+    """The folder VOC2012 of a path that a user typed; another folder raises DataError."""
+    root = folder.opened(path, "voc2012:PATH takes a VOCdevkit folder")
+    for place in (root, root / "VOC2012", root / "VOCdevkit" / "VOC2012"):
+        if (place / "JPEGImages").is_dir() and (place / "ImageSets" / "Segmentation").is_dir():
+            return place
+    raise DataError(f"{root} is no VOCdevkit folder: expected {FORM}")
+
+
+def lists(root):
+    """{split: names of its pictures}; empty where there is no list."""
+    return {split: next(filter(None, map(named, paths)), []) for split, paths in _files(root)}
+
+
+def _files(root):
+    place = root / "ImageSets" / "Segmentation"
+    return [(split, [place / f"{name}.txt" for name in names]) for split, names in LISTS.items()]
+
+
+def named(path):
+    """The names in a list; none where there is no such file."""
+    if not path.is_file():
+        return []
+    try:
+        lines = path.read_text("utf-8").splitlines()
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} cannot be read as a list of pictures ({error})") from None
+    return [Path(line.split()[0]).stem for line in lines if line.strip()]
+
+
+def placed(height, width, size):
+    """(rows, columns), slices: where `fitted` puts a picture into its square."""
+    sides = [max(1, round(side * size / max(height, width))) for side in (height, width)]
+    return tuple(slice((size - side) // 2, (size - side) // 2 + side) for side in sides)
+
+
+def fitted(image, size, bars):
+    """uint8 (H, W, 3) or (H, W) -> (size, size, ...): all of it, its longer side `size`, between
+    bars of one value. Pictures antialiased, maps to the nearest pixel."""
+    rows, columns = placed(*image.shape[:2], size)
+    square = np.empty((size, size, *image.shape[2:]), np.uint8)
+    square[:] = bars
+    sides = (columns.stop - columns.start, rows.stop - rows.start)
+    how = Image.Resampling.BICUBIC if image.ndim == 3 else Image.Resampling.NEAREST
+    square[rows, columns] = np.asarray(Image.fromarray(image).resize(sides, how))
+    return square
