@@ -18,7 +18,8 @@ test: $(VENV)/dev
 # Our metrics and FID's network against torch-fidelity, torchmetrics and SciPy, imported weights
 # against PyTorch: a few minutes.
 parity: $(VENV)/parity
-	$(VENV)/bin/python -m pytest tests/parity_metrics.py tests/parity_inception.py tests/parity_bridge.py
+	$(VENV)/bin/python -m pytest tests/parity_metrics.py tests/parity_inception.py tests/parity_bridge.py \
+		tests/parity_translators.py
 
 # Weights of TensorFlow Addons' layers, trained and saved by TensorFlow 2.15 in an environment of
 # its own (1.3 GB).

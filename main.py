@@ -6,6 +6,7 @@ python main.py --mode=sample --weights=RUN_DIR --output=grid.png
 python main.py --mode=evaluate --weights=RUN_DIR --metrics=fid,kid --num=10000
 python main.py --mode=study --study=memorisation --weights=RUN_DIR --output=FOLDER
 python main.py --mode=import --model=resnet18 --input=FILE --tag=NAME
+python main.py --mode=export --model=ragan --weights=cifar10 --output=FOLDER
 """
 
 import argparse
@@ -18,6 +19,7 @@ from datasets import table
 from modes.shared import UsageError
 
 MODES = ("train", "list", "sample", "evaluate", "report", "study", "publish", "import", "annotate")
+MODES += ("export", "translate")
 STUDIES = ("memorisation", "fid_spatial", "attention", "regional", "regional_wgan", "teaching")
 METRICS = ("fid", "sfid", "kid", "kid_blocks10", "is", "classes", "precision_recall")
 METRICS += ("density_coverage", "localization")
@@ -98,7 +100,9 @@ def parse(arguments):
     add("--stop", choices=("two_stage",), help="end once the metric and then d_loss are at rest")
     add("--stop_window", type=positive, help="evaluations without an improvement (default: 5)")
     add("--stop_tolerance", type=share, help="the least improvement, as a share (default: 0.01)")
-    add("--threshold", type=share, help="annotate: the least of a map on the object")
+    add("--direction", choices=("a2b", "b2a"), help="of a translator (default: a2b, or both)")
+    add("--threshold", type=share, help="annotate, export: the least of a map on the object")
+    add("--all", action="store_true", help="export: all published weights of the zoo")
     add("--tag", help="the name of published weights")
     add("--output", help="the file or folder to write")
     flags = parser.parse_args(arguments)

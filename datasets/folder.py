@@ -108,6 +108,20 @@ class Folder:
         if skipped.count == len(self.files):
             raise DataError(f"{self.root} holds no readable image")
 
+    def pictures(self):
+        """Yields (path below the folder, uint8 (H, W, 3)) of each readable file, at its own size;
+        names the others on stderr and counts them."""
+        skipped = Skipped("not a readable image")
+        for path in self.files:
+            try:
+                with Image.open(path) as image:
+                    pixels = np.asarray(to_rgb(ImageOps.exif_transpose(image)))
+            except UNREADABLE:
+                skipped.add(path)
+                continue
+            yield path.relative_to(self.root), pixels
+        skipped.report(len(self.files), "files")
+
     @staticmethod
     def _read(path, size):
         try:

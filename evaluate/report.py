@@ -15,7 +15,7 @@ from evaluate.protocol import METRICS
 
 BETTER = {name: "higher" if m.higher else "lower" for m in METRICS.values() for name in m.names}
 BETTER |= {"accuracy": "higher", "swd": "lower"}
-BETTER |= dict.fromkeys(("maxboxacc", "pxap", "iou", "pointing"), "higher")
+BETTER |= dict.fromkeys(("maxboxacc", "pxap", "iou", "miou", "pointing"), "higher")
 POINTS = 400  # drawn of a curve at most
 LONG = 200  # points from which on a curve is drawn as a running mean over the faint values
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 340, 210, 50, 328, 18, 186  # a drawing and its frame
@@ -210,11 +210,15 @@ def _series(rows):
 
 
 def _curves(series, last, stages, marked):
-    """A figure a unit: losses, logits, accuracies; any other name has its own."""
+    """A figure a unit: losses, logits, accuracies, a measure of all masks of one direction
+    (mask_a2b_..._mean); any other name has its own."""
     figures = {}
     for name, points in series.items():
-        start, end = name.split("_")[0], name.split("_")[-1]
+        words = name.split("_")
+        start, end = words[0], words[-1]
         unit = end if end in ("loss", "logit") else start if start == "accuracy" else name
+        if start == "mask" and len(words) > 2:
+            unit = (words[1], end)
         figures.setdefault(unit, {})[name] = points
     drawn = [_figure(f, last, stages if marked & f.keys() else None) for f in figures.values()]
     return drawn and '<div class="curves">\n' + "\n".join(drawn) + "\n</div>"

@@ -37,7 +37,7 @@ def run(flags):
     for name, image, small in pictures:
         attention = _map(network, small, image.shape[:2])
         number, mask = len(images) + 1, _object(attention, threshold)
-        place = Path(name if name.endswith(".png") else f"{name}.png")
+        place = Path(shared.as_png(name))
         _write_png(folder / "images" / place, image)
         _write_png(folder / "maps" / place, np.uint8(attention * 255 + 0.5))
         size = {"width": image.shape[1], "height": image.shape[0]}
@@ -95,23 +95,11 @@ def _drawn(about, z):
 
 def _read(path, side):
     """Yields (name, image, the whole of it as a square of the network's side) of a folder's."""
-    import numpy as np
-    from PIL import Image, ImageOps
+    import datasets
+    from datasets import resize
 
-    from datasets import folder, resize
-    from datasets.skipped import Skipped
-
-    held = folder.Folder(path, "train")
-    skipped = Skipped("not a readable image")
-    for file in held.files:
-        try:
-            with Image.open(file) as image:
-                pixels = np.asarray(folder.to_rgb(ImageOps.exif_transpose(image)))
-        except folder.UNREADABLE:
-            skipped.add(file)
-            continue
-        yield file.relative_to(held.root).as_posix(), pixels, resize.whole(pixels, side)
-    skipped.report(len(held.files), "files")
+    for name, pixels in datasets.Folder(path, "train").pictures():
+        yield name.as_posix(), pixels, resize.whole(pixels, side)
 
 
 def _threshold(about, network):

@@ -1,5 +1,6 @@
 """Scores a model's or a folder's images against a data set; a classifier by its accuracy."""
 
+import argparse
 import functools
 import json
 import sys
@@ -9,9 +10,16 @@ import zoo
 from modes import shared
 from modes.shared import UsageError
 
-USES = """model weights input dataset image_size seed data_dir against
+USES = """model weights input dataset image_size seed data_dir against direction
 metrics extractor inception split num"""
-MADE = ("model", "weights", "ema", "step", "input")  # what a row says of where images come from
+MADE = (
+    "model",
+    "weights",
+    "ema",
+    "step",
+    "input",
+    "direction",
+)  # what a row says of where images come from
 
 
 def run(flags):
@@ -50,6 +58,9 @@ def run(flags):
     else:
         shared.refuse(flags, "image_size", "goes with --input: a network has its own")
         network, about = shared.served(flags)
+        if "direction" in about:
+            return judge_translator(flags, network, about, theirs)
+        shared.refuse(flags, "direction", "goes with networks that translate")
         about["dataset"] = flags.dataset or about["dataset"]
         source = {"image_size": about["options"]["image_size"], "data_dir": flags.data_dir}
         if "latent" in about["options"]:
@@ -77,6 +88,13 @@ def run(flags):
         judge.warn()
     else:
         rows = [{**classify(flags, network, about, source), **made}]
+    return tell(rows, about, theirs)
+
+
+def tell(rows, about, theirs):
+    """Prints the rows, keeps them with their run, and sets them against others."""
+    from evaluate import protocol
+
     for row in rows:
         print(json.dumps(row))
     if about["folder"]:
@@ -87,6 +105,62 @@ def run(flags):
         for ours, other in protocol.compare(rows, theirs):
             a, b = ours["value"], other["value"]
             print(f"{ours['metric']}: {a:.6g}, against {b:.6g}: {a - b:+.4g}", file=sys.stderr)
+
+
+def judge_translator(flags, network, about, theirs):
+    """The scores of a translator: of a run's both directions, unless one is asked for."""
+    shared.refuse(flags, "image_size num split", "does not go with a translator's test images")
+    both = [(network, about)]
+    if about["folder"] and not flags.direction:
+        other = argparse.Namespace(**{**vars(flags), "direction": "b2a"})
+        both.append(shared.served(other))
+    rows = []
+    for network, about in both:
+        about["dataset"] = flags.dataset or about["dataset"]
+        source = {"image_size": about["options"]["image_size"], "data_dir": flags.data_dir}
+        made = {k: v for k, v in about.items() if k in MADE}
+        made |= {"seed": flags.seed, "versions": shared.versions()}
+        found = translation_rows(argparse.Namespace(**vars(flags)), network, about, source)
+        rows += [{**row, **made} for row in found]
+    tell(rows, about, theirs)
+
+
+def translation_rows(flags, translate, about, source):
+    """The rows of one direction: what is made of one domain's test images, judged beside the test
+    images of the other, and by the truth where it is known."""
+    import datasets
+    from evaluate import protocol, translation
+
+    dataset, (end, other) = about["dataset"], about["direction"].split("2")
+    held = datasets.arrays(dataset, f"test_{end}", **source)
+    images = held["image"][:]
+    made = shared.translated(translate, images, ("translated", "masks"))
+    flags.split, flags.num = f"test_{other}", len(images)
+    flags.metrics = flags.metrics or ("kid_blocks10", "kid", "fid")
+    judge = make_judge(flags, dataset, source)
+    parts = [made["translated"][i : i + 100] for i in range(0, len(images), 100)]
+    rows = judge.rows(lambda: iter(parts))
+    judge.warn()
+    if "truth" in held:
+        attention = shared.foreground(made["masks"]) if "masks" in made else None
+        what = {"dataset": dataset, "split": f"test_{end}", "count": len(images)}
+        what["data"] = datasets.identity(dataset, f"test_{end}", data_dir=source["data_dir"])
+        rows += [
+            {
+                "metric": f"{name}_{protocol.short(len(images))}_test_{end}",
+                "value": value,
+                **more,
+                **what,
+            }
+            for name, value, more in translation.scores(
+                images=images,
+                results=made["translated"],
+                truths=held["truth"][:],
+                masks=held["mask"][..., 0] > 0,
+                attention=attention,
+            )
+        ]
+    return rows
 
 
 def draws(count, latent, seed):

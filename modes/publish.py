@@ -8,10 +8,10 @@ from pathlib import Path
 
 import zoo
 from modes import shared
-from modes.evaluate import accuracy, draws, localize, make_judge, samples
+from modes.evaluate import accuracy, draws, localize, make_judge, samples, translation_rows
 from modes.shared import UsageError
 
-USES = "run_dir tag output seed data_dir metrics extractor inception split num"
+USES = "run_dir tag output seed data_dir metrics extractor inception split num direction"
 CARDS = Path(__file__).parents[1] / "docs" / "weights"
 METRICS = ("fid", "kid", "is", "precision_recall")
 
@@ -34,6 +34,10 @@ def run(flags):
     spec, start = zoo.get(config["model"]), run.read_record(folder)["starts"][-1]
     door.vacant(spec.name, flags.tag, flags.output)  # known now, not after the work
     key = spec.publish or spec.serve
+    if key == "a2b":
+        key = flags.direction or key
+    else:
+        shared.refuse(flags, "direction", "goes with networks that translate")
     network = trainer.average[key]
     door.halve(network)  # what is measured is what is stored
     scores, extractor, grid = SERVED[spec.serve](flags, trainer, config)
@@ -142,7 +146,26 @@ def localization(flags, trainer, config):
     return {row["metric"]: row["value"] for row in rows} | {"threshold": threshold}
 
 
-SERVED = {"classifier": classifier, "generator": generator}
+def translator(flags, trainer, config):
+    """(scores, what measured them, PNG of test images and what becomes of them) of one direction of
+    a translator."""
+    import datasets
+    from trainers import callbacks
+
+    shared.refuse(flags, "split num", "does not go with a translator's test images")
+    direction, source = flags.direction or "a2b", {"data_dir": flags.data_dir}
+    source["image_size"] = config["image_size"]
+    about = {"dataset": config["dataset"], "direction": direction}
+    network = functools.partial(trainer.translate, direction=direction)
+    rows = translation_rows(argparse.Namespace(**vars(flags)), network, about, source)
+    seen = [datasets.arrays(config["dataset"], f"test_{k}", **source)["image"][:8] for k in "ab"]
+    shown = trainer.shown(*map(shared.to_float, seen))[direction]
+    grid = callbacks.png(callbacks.translation_grid([shown]))
+    measured = {k: rows[0][k] for k in ("extractor", "digest")}
+    return {row["metric"]: row["value"] for row in rows}, measured, grid
+
+
+SERVED = {"classifier": classifier, "generator": generator, "a2b": translator}
 
 
 def card(spec, tag, weights, entry, grid):
@@ -151,7 +174,11 @@ def card(spec, tag, weights, entry, grid):
     scores = [f"| `{metric}` | {value:.6g} |" for metric, value in entry.scores.items()]
     reported = [f"| {metric} | {value:g} |" for metric, value in spec.reported.items()]
     lines = [f"# {spec.name}:{tag}", f"{spec.task}: {spec.paper} ({spec.source})."]
-    if grid:
+    if grid and spec.serve == "a2b":
+        use = f"python main.py --mode=translate --model={spec.name} --weights={weights}"
+        about = "A row an image: it, what it becomes, that translated back, masks, contents"
+        lines += [f"![{about}]({name}.png)", f"{about}.", f"    {use} --input=FOLDER"]
+    elif grid:
         sample = f"python main.py --mode=sample --model={spec.name} --weights={weights}"
         lines += [f"![64 samples]({name}.png)", f"    {sample} --output=grid.png"]
     lines += [
@@ -167,8 +194,9 @@ def card(spec, tag, weights, entry, grid):
     ]
     if "extractor" in origin:
         lines += [
-            f"Features: `{origin['extractor']}`, digest `{origin['digest']}`; samples of seed "
-            f"{origin['samples_seed']}. They do not compare with scores on other features."
+            f"Features: `{origin['extractor']}`, digest `{origin['digest']}`"
+            + (f"; samples of seed {origin['samples_seed']}" if "samples_seed" in origin else "")
+            + ". They do not compare with scores on other features."
         ]
     if reported:
         lines += ["\n".join(["| the paper reports | |", "|---|---|", *reported])]

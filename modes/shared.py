@@ -116,8 +116,11 @@ def served(flags):
 
     about: "model", "dataset", "options" and where the weights are from; "folder" of a run, or the
     published "scores"; the "network", and of a generator "given", z -> its inputs (z, and a label
-    if it takes one), and the "discriminator" where it is at hand.
+    if it takes one), and the "discriminator" where it is at hand. Of a translator the function
+    takes images (B, H, W, 3) in [-1, 1] and gives a dict, and its "direction" is --direction, or
+    the one that was published.
     """
+    direction = getattr(flags, "direction", None)
     path = Path(flags.weights or ".")
     if flags.weights and of_zoo(flags.weights):
         if not flags.model:
@@ -130,6 +133,11 @@ def served(flags):
         about |= {"dataset": entry.dataset, "options": entry.options, "folder": None}
         about |= {"scores": entry.scores}
         serve = zoo.get(flags.model).serve
+        if serve == "a2b":
+            if direction not in (None, entry.network):
+                raise UsageError(f"--direction={direction}: {flags.weights} is {entry.network}")
+            about |= {"network": network, "direction": entry.network}
+            return functools.partial(network, training=False), about
         if entry.network != serve:  # the published one holds it
             about["discriminator"] = network.get_layer("discriminator")
             network = network.get_layer(serve)
@@ -145,6 +153,10 @@ def served(flags):
     about["options"] = {**config["options"], "image_size": config["image_size"]}
     about["folder"] = path.parent.parent if path.suffix == ".npz" else path
     serve = zoo.get(config["model"]).serve
+    if serve == "a2b":
+        about["direction"] = direction or "a2b"
+        about["network"] = trainer.average[about["direction"]]
+        return functools.partial(trainer.infer, about["network"]), about
     about["network"] = trainer.average[serve]
     about["discriminator"] = trainer.networks.get("discriminator")
     if serve == "generator":
@@ -177,7 +189,42 @@ def attended(network, images):
     import numpy as np
 
     parts = (images[i : i + 100] for i in range(0, len(images), 100))
-    return np.concatenate([network(p.astype("float32") / 127.5 - 1, training=False) for p in parts])
+    return np.concatenate([network(to_float(p), training=False) for p in parts])
+
+
+def as_png(name):
+    """The name of a PNG made of a picture: a.png -> a.png, a.jpg -> a.jpg.png."""
+    return name if name.endswith(".png") else f"{name}.png"
+
+
+def foreground(masks):
+    """Masks (B, H, W, n) -> the attention (B, H, W) on what is changed: of several, which sum to 1
+    and whose last is the background's, all the others."""
+    return masks[..., 0] if masks.shape[-1] == 1 else 1 - masks[..., -1]
+
+
+def to_float(images):
+    """uint8 -> float32 in [-1, 1]."""
+    return images.astype("float32") / 127.5 - 1
+
+
+def translated(translate, images, keys):
+    """{key: array} of a translator's outputs for uint8 images (N, S, S, 3), a few at a time: what
+    is "translated" as uint8, the rest as it is. Keys that there are not are left out."""
+    import numpy as np
+
+    from trainers import callbacks
+
+    size = max(1, 2**18 // images.shape[1] ** 2)
+    found = {}
+    for start in range(0, len(images), size):
+        made = translate(to_float(images[start : start + size]))
+        for key in keys:
+            if key in made:
+                part = np.asarray(made[key])
+                part = callbacks.to_uint8(part) if key == "translated" else part
+                found.setdefault(key, []).append(part)
+    return {key: np.concatenate(parts) for key, parts in found.items()}
 
 
 def make_report(folder):

@@ -35,7 +35,6 @@ def run(flags):
     with strategy.scope():
         trainer = shared.make_trainer(config)
     source = {"image_size": config["image_size"], "data_dir": flags.data_dir}
-    images = datasets.arrays(config["dataset"], "train", **source)["image"]
     config["data"] = datasets.identity(config["dataset"], data_dir=flags.data_dir)
     config["replicas"] = strategy.num_replicas_in_sync
     config |= trainer.facts()
@@ -45,8 +44,7 @@ def run(flags):
     if "label" in keys:
         datasets.labelled(config["dataset"], "train", config["options"]["classes"], **source)
     serve = zoo.get(config["model"]).serve
-    watch = watch_classifier if serve == "classifier" else watch_generator
-    watched = watch(trainer, config, images, source, flags)
+    watched = WATCHED[serve](trainer, config, source, flags)
     metric, higher = watched["metric"], watched["higher"]
     stop = config["stop"] = stop_rule(flags, metric, higher)
     start = {"command": sys.argv[1:], "versions": shared.versions()}
@@ -69,6 +67,7 @@ def run(flags):
     watched.get("begin", dict)()
     batch_size = config["batch_size"] * trainer.batches_per_step
     stream = {"batch_size": batch_size, "seed": config["seed"], "keys": keys, **source}
+    stream["image_size"] = config.get("load_size", config["image_size"])
     trainer.prepare(datasets.load(config["dataset"], **stream).as_numpy_iterator())
     parts = {k: watched[k] for k in ("score", "draw", "attention")}
     after = functools.partial(refresh, record.folder)
@@ -121,18 +120,22 @@ def configure(flags):
     if not flags.stop:
         shared.refuse(flags, "stop_window stop_tolerance", "goes with --stop=two_stage")
     shared.quiet_import()
+    import datasets
     import trainers
 
     module = trainers.get(spec.trainer or spec.name)
     kind = dataset.split(":")[0].split("/")[0]
     if kind not in module.RECIPES:
         raise UsageError(f"{spec.name} trains on {', '.join(module.RECIPES)}, not {dataset}")
-    recipe = module.RECIPES[kind]
+    recipe, pair = module.RECIPES[kind], "image_a" in spec.batch
+    if pair != datasets.paired(dataset):
+        needs = "two domains: creatures/plain2striped" if pair else "one domain"
+        raise UsageError(f"{spec.name} trains on a data set of {needs}, not {dataset}")
     first = next(iter(module.LOSSES))
     asked = dict(pair.partition("=")[::2] for pair in flags.set).get("loss", first)
     if asked not in module.LOSSES:
         raise UsageError(f"--set loss={asked}: {spec.name} has {', '.join(module.LOSSES)}")
-    hparams = dataclasses.asdict(module.LOSSES[asked][0]())
+    hparams = dataclasses.asdict(module.LOSSES[asked][0]()) | recipe.get("hparams", {})
     options = zoo.options(spec.name) | recipe.get("options", {})
     del options["image_size"]
     changed = overrides(flags.set, {**options, **hparams, "loss": first})
@@ -142,17 +145,21 @@ def configure(flags):
     if hparams.get("decay_steps") == 0:
         hparams["decay_steps"] = steps
     if "label" in keys_of(spec, options) and "classes" not in changed:
-        import datasets
-
         options["classes"] = datasets.classes(dataset)
+    if "classes" in spec.batch and "classes" not in changed:
+        options["classes"] = datasets.classes(dataset) + 1  # and the background
     try:
         module.LOSSES[asked][0](**hparams)
     except ValueError as error:
         raise UsageError(f"--set: {error}") from None
+    image_size, loaded = flags.image_size or recipe["image_size"], {}
+    if "load_size" in recipe:  # pictures are held so large, and a part of each is taken
+        loaded["load_size"] = recipe["load_size"] * image_size // recipe["image_size"]
     return {
         "model": spec.name,
         "dataset": dataset,
-        "image_size": flags.image_size or recipe["image_size"],
+        "image_size": image_size,
+        **loaded,
         "batch_size": flags.batch_size or recipe["batch_size"],
         "steps": steps,
         "seed": flags.seed,
@@ -217,7 +224,7 @@ def judged(flags):
     return bool(flags.metrics or flags.stop)
 
 
-def watch_generator(trainer, config, images, source, flags):
+def watch_generator(trainer, config, source, flags):
     """What a run of a generator is watched by: the metric that names its best checkpoint, whether
     more of it is better, and functions for scores, grid and attention.
 
@@ -225,9 +232,11 @@ def watch_generator(trainer, config, images, source, flags):
     """
     import numpy as np
 
+    import datasets
     from evaluate import swd
     from trainers import callbacks
 
+    images = datasets.arrays(config["dataset"], "train", **source)["image"]
     latent, seed = config["options"]["latent"], config["seed"]
     rng = np.random.default_rng(seed)
     z = rng.uniform(-1, 1, (64, latent)).astype("float32")
@@ -261,7 +270,7 @@ def watch_generator(trainer, config, images, source, flags):
     return {**watched, "metric": metric, "higher": False, "score": distance}
 
 
-def watch_classifier(trainer, config, images, source, flags):
+def watch_classifier(trainer, config, source, flags):
     """The same of a classifier: its accuracy on test images, which chooses no checkpoint."""
     import datasets
     from evaluate import protocol
@@ -276,6 +285,84 @@ def watch_classifier(trainer, config, images, source, flags):
         network = functools.partial(trainer.infer, trainer.average["classifier"])
         watched["score"] = lambda: {metric: accuracy(network, test)}
     return watched
+
+
+def watch_translator(trainer, config, source, flags):
+    """The same of a translator: the distance of what it makes from the other domain, over both
+    directions, and the health of its masks. Test images are drawn where there are any."""
+    import numpy as np
+
+    import datasets
+    from evaluate import mask_health, swd
+    from trainers import callbacks
+
+    if judged(flags):
+        raise UsageError(f"{config['model']} is scored by --mode=evaluate, not while it trains")
+    name, rng = config["dataset"], np.random.default_rng(config["seed"])
+    ends = {"a2b": "a", "b2a": "b"}
+    held = {end: datasets.arrays(name, f"train_{end}", **source)["image"] for end in "ab"}
+    count = min(1024, 2**22 // config["image_size"] ** 2, *map(len, held.values()))
+    real = {
+        end: images[np.sort(rng.choice(len(images), count, replace=False))]
+        for end, images in held.items()
+    }
+    split = "test" if datasets.has_split(name, "test") else "train"
+    seen = [datasets.arrays(name, f"{split}_{end}", **source)["image"][:4] for end in "ab"]
+    seen = [shared.to_float(images) for images in seen]
+    metric = f"swd_{count}_train"
+
+    def scores():
+        found, distances = {}, []
+        for direction, end in ends.items():
+            translate = functools.partial(trainer.translate, direction=direction)
+            made = shared.translated(translate, real[end], ("translated", "masks"))
+            distances.append(swd.swd(real["b" if end == "a" else "a"], made["translated"]))
+            if "masks" in made:
+                health = mask_health.health(made["masks"], softmax=made["masks"].shape[-1] > 1)
+                found |= {f"mask_{direction}_{k}": v for k, v in health.items()}
+                warning = mask_health.warning(health, f"step {int(trainer.step)}, {direction}")
+                if warning:
+                    print(warning, file=sys.stderr)
+        return {metric: float(np.mean(distances)), **found}
+
+    def draw():
+        return callbacks.translation_grid(trainer.shown(*seen).values())
+
+    watched = {"draw": draw, "attention": None, "score": scores}
+    return {**watched, "metric": metric, "higher": False}
+
+
+def watch_segmenter(trainer, config, source, flags):
+    """The same of a segmenter: the mean intersection over union of test images' classes."""
+    import numpy as np
+
+    import datasets
+    from evaluate import protocol, segmentation
+
+    if judged(flags):
+        raise UsageError(f"{config['model']} makes no images: --metrics and --stop judge images")
+    name, classes = config["dataset"], config["options"]["classes"]
+    split = "test" if datasets.has_split(name, "test") else "train"
+    held = datasets.arrays(name, split, **source)
+    images, truth = (held[key][:500] for key in ("image", "classes"))
+    metric = f"miou_{protocol.short(len(images))}_{split}"
+
+    def scores():
+        found = [trainer.probabilities(images[i : i + 50]) for i in range(0, len(images), 50)]
+        found = np.concatenate([p.argmax(-1) for p in found])
+        matrix = segmentation.confusion(truth[..., 0], found, classes)
+        return {metric: segmentation.mean_iou(matrix)}
+
+    watched = {"draw": lambda: trainer.picture(images[:16], truth[:16]), "attention": None}
+    return {**watched, "metric": metric, "higher": True, "score": scores}
+
+
+WATCHED = {
+    "segmenter": watch_segmenter,
+    "generator": watch_generator,
+    "classifier": watch_classifier,
+    "a2b": watch_translator,
+}
 
 
 def restore_newest(trainer, record):

@@ -10,6 +10,9 @@ TRAINERS = {
     "ragan": "trainers.ragan",
     "sagan": "trainers.sagan",
     "ata_gan": "trainers.ata_gan",
+    "deeplab": "trainers.deeplab",
+    "cyclegan": "trainers.cyclegan",
+    "attention_gan": "trainers.attention_gan",
 }
 
 

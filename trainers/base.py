@@ -55,25 +55,31 @@ class Trainer(keras.Model):
         """Updates of the main network so far."""
         return self.first.iterations
 
-    def key(self, stream=0):
-        """A seed (2,) for stateless random numbers: of seed, step, stream and replica."""
+    def key(self, stream=0, shared=False):
+        """A seed (2,) for stateless random numbers: of seed, step, stream and, unless it is shared
+        by all, replica."""
         key = tf.stack([tf.cast(self.seed, tf.int64), tf.cast(self.step, tf.int64)])
         replica = tf.distribute.get_replica_context().replica_id_in_sync_group
-        for number in (stream, replica):
+        for number in (stream,) if shared else (stream, replica):
             key = tf.random.experimental.stateless_fold_in(key, tf.cast(number, tf.int64))
         return key
 
     def update(self, tape, loss, network, optimizer):
-        """One optimiser step on the network's trainable weights.
+        """One optimiser step on the network's trainable weights; see `update_all`."""
+        self.update_all(tape, loss, [(network, optimizer)])
+
+    def update_all(self, tape, loss, players):
+        """One step of each (network, optimizer) on the network's trainable weights.
 
         Keras adds gradients up over the replicas of a strategy: each is divided by their number,
         so that the step is the one of the global batch's mean loss.
         """
         replicas = tf.distribute.get_strategy().num_replicas_in_sync
-        variables = network.trainable_variables
-        gradients = tape.gradient(loss, variables)
-        gradients = [tf.convert_to_tensor(g) / replicas for g in gradients]  # embeddings' too
-        optimizer.apply(gradients, variables)
+        variables = [network.trainable_variables for network, _ in players]
+        found = tape.gradient(loss, variables)
+        for (_, optimizer), own, gradients in zip(players, variables, found):
+            gradients = [tf.convert_to_tensor(g) / replicas for g in gradients]  # embeddings' too
+            optimizer.apply(gradients, own)
 
     def _averaged(self):
         return zip(self.average[self.main].variables, self.networks[self.main].variables)

@@ -48,6 +48,25 @@ def attention_grid(images, masks, places=()):
     return image_grid(cells / 127.5 - 1, len(shown))
 
 
+def translation_grid(directions):
+    """[{"image", "translated", "again" (B, S, S, 3), and of attention "masks" (B, S, S, n) and
+    "contents" (B, S, S, m, 3)}] in [-1, 1], masks in [0, 1] -> uint8 (rows, columns, 3).
+
+    A row an image of each direction: it, what it becomes, that translated back, masks as grey,
+    contents.
+    """
+    rows = []
+    for made in directions:
+        cells = [made["image"], made["translated"], made["again"]]
+        if "masks" in made:
+            masks = 2 * np.moveaxis(made["masks"], -1, 0)[..., None] - 1
+            cells += [np.broadcast_to(mask, made["image"].shape) for mask in masks]
+            cells += list(np.moveaxis(made["contents"], -2, 0))
+        rows.append(np.stack(cells, 1))  # (B, columns, S, S, 3)
+    cells = np.concatenate(rows)
+    return image_grid(cells.reshape(-1, *cells.shape[2:]), cells.shape[1])
+
+
 def to_uint8(images):
     """[-1, 1] -> uint8, rounded."""
     return np.clip(np.rint((np.asarray(images) + 1) * 127.5), 0, 255).astype(np.uint8)

@@ -59,3 +59,111 @@ def cross_entropy(*, logits, label, smoothing=0.0):
     q = ops.one_hot(label, logits.shape[-1], dtype=log_p.dtype)
     q = (1 - smoothing) * q + smoothing / logits.shape[-1]
     return -ops.mean(ops.sum(q * log_p, axis=-1))
+
+
+def sigmoid_cross_entropy(*, logits, label):
+    """-E sum_c y_c log s_c + (1 - y_c) log(1 - s_c), s = sigmoid(logits), y (B, C) in [0, 1]
+    (GAIN, L_cl)."""
+    return ops.mean(ops.sum(ops.softplus(logits) - label * logits, axis=1))
+
+
+def of_present(values, present):
+    """E 1/n sum_c v_c over the n classes that are there: v and present, 0 or 1, (B, K)."""
+    count = ops.maximum(ops.sum(present, axis=1), 1)
+    return ops.mean(ops.sum(present * values, axis=1) / count)
+
+
+def attention_mining(*, score, present):
+    """E 1/n sum_c s^c(I*^c), scores (B, K) of images masked by their attention, each of a class
+    that is there or not (GAIN, L_am)."""
+    return of_present(score, present)
+
+
+def attention_supervision(*, attention, mask, known, present):
+    """E 1/n sum_c mean (A^c - H^c)^2, of A and H (B, K, S, S) the mean over the known pixels
+    (B, S, S), n of the classes that are there (B, K) (GAIN, L_e)."""
+    known = ops.cast(known, attention.dtype)[:, None]
+    gap = ops.square(attention - ops.cast(mask, attention.dtype)) * known
+    pixels = ops.maximum(ops.sum(known, axis=(2, 3)), 1)
+    return of_present(ops.sum(gap, axis=(2, 3)) / pixels, present)
+
+
+def least_squares_discriminator(*, real, fake):
+    """1/2 E (D(x) - 1)^2 + 1/2 E D(G(z))^2 (Mao et al., 2017, equation 2, codes 0 and 1)."""
+    return ops.mean(ops.square(real - 1)) / 2 + ops.mean(ops.square(fake)) / 2
+
+
+def least_squares_generator(*, fake):
+    """E (D(G(x)) - 1)^2 (Zhu et al., 2017, section 4)."""
+    return ops.mean(ops.square(fake - 1))
+
+
+def cycle(*, image, again):
+    """E |F(G(x)) - x|, the mean over pixels (Zhu et al., 2017, equation 2, one direction)."""
+    return ops.mean(ops.abs(again - image))
+
+
+def identity(*, image, translated):
+    """E |G(y) - y|, y from G's own target (Zhu et al., 2017, section 5.2, one direction)."""
+    return ops.mean(ops.abs(translated - image))
+
+
+def pixel(*, image, translated):
+    """E |G(x) - x|, the mean over pixels (AttentionGAN slides, pixel loss, one direction)."""
+    return ops.mean(ops.abs(translated - image))
+
+
+def total_variation(*, masks):
+    """E sum_h,w,c |A(h+1, w, c) - A(h, w, c)| + |A(h, w+1, c) - A(h, w, c)|, masks (B, H, W, n):
+    the sum over an image's pixels and masks (AttentionGAN slides, attention loss)."""
+    rows = ops.sum(ops.abs(masks[:, 1:] - masks[:, :-1]), axis=(1, 2, 3))
+    columns = ops.sum(ops.abs(masks[:, :, 1:] - masks[:, :, :-1]), axis=(1, 2, 3))
+    return ops.mean(rows + columns)
+
+
+def of_known(log_p, classes, ignore):
+    """(log p_k (B, h, w) at the class k of each pixel, 0 where it is `ignore`; 1 where not)."""
+    classes = ops.cast(classes, "int32")
+    known = ops.not_equal(classes, ignore)
+    q = ops.one_hot(ops.where(known, classes, 0), log_p.shape[-1], dtype=log_p.dtype)
+    known = ops.cast(known, log_p.dtype)
+    return ops.sum(q * log_p, axis=-1) * known, known
+
+
+def pixel_cross_entropy(*, logits, classes, ignore=255):
+    """-E log softmax(logits)_k over the pixels whose class k is not `ignore`; logits (B, h, w, K),
+    classes (B, h, w); 0 where none is left."""
+    found, known = of_known(ops.log_softmax(logits, axis=-1), classes, ignore)
+    return -ops.sum(found) / ops.maximum(ops.sum(known), 1)
+
+
+def seed(*, log_p, classes, ignore=255):
+    """-E 1/n sum_u log p_k(u) over an image's n pixels with a cue k, i.e. not `ignore`; log_p (B,
+    h, w, K), classes (B, h, w) (SEC, seeding loss)."""
+    found, known = of_known(log_p, classes, ignore)
+    count = ops.maximum(ops.sum(known, axis=(1, 2)), 1)
+    return -ops.mean(ops.sum(found, axis=(1, 2)) / count)
+
+
+def ranked(p, decay):
+    """1/Z sum_j d^(j-1) p_(j), p_(1) the highest of (B, n, C), Z = sum_j d^(j-1) -> (B, C): the
+    maximum for d = 0, the mean for d = 1 (SEC, global weighted rank-pooling)."""
+    p = ops.flip(ops.sort(p, axis=1), axis=1)
+    weights = ops.power(ops.cast(decay, p.dtype), ops.arange(p.shape[1], dtype=p.dtype))
+    return ops.einsum("j,bjc->bc", weights / ops.sum(weights), p)
+
+
+def expand(*, p, labels, present, absent, background):
+    """-E 1/|T| sum_T log G_c(d_present) - E 1/|T'| sum_T' log(1 - G_c(d_absent))
+    - E log G_0(d_background), G = `ranked`, T the classes that are there, T' the others; p (B, h,
+    w, C + 1), the background first, labels (B, C), 0 or 1 (SEC, expansion loss)."""
+    p = ops.reshape(p, (-1, p.shape[1] * p.shape[2], p.shape[3]))
+    there = of_present(ops.log(ranked(p[..., 1:], present)), labels)
+    elsewhere = of_present(ops.log(1 - ranked(p[..., 1:], absent)), 1 - labels)
+    return -there - elsewhere - ops.mean(ops.log(ranked(p[..., :1], background)))
+
+
+def constrain(*, log_p, log_q):
+    """E 1/n sum_u sum_c Q log(Q / p), Q the CRF's, both (B, h, w, K) (SEC, constrain-to-boundary
+    loss)."""
+    return ops.mean(ops.sum(ops.exp(log_q) * (log_q - log_p), axis=-1))

@@ -55,13 +55,14 @@ class Layout:
 
     names: our layer -> their module. classes: their array with an entry for each class, if any.
     options: those of our build that the checkpoints mean. flat: our dense layer -> the side of the
-    map before it, which they flatten channels first.
+    map before it, which they flatten channels first. spare: endings of names that are not needed.
     """
 
     names: dict
     classes: str = ""
     options: dict = dataclasses.field(default_factory=dict)
     flat: dict = dataclasses.field(default_factory=dict)
+    spare: tuple = ()
 
 
 def _resnet18():
@@ -97,11 +98,53 @@ def _vgg16():
     return names
 
 
+def _cyclegan(arrays):
+    """`resnet_9blocks` and its shorter kin of pytorch-CycleGAN-and-pix2pix, without dropout."""
+    blocks = sum(k.endswith(".conv_block.1.weight") for k in arrays)
+    names = {"stem": "model.1", "down1": "model.4", "down2": "model.7"}
+    for i in range(blocks):
+        names[f"block{i}_1"] = f"model.{10 + i}.conv_block.1"
+        names[f"block{i}_2"] = f"model.{10 + i}.conv_block.5"
+    for i, ours in enumerate(("up1", "up2")):
+        names[ours] = f"model.{10 + blocks + 3 * i}"
+    names["to_rgb"] = f"model.{17 + blocks}"
+    found = {"width": _rows(arrays, "model.1.weight"), "blocks": blocks}
+    return Layout(names, options=_known(found), spare=STATISTICS)
+
+
+def _attention_gan(arrays):
+    """`ResnetGenerator_our` of AttentionGAN: scheme 2."""
+    blocks = sum(re.fullmatch(r"resnet_blocks\.\d+\.conv1\.weight", k) is not None for k in arrays)
+    names = {"stem": "conv1", "down1": "conv2", "down2": "conv3"}
+    for i in range(blocks):
+        for k in (1, 2):
+            names[f"block{i}_{k}"] = f"resnet_blocks.{i}.conv{k}"
+    for ours, theirs in (("content", "content"), ("mask", "attention")):
+        for k, layer in enumerate((f"{ours}_up1", f"{ours}_up2", ours), start=1):
+            names[layer] = f"deconv{k}_{theirs}"
+    found = {"width": _rows(arrays, "conv1.weight"), "blocks": blocks}
+    found["masks"] = _rows(arrays, "deconv3_attention.weight")
+    return Layout(names, options=_known(found), spare=STATISTICS)
+
+
+def _rows(arrays, name):
+    """Outputs of a convolution; 0 where it is not there."""
+    return len(arrays[name]) if np.ndim(arrays.get(name)) else 0
+
+
+def _known(found):
+    """Those options of translators that a checkpoint tells, beside the size of their training."""
+    return {"image_size": 256} | {k: v for k, v in found.items() if v}
+
+
+STATISTICS = (".running_mean", ".running_var")  # that old PyTorch kept of instance normalisation
 IMAGENET = {"image_size": 224, "normalise": "imagenet"}
-LAYOUTS = {  # torchvision's
+LAYOUTS = {  # a Layout, or a function of the arrays that gives it; torchvision's first
     "resnet18": Layout(_resnet18(), "fc.bias", IMAGENET),
     "squeezenet": Layout(_squeezenet(), "classifier.1.bias", IMAGENET | {"head": "conv"}),
     "vgg16": Layout(_vgg16(), "classifier.6.bias", IMAGENET | {"head": "fc"}, {"fc6": 7}),
+    "cyclegan": _cyclegan,
+    "attention_gan": _attention_gan,
 }
 
 
@@ -207,15 +250,16 @@ def options(name, arrays):
     """
     if _of_keras(arrays):
         return {}
-    layout = _layout(name)
+    layout = _layout(name, arrays)
     known = layout.classes in arrays
     return layout.options | ({"classes": len(arrays[layout.classes])} if known else {})
 
 
-def _layout(name):
+def _layout(name, arrays):
     if name not in LAYOUTS:
         raise WeightsError(f"checkpoints are known of {', '.join(LAYOUTS)}, not of {name}")
-    return LAYOUTS[name]
+    row = LAYOUTS[name]
+    return row(arrays) if callable(row) else row
 
 
 def convert(name, arrays, network, source="the checkpoint"):
@@ -225,7 +269,8 @@ def convert(name, arrays, network, source="the checkpoint"):
     """
     if _of_keras(arrays):
         return by_layer(arrays, network, source=source)
-    layout = _layout(name)
+    layout = _layout(name, arrays)
+    arrays = {k: a for k, a in arrays.items() if not k.endswith(layout.spare)}
 
     def theirs(layer, leaf):
         return f"{layout.names.get(layer, layer)}.{LEAVES.get(leaf, leaf)}"

@@ -87,6 +87,11 @@ _NO_DROPOUT = (
     "No dropout (paper: half of the activations): its random state would be one of the weights."
 )
 
+_TRANSLATION = (
+    "Kept are the last weights, as in the paper; `ema_decay` keeps a moving average instead.",
+    "The pool takes the images of all replicas in turn, as if they were one batch.",
+)
+
 _SPECS = (
     ModelSpec(
         name="dcgan",
@@ -251,6 +256,72 @@ _SPECS = (
         ),
     ),
     ModelSpec(
+        name="cyclegan",
+        paper="Zhu, Park, Isola, Efros: Unpaired Image-to-Image Translation using Cycle-Consistent "
+        "Adversarial Networks, ICCV 2017",
+        source="arXiv:1703.10593",
+        task="unpaired translation",
+        module="zoo.cyclegan",
+        datasets=("horse2zebra", "apple2orange", "summer2winter_yosemite", "monet2photo", "maps"),
+        batch=("image_a", "image_b"),
+        serve="a2b",
+        params={"image_size=256": {"a2b": 11_378_179, "discriminator_b": 2_764_737}},
+        reported={
+            "kid_x100_horse2zebra (AttentionGAN slides, table IX)": 10.25,
+            "kid_x100_zebra2horse (AttentionGAN slides, table IX)": 11.44,
+            "kid_x100_apple2orange (AttentionGAN slides, table IX)": 8.48,
+            "kid_x100_orange2apple (AttentionGAN slides, table IX)": 9.82,
+        },
+        deviations=(
+            "Nine residual blocks at every size (paper: six below 256 x 256): `blocks=6`.",
+            "Convolutions have biases, as in the authors' code, so that its checkpoints fit.",
+            "No identity loss (paper: for paintings, with weight 5): `lambda_identity=5`.",
+            *_TRANSLATION,
+        ),
+    ),
+    ModelSpec(
+        name="attention_gan",
+        paper="Tang, Liu, Xu, Torr, Sebe: AttentionGAN: Unpaired Image-to-Image Translation using "
+        "Attention-Guided Generative Adversarial Networks, TNNLS 2021; scheme 1: Tang, Xu, Sebe, "
+        "Yan, IJCNN 2019; Shauryam, Kar, Faizi: slides, Chennai Mathematical Institute, 2023",
+        source="arXiv:1911.11897; arXiv:1903.12296",
+        task="unpaired translation, attention",
+        module="zoo.attention_gan",
+        datasets=("horse2zebra", "apple2orange", "creatures/plain2striped"),
+        batch=("image_a", "image_b"),
+        serve="a2b",
+        params={
+            "image_size=256": {"a2b": 11_822_949, "discriminator_b": 2_764_737},
+            "image_size=256,scheme=1": {"a2b": 11_381_316},
+            "image_size=256,attention_discriminators=true": {
+                "attention_discriminator_b": 2_765_761
+            },
+        },
+        reported={
+            "kid_x100_horse2zebra (slides, table IX)": 2.03,
+            "kid_x100_zebra2horse (slides, table IX)": 6.48,
+            "kid_x100_apple2orange (slides, table IX)": 10.03,
+            "kid_x100_orange2apple (slides, table IX)": 4.38,
+        },
+        deviations=(
+            "Attention-guided discriminators only with `attention_discriminators=true` (slides: "
+            "always; the authors' code: never; their answer there: of scheme 1).",
+            "In scheme 2 these see 1 - A_b, the attention on the foreground (slides: one mask).",
+            "The generators maximise log D (slides: minimise log(1 - D)): `adversarial=minimax`; "
+            "the authors' code: `adversarial=least_squares`.",
+            "Weights and the curriculum's r are those of the authors' code of scheme 1, its ten "
+            "first epochs of 200 a twentieth of the run (slides: no values).",
+            "The learning rate falls from the middle of the run (authors' scheme 2: constant).",
+            "`loss=official` is the authors' code of scheme 2: no pixel loss, total variation or "
+            "curriculum, an identity loss and a constant rate; the objective is half of theirs.",
+            "Scheme 1 has CycleGAN's trunk and decoder, nine blocks and instance normalisation, "
+            "and a tanh on the content (authors' code: six blocks, batch normalisation, pixel "
+            "shuffle, no tanh, another discriminator).",
+            "Total variation is the sum over all masks, the background's too.",
+            *_TRANSLATION,
+        ),
+    ),
+    ModelSpec(
         name="resnet9",
         paper="Page: How to Train Your ResNet, 2018; Jordan: 94% on CIFAR-10 in 3.29 Seconds on a "
         "Single GPU, 2024",
@@ -338,6 +409,33 @@ _SPECS = (
             "Without the fifth pooling, and below 128 x 128 without the fourth (`head=gap`).",
             _NO_DROPOUT,
             *_COSINE,
+        ),
+    ),
+    ModelSpec(
+        name="deeplab",
+        paper="Chen, Papandreou, Kokkinos, Murphy, Yuille: Semantic Image Segmentation with Deep "
+        "Convolutional Nets and Fully Connected CRFs, ICLR 2015",
+        source="arXiv:1412.7062",
+        task="segmentation from pseudo labels",
+        module="zoo.deeplab",
+        datasets=("voc2012", "creatures/many"),
+        batch=("image", "classes", "labels"),
+        serve="segmenter",
+        params={"image_size=321": {"segmenter": 20_505_429}},
+        reported={
+            "miou_voc2012_val, SEC (GAIN's notes, table)": 50.7,
+            "miou_voc2012_val, GAIN's pseudo labels (GAIN's notes, table)": 55.3,
+        },
+        deviations=(
+            "Cross entropy at the image's size (paper: at the scores', labels taken every 8).",
+            "Pools are 2x2 where the image is a multiple of the stride (paper: 3x3, 8 k + 1).",
+            "Below 128 x 128 the fourth pooling is left out, as in `vgg16`.",
+            "fc6 and fc7 start anew (paper: from VGG16's); no average pooling after pool5.",
+            "Pictures are fitted whole into a square (paper: random cuts of 321).",
+            "SEC's rank pooling and CRF are scaled to the size of the map.",
+            "The head's bias learns 10 times as fast, as its kernel does.",
+            "Predictions are those of an exponential moving average of the weights.",
+            _NO_DROPOUT,
         ),
     ),
 )

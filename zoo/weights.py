@@ -186,15 +186,19 @@ def fill(network, arrays, source):
 
 def probe(network):
     """16 outputs, evenly spread over those for two inputs drawn uniformly from [-1, 1] (whole
-    numbers: 0), always the same ones; float64 (16,), of the first output where there are several.
+    numbers: 0), always the same ones; float64 (16,), of the first output where there are several,
+    or of "translated". A side that may be of any length is 64.
     """
     import keras
 
     rng, inputs = np.random.default_rng(0), []
     for x in network.inputs:
         kind = "int32" if "int" in x.dtype else "float32"
-        inputs.append(rng.uniform(-1, 1, (2, *x.shape[1:])).astype(kind))
+        shape = (2, *(side or 64 for side in x.shape[1:]))
+        inputs.append(rng.uniform(-1, 1, shape).astype(kind))
     outputs = network(inputs if len(inputs) > 1 else inputs[0], training=False)
+    if isinstance(outputs, dict):
+        outputs = outputs.get("translated", outputs)
     first = keras.tree.flatten(outputs)[0]
     values = keras.ops.convert_to_numpy(first).astype("float64").ravel()
     return values[:: max(1, len(values) // 16)][:16]

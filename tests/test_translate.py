@@ -1,0 +1,117 @@
+"""Translators on the command line: trained, scored, published, and used on pictures of any size."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import main
+import zoo
+from modes import shared, translate
+
+DATA = "creatures/plain2striped/tiny"
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A run of two steps."""
+    folder = tmp_path_factory.mktemp("trained") / "run"
+    flags = ["--model=attention_gan", f"--dataset={DATA}", "--image_size=32", "--batch_size=2"]
+    flags += ["--set=width=4", "--set=blocks=1", "--set=masks=3", "--steps=2"]
+    assert main.main([*flags, f"--run_dir={folder}"]) == 0
+    return folder
+
+
+def test_a_run_draws_both_directions_and_tells_of_its_masks(trained, capsys):
+    (grid,) = (trained / "samples").glob("*.png")
+    assert Image.open(grid).size == (8 * 32, 8 * 32)  # image, result, back, 3 masks, 2 contents
+    rows = [json.loads(r) for r in (trained / "metrics.jsonl").read_text().splitlines()]
+    last = {k: v for row in rows for k, v in row.items()}
+    assert {"swd_32_train", "cycle", "tv", "mask_a2b_mask3_mean", "mask_b2a_entropy"} <= set(last)
+    sums = sum(last[f"mask_a2b_mask{k}_mean"] for k in (1, 2, 3))
+    assert abs(sums - 1) < 1e-4
+    assert abs(last["mask_a2b_foreground_mean"] + last["mask_a2b_mask3_mean"] - 1) < 1e-4
+    assert "mask_a2b_mask1_mean" in (trained / "report.html").read_text()
+
+
+def test_both_directions_are_scored(trained, capsys):
+    flags = ["--mode=evaluate", f"--weights={trained}", "--metrics=kid_blocks10"]
+    flags += ["--extractor=zoo:resnet9-creatures"]
+    assert main.main(flags) == 0
+    rows = [json.loads(r) for r in capsys.readouterr().out.splitlines()]
+    found = {row["metric"]: row for row in rows}
+    for end, other, way in (("a", "b", "a2b"), ("b", "a", "b2a")):
+        assert found[f"kid_blocks10_resnet9-creatures_16_test_{other}"]["direction"] == way
+        for name in ("background_psnr", "background_ssim", "l1_truth", "attention_iou"):
+            assert found[f"{name}_16_test_{end}"]["direction"] == way
+    both = [found[f"l1_truth_16_test_{end}"]["value"] for end in "ab"]
+    assert both[0] != both[1]
+
+
+def test_both_directions_are_published_and_translate_pictures_of_any_size(
+    trained, tmp_path, capsys
+):
+    publish = ["--mode=publish", f"--run_dir={trained}", f"--output={tmp_path / 'zoo'}"]
+    publish += ["--extractor=zoo:resnet9-creatures", "--metrics=kid_blocks10"]
+    assert main.main([*publish, "--tag=there"]) == 0
+    assert main.main([*publish, "--tag=back", "--direction=b2a"]) == 0
+    card = (tmp_path / "zoo" / "attention_gan-back.md").read_text()
+    assert "--mode=translate" in card and "samples of seed" not in card
+    back = zoo.load("attention_gan", f"{tmp_path / 'zoo' / 'back'}")
+
+    rng, given = np.random.default_rng(0), tmp_path / "given"
+    sizes = {"a.png": (37, 50), "b.jpg": (37, 50), "sub/c.png": (5, 3)}
+    (given / "sub").mkdir(parents=True)
+    for name, size in sizes.items():
+        Image.fromarray(rng.integers(0, 255, (*size, 3), "uint8")).save(given / name)
+    (given / "broken.png").write_bytes(b"")
+    capsys.readouterr()
+    flags = ["--mode=translate", "--model=attention_gan", f"--input={given}"]
+    out = tmp_path / "out"
+    assert main.main([*flags, f"--weights={tmp_path / 'zoo' / 'back'}", f"--output={out}"]) == 0
+    told = capsys.readouterr()
+    assert "3 images b2a" in told.out and "broken.png" in told.err
+    pictures = {"a.png": "a.png", "b.jpg": "b.jpg.png", "sub/c.png": "sub/c.png"}
+    for name, made in pictures.items():
+        stem = made.removesuffix(".png")
+        files = [made, f"attention/{made}", *(f"masks/{stem}_{k}.png" for k in (1, 2, 3))]
+        files += [f"contents/{stem}_{k}.png" for k in (1, 2)]
+        for file in files:
+            assert Image.open(out / file).size == sizes[name][::-1]
+
+    pixels = np.asarray(Image.open(given / "a.png"))[None]
+    x = shared.to_float(np.pad(pixels, ((0, 0), (0, 3), (0, 2), (0, 0)), mode="reflect"))
+    expected = np.asarray(back(x, training=False)["translated"])[0, :37, :50]
+    assert abs(np.asarray(Image.open(out / "a.png")) - (expected + 1) * 127.5).max() <= 1
+    flags += [f"--weights={tmp_path / 'zoo' / 'back'}", "--direction=a2b"]
+    assert main.main(flags) == 2
+    assert "is b2a" in capsys.readouterr().err
+
+
+def test_batches_hold_neighbours_of_one_size():
+    sizes = [(8, 8), (8, 8), (8, 8), (8, 4), (8, 8)]
+    pictures = [(i, np.zeros((*size, 3), "uint8")) for i, size in enumerate(sizes)]
+    assert [names for names, _ in translate.batches(pictures, 2)] == [[0, 1], [2], [3], [4]]
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--model=attention_gan", "--dataset=creatures"], "two domains: creatures/plain2striped"),
+        (["--model=dcgan", f"--dataset={DATA}"], "one domain, not creatures/plain2striped"),
+        (["--model=cyclegan", f"--dataset={DATA}", "--metrics=fid"], "scored by --mode=evaluate"),
+        (["--mode=translate", "--model=dcgan", "--weights=cifar10"], "needs --input=FOLDER"),
+        (
+            ["--mode=translate", "--model=dcgan", "--weights=cifar10", "--input=."],
+            "dcgan translates no images",
+        ),
+        (
+            ["--mode=evaluate", "--model=dcgan", "--weights=cifar10", "--direction=a2b"],
+            "goes with networks that translate",
+        ),
+    ],
+)
+def test_mistakes(flags, message, capsys):
+    assert main.main(flags) == 2
+    assert message in capsys.readouterr().err

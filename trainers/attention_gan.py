@@ -1,0 +1,131 @@
+"""AttentionGAN's training: CycleGAN's, with the objective of the slides of Shauryam, Kar and Faizi
+(2023), and as Tang et al.'s code of scheme 2 has it (2021)."""
+
+import dataclasses
+from math import inf
+
+import tensorflow as tf
+
+from trainers import base, cyclegan, losses
+
+
+@dataclasses.dataclass(frozen=True)
+class HParams(cyclegan.HParams):
+    """CycleGAN's, and of the slides' final loss, which gives no values:
+
+    lambda_gan, lambda_pixel, lambda_tv (of a sum over pixels) and r: the authors' code of scheme 1.
+    r is r_first for the first share r_share of decay_steps, so that the masks form before the
+    reconstruction binds them. lambda_identity stands beside lambda_cycle.
+    """
+
+    adversarial: str = "vanilla"
+    lambda_gan: float = 0.5
+    lambda_pixel: float = 1.0
+    lambda_tv: float = 1e-6
+    r: float = 0.5
+    r_first: float = 0.01
+    r_share: float = 0.05
+
+    def __post_init__(self):
+        super().__post_init__()
+        positive = (0, inf)
+        base.check(self, lambda_gan=positive, lambda_pixel=positive, lambda_tv=positive)
+        base.check(self, r=(0, 1), r_first=(0, 1), r_share=(0, 1))
+
+
+@dataclasses.dataclass(frozen=True)
+class OfficialHParams(HParams):
+    """The authors' code of scheme 2: least squares, identity, a constant rate, and neither pixel
+    loss nor total variation nor curriculum. With r = 1/2 throughout, the objective is half of
+    theirs, of which Adam takes the same steps.
+    """
+
+    adversarial: str = "least_squares"
+    lambda_identity: float = 5.0
+    lambda_gan: float = 1.0
+    lambda_pixel: float = 0.0
+    lambda_tv: float = 0.0
+    r_first: float = 0.5
+    decay_from: float = 1.0
+
+
+RECIPES = {  # by data set: --image_size, --batch_size, --steps, options of the networks
+    "creatures": {  # ours
+        "image_size": 64,
+        "batch_size": 4,
+        "steps": 5_000,
+        "options": {"width": 16, "blocks": 4, "masks": 4},
+    },
+    "folder": {**cyclegan.LARGE, "batch_size": 4, "steps": 50_000},  # ours
+    **{  # the authors' code of scheme 2, for horse2zebra: 60 epochs
+        name: {**cyclegan.LARGE, "batch_size": 4, "steps": 60 * count // 4}
+        for name, count in cyclegan.IMAGES.items()
+    },
+}
+
+
+def attended(made):
+    """A generator's outputs -> its attention on the foreground (B, H, W, 1), in [0, 1]."""
+    count = made["contents"].shape[-2]
+    return tf.reduce_sum(made["masks"][..., :count], axis=-1, keepdims=True)
+
+
+class AttentionGAN(cyclegan.CycleGAN):
+    """With or without attention-guided discriminators, as the networks are."""
+
+    def evidence(self, x, y, to_x, to_y):
+        """D_YA judges [A_y, y] and [A_y, G(x)], with the mask A_y of G(x) in both; so D_XA."""
+        found = super().evidence(x, y, to_x, to_y)
+        for side, made in (("a", to_x), ("b", to_y)):
+            if f"attention_discriminator_{side}" in self.networks:
+                A, plain = attended(made), found[f"discriminator_{side}"]
+                guided = tuple(tf.concat([A, image], axis=-1) for image in plain)
+                found[f"attention_discriminator_{side}"] = guided
+        return found
+
+    def terms(self, x, y, to_x, to_y, evidence):
+        terms = super().terms(x, y, to_x, to_y, evidence)
+        if "attention_discriminator_a" in evidence:
+            terms["attention_gan"] = self.fooled("attention_discriminator", evidence)
+        terms["pixel"] = losses.pixel(image=x, translated=to_y["translated"])
+        terms["pixel"] += losses.pixel(image=y, translated=to_x["translated"])
+        terms["tv"] = losses.total_variation(masks=to_y["masks"])
+        terms["tv"] += losses.total_variation(masks=to_x["masks"])
+        return terms
+
+    def curriculum(self):
+        """r of this step."""
+        hp, step = self.hp, tf.cast(self.step, tf.float32)
+        return tf.where(step < hp.r_share * hp.decay_steps, hp.r_first, hp.r)
+
+    def objective(self, terms):
+        """The slides' final loss."""
+        hp, r = self.hp, self.curriculum()
+        reconstruction = (
+            hp.lambda_cycle * terms["cycle"]
+            + hp.lambda_pixel * terms["pixel"]
+            + hp.lambda_identity * terms.get("identity", 0.0)
+        )
+        game = (
+            hp.lambda_gan * (terms["gan"] + terms.get("attention_gan", 0.0))
+            + hp.lambda_tv * terms["tv"]
+        )
+        return reconstruction * r + game * (1 - r)
+
+    def told(self, to_x, to_y):
+        """Of the attention on the foreground: its mean, and the shares of pixels where it has all
+        but gone and where it is all but full."""
+        A = tf.concat([attended(to_x), attended(to_y)], axis=0)
+
+        def share(where):
+            return tf.reduce_mean(tf.cast(where, tf.float32))
+
+        return {
+            "r": self.curriculum(),
+            "mask_mean": tf.reduce_mean(A),
+            "mask_low": share(A < 0.05),
+            "mask_high": share(A > 0.95),
+        }
+
+
+LOSSES = {"paper": (HParams, AttentionGAN), "official": (OfficialHParams, AttentionGAN)}

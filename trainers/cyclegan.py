@@ -1,0 +1,266 @@
+"""CycleGAN's training (Zhu et al., 2017, sections 3 and 4 and the appendix)."""
+
+import dataclasses
+from math import inf
+
+import keras
+import tensorflow as tf
+from keras import ops
+
+from trainers import base, losses
+
+ADVERSARIAL = {  # the discriminators' loss, the generators'
+    "least_squares": (losses.least_squares_discriminator, losses.least_squares_generator),
+    "vanilla": (losses.discriminator, losses.non_saturating_generator),
+    "minimax": (losses.discriminator, losses.minimax_generator),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class HParams:
+    """adversarial: a key of ADVERSARIAL (section 4: least_squares). lambda_cycle: section 4;
+    lambda_identity: section 5.2 (0, but 5 for paintings). pool: pictures that the discriminators'
+    histories keep (section 4; 0: none). learning_rate, beta_1, beta_2: the appendix and its code;
+    decay_steps: when the rate reaches 0 (0: at the run's last step), from the share `decay_from`
+    of them on (1: never). flip: mirror half of the images. ema_decay: ours (0: no average).
+    """
+
+    adversarial: str = "least_squares"
+    lambda_cycle: float = 10.0
+    lambda_identity: float = 0.0
+    pool: int = 50
+    learning_rate: float = 2e-4
+    beta_1: float = 0.5
+    beta_2: float = 0.999
+    decay_steps: int = 0
+    decay_from: float = 0.5
+    flip: bool = True
+    ema_decay: float = 0.0
+
+    def __post_init__(self):
+        unit, positive = (0, 1), (0, inf)
+        if self.adversarial not in ADVERSARIAL:
+            known = ", ".join(ADVERSARIAL)
+            raise ValueError(f"adversarial takes one of {known}, not {self.adversarial!r}")
+        base.check(self, lambda_cycle=positive, lambda_identity=positive, pool=(0, 10_000))
+        base.check(self, learning_rate=positive, decay_steps=positive, decay_from=unit)
+        base.check(self, beta_1=unit, beta_2=unit, ema_decay=unit)
+
+
+IMAGES = {  # training images of TFDS' cycle_gan/*, in the larger of A and B
+    "apple2orange": 1_019,
+    "summer2winter_yosemite": 1_231,
+    "horse2zebra": 1_334,
+    "monet2photo": 6_287,
+    "cezanne2photo": 6_287,
+    "ukiyoe2photo": 6_287,
+    "vangogh2photo": 6_287,
+    "maps": 1_096,
+    "facades": 400,
+    "iphone2dslr_flower": 3_325,
+}
+LARGE = {"image_size": 256, "load_size": 286}  # held so large, and cut out at random (appendix)
+RECIPES = {  # by data set: --image_size, --batch_size, --steps, options of the networks
+    "creatures": {  # ours
+        "image_size": 64,
+        "batch_size": 4,
+        "steps": 5_000,
+        "options": {"width": 16, "blocks": 4},
+    },
+    "folder": {**LARGE, "batch_size": 1, "steps": 200_000},  # ours
+    **{  # the appendix: 200 epochs
+        name: {**LARGE, "batch_size": 1, "steps": 200 * count}
+        for name, count in IMAGES.items()
+    },
+}
+
+
+@keras.saving.register_keras_serializable("zoo")
+class LinearDecay(keras.optimizers.schedules.LearningRateSchedule):
+    """rate for the first share of the steps, then along a line to 0 at the last."""
+
+    def __init__(self, rate, steps, share):
+        self.rate, self.steps, self.share = rate, steps, share
+
+    def __call__(self, step):
+        left = 1 - ops.minimum(ops.cast(step, "float32") / self.steps, 1.0)
+        return self.rate * ops.minimum(left / max(1 - self.share, 1e-9), 1.0)
+
+    def get_config(self):
+        return {"rate": self.rate, "steps": self.steps, "share": self.share}
+
+
+def crop(x, size, flip, key):
+    """Images (B, H, W, 3), each cut out to (size, size) at random and mirrored or not."""
+    draw = tf.random.stateless_uniform((3, tf.shape(x)[0]), key)
+    if flip:
+        x = tf.where(draw[0][:, None, None, None] < 0.5, x[:, :, ::-1], x)
+    for axis in (1, 2):
+        if x.shape[axis] != size:
+            first = tf.cast(draw[axis] * (x.shape[axis] - size + 1), tf.int32)  # (B,)
+            x = tf.gather(x, first[:, None] + tf.range(size), axis=axis, batch_dims=1)
+    return x
+
+
+class CycleGAN(base.Trainer):
+    """networks: generators "a2b" and "b2a", image -> {"translated": image, ...}, of which an
+    average is kept, and discriminators "KIND_a", "KIND_b" of images in A and in B."""
+
+    main = "a2b"
+    generators = {"a2b": "b2a", "b2a": "a2b"}  # and the way back
+
+    def __init__(self, networks, average, hp, seed):
+        super().__init__(networks, {k: average[k] for k in self.generators}, hp, seed)
+        self.pools = {
+            name: tf.Variable(
+                tf.zeros((hp.pool, *network.input_shape[1:])),
+                trainable=False,
+                aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,  # each has the same
+            )
+            for name, network in self.discriminators.items()
+            if hp.pool
+        }
+
+    def players(self):
+        networks = self.networks
+        self.discriminators = {k: m for k, m in networks.items() if k not in self.generators}
+        names = (*self.generators, *self.discriminators)
+        return {name: (networks[name], self.optimizer()) for name in names}
+
+    def optimizer(self):
+        """A fresh one, for one network."""
+        hp, rate = self.hp, self.hp.learning_rate
+        if hp.decay_steps:
+            rate = LinearDecay(rate, hp.decay_steps, hp.decay_from)
+        return keras.optimizers.Adam(rate, hp.beta_1, hp.beta_2)
+
+    def _averaged(self):
+        for name in self.generators:
+            yield from zip(self.average[name].variables, self.networks[name].variables)
+
+    def state(self):
+        return super().state() | {f"pool/{name}": pool for name, pool in self.pools.items()}
+
+    def drawn(self, batch):
+        """Images of A and of B (B, S, S, 3), S the discriminators' size."""
+        size = self.discriminators["discriminator_a"].input_shape[1]
+        for stream, key in enumerate(("image_a", "image_b")):
+            yield crop(batch[key], size, self.hp.flip, self.key(stream))
+
+    def evidence(self, x, y, to_x, to_y):
+        """{discriminator: (real, fake)}, as each of them sees it."""
+        return {
+            "discriminator_a": (x, to_x["translated"]),
+            "discriminator_b": (y, to_y["translated"]),
+        }
+
+    def fooled(self, kind, evidence):
+        """The generators' adversarial loss from D_X and D_Y of a kind."""
+        _, loss = ADVERSARIAL[self.hp.adversarial]
+        names = (f"{kind}_a", f"{kind}_b")
+        return sum(loss(fake=self.networks[n](evidence[n][1], training=True)) for n in names)
+
+    def terms(self, x, y, to_x, to_y, evidence):
+        """{name: loss}, each of both directions: what `objective` puts together."""
+        G, F = self.networks["a2b"], self.networks["b2a"]
+        again_x = F(to_y["translated"], training=True)["translated"]
+        again_y = G(to_x["translated"], training=True)["translated"]
+        terms = {
+            "gan": self.fooled("discriminator", evidence),
+            "cycle": losses.cycle(image=x, again=again_x) + losses.cycle(image=y, again=again_y),
+        }
+        if self.hp.lambda_identity:
+            same_x, same_y = (N(z, training=True)["translated"] for N, z in ((F, x), (G, y)))
+            terms["identity"] = losses.identity(image=x, translated=same_x)
+            terms["identity"] += losses.identity(image=y, translated=same_y)
+        return terms
+
+    def objective(self, terms):
+        """Equation 3, and section 5.2's term."""
+        return (
+            terms["gan"]
+            + self.hp.lambda_cycle * terms["cycle"]
+            + self.hp.lambda_identity * terms.get("identity", 0.0)
+        )
+
+    def told(self, to_x, to_y):
+        """{name: scalar}: what else there is to log of a step."""
+        return {}
+
+    def pooled(self, name, fake):
+        """What a discriminator judges in place of images (B, S, S, C) of now: section 4's history.
+
+        The first ones fill its pool. Then each, with even chances, is judged itself and not kept,
+        or takes the place of one kept, drawn at random, which is judged. The images of all replicas
+        go through one pool, in their order: each holds the same, and it is part of the state.
+        """
+        if not self.hp.pool:
+            return fake
+        pool, size = self.pools[name], self.hp.pool
+        context = tf.distribute.get_replica_context()
+        images = context.all_gather(fake, axis=0)
+        count = tf.shape(images)[0]
+        order = tf.range(count)
+        stream = 2 + list(self.discriminators).index(name)
+        draw = tf.random.stateless_uniform((2, count), self.key(stream, shared=True))
+        place = tf.cast(self.step, tf.int32) * count + order  # of the images so far
+        fills = place < size
+        place = tf.where(fills, place, tf.cast(draw[0] * size, tf.int32))
+        swaps = ~fills & (draw[1] < 0.5)
+        writes = fills | swaps
+
+        def kept(places, until):
+            """What lies at places (K,) when `until` (K,) images of this step have passed."""
+            wrote = writes & (place == places[:, None]) & (order < until[:, None])  # (K, B)
+            last = tf.reduce_max(tf.where(wrote, order, -1), axis=1)
+            new = tf.gather(images, tf.maximum(last, 0))
+            return tf.where(last[:, None, None, None] < 0, tf.gather(pool, places), new)
+
+        judged = tf.where(swaps[:, None, None, None], kept(place, order), images)
+        pool.assign(kept(tf.range(size), tf.fill([size], count)))
+        own = tf.shape(fake)[0]
+        first = context.replica_id_in_sync_group * own
+        return judged[first : first + own]
+
+    def train_step(self, batch):
+        x, y = self.drawn(batch)
+        G, F = self.networks["a2b"], self.networks["b2a"]
+        with tf.GradientTape() as tape:
+            to_y, to_x = G(x, training=True), F(y, training=True)
+            evidence = self.evidence(x, y, to_x, to_y)
+            terms = self.terms(x, y, to_x, to_y, evidence)
+            loss = self.objective(terms)
+        past = {name: self.pooled(name, fake) for name, (_, fake) in evidence.items()}
+        self.update_all(tape, loss, [self.played[name] for name in self.generators])
+        judge, _ = ADVERSARIAL[self.hp.adversarial]
+        with tf.GradientTape() as tape:
+            judged = {}
+            for name, D in self.discriminators.items():
+                real, fake = evidence[name][0], past[name]
+                judged[name] = judge(real=D(real, training=True), fake=D(fake, training=True))
+            loss = sum(judged.values())
+        self.update_all(tape, loss, [self.played[name] for name in self.discriminators])
+        self.update_average()
+        return terms | judged | self.told(to_x, to_y)
+
+    def translate(self, images, direction):
+        """Images (B, H, W, 3) in [-1, 1] -> {name: array}, all that the averaged generator gives.
+
+        direction: "a2b" or "b2a". Sides that are not multiples of 4 from 8 raise ValueError.
+        """
+        high, wide = images.shape[1:3]
+        if min(high, wide) < 8 or high % 4 or wide % 4:
+            raise ValueError(f"pad the images: sides are multiples of 4 from 8, not {high}, {wide}")
+        return self.infer(self.average[direction], images)
+
+    def shown(self, images_a, images_b):
+        """{direction: {"image": the images, what `translate` gives, "again": translated back}}."""
+        found = {}
+        for images, (there, back) in zip((images_a, images_b), self.generators.items()):
+            made = self.translate(images, there)
+            again = self.translate(made["translated"], back)["translated"]
+            found[there] = {"image": images, **made, "again": again}
+        return found
+
+
+LOSSES = {"cyclegan": (HParams, CycleGAN)}

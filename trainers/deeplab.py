@@ -1,0 +1,238 @@
+"""Training of segmenters (Chen et al., ICLR 2015, section 5): on class maps, true ones or those
+that attention gives (GAIN), and on cues and labels alone (SEC: Kolesnikov and Lampert, Seed, Expand
+and Constrain, ECCV 2016).
+
+A batch holds "image" (B, S, S, 3) in [-1, 1], "classes" (B, S, S, 1), 255 where a pixel has none,
+or no cue, and for SEC "labels" (B, C), 1 for the classes that are there; of K = C + 1 the
+background is the first.
+"""
+
+import dataclasses
+from math import inf
+
+import keras
+import numpy as np
+import tensorflow as tf
+from keras import ops
+
+from trainers import base, callbacks, losses
+from zoo.layers import cam
+
+POLICIES = {  # share of the schedule's steps that are done -> share of the learning rate
+    "step": lambda t: ops.power(0.1, ops.floor(ops.minimum(4 * t, 3.0))),
+    "poly": lambda t: ops.power(1 - ops.minimum(t, 1.0), 0.9),
+}
+FLOOR = 1e-4  # of SEC's probabilities
+SEC_SIDE = 41  # of SEC's maps, for which its decays are, and VOC's pictures are 12 times as large
+
+
+@dataclasses.dataclass(frozen=True)
+class HParams:
+    """learning_rate, policy: over decay_steps (0: the run's), the rate is divided by 10 after each
+    fourth (step: GAIN's notes, 2,000 of 8,000), or falls as (1 - t)^0.9 (poly: Chen et al., 2017).
+    momentum, weight_decay, of kernels, and head_rate, the factor of the last layer's rate: section
+    5. flip: mirror half of the images. ema_decay: ours (0: no average).
+    """
+
+    learning_rate: float = 1e-3
+    decay_steps: int = 0
+    policy: str = "step"
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    head_rate: float = 10.0
+    flip: bool = True
+    ema_decay: float = 0.99
+
+    def __post_init__(self):
+        base.check(self, learning_rate=(0, inf), decay_steps=(0, inf), momentum=(0, 1))
+        base.check(self, weight_decay=(0, inf), head_rate=(0, inf), ema_decay=(0, 1))
+        if self.policy not in POLICIES:
+            known = ", ".join(POLICIES)
+            raise ValueError(f"policy takes one of {known}, not {self.policy!r}")
+
+
+@dataclasses.dataclass(frozen=True)
+class SECHParams(HParams):
+    """And of SEC: decay_present, decay_absent and decay_background, d of the rank pooling for its
+    maps of 41 x 41 (of maps of n pixels d^(1681 / n), so that the same share of them counts). The
+    CRF's, named as in evaluate.crf, for pictures of VOC's size: w1, sigma_alpha, sigma_beta, w2,
+    sigma_gamma (those of its authors' code), iterations (0: Q is the network's own answer).
+    """
+
+    decay_present: float = 0.996
+    decay_absent: float = 0.0
+    decay_background: float = 0.999
+    w1: float = 10.0
+    sigma_alpha: float = 80.0
+    sigma_beta: float = 13.0
+    w2: float = 3.0
+    sigma_gamma: float = 3.0
+    iterations: int = 5
+
+    def __post_init__(self):
+        super().__post_init__()
+        base.check(self, decay_present=(0, 1), decay_absent=(0, 1), decay_background=(0, 1))
+        base.check(self, w1=(0, inf), w2=(0, inf), iterations=(0, inf))
+        base.check(self, **dict.fromkeys(("sigma_alpha", "sigma_beta", "sigma_gamma"), (0.01, inf)))
+
+
+RECIPES = {  # by data set: --image_size, --batch_size, --steps, options of the networks
+    "creatures": {  # ours
+        "image_size": 64,
+        "batch_size": 16,
+        "steps": 4_000,
+        "options": {"classes": 9, "width": 16, "fc": 256, "stride": 4, "dilation": 4},
+    },
+    "voc2012": {"image_size": 321, "batch_size": 15, "steps": 8_000},  # GAIN's notes
+}
+
+
+@keras.saving.register_keras_serializable("zoo")
+class Policy(keras.optimizers.schedules.LearningRateSchedule):
+    """peak * POLICIES[policy](step / steps)."""
+
+    def __init__(self, peak, steps, policy):
+        self.peak, self.steps, self.policy = peak, steps, policy
+
+    def __call__(self, step):
+        return self.peak * POLICIES[self.policy](ops.cast(step, "float32") / self.steps)
+
+    def get_config(self):
+        return {"peak": self.peak, "steps": self.steps, "policy": self.policy}
+
+
+class FastHead(keras.optimizers.SGD):
+    """Descent with `factor` times the learning rate for the variables `head`."""
+
+    def __init__(self, rate, momentum, head, factor):
+        super().__init__(rate, momentum)
+        self.head, self.factor = tuple(v.path for v in head), factor
+
+    def apply(self, grads, trainable_variables=None):
+        paths = [v.path for v in trainable_variables]
+        factors = [self.factor if path in self.head else 1.0 for path in paths]
+        super().apply([f * g for f, g in zip(factors, grads)], trainable_variables)
+
+
+def mirrored(tensors, key):
+    """Half of the examples of tensors (B, S, S, C), the same of each, from right to left."""
+    draw = tf.random.stateless_uniform((tf.shape(tensors[0])[0], 1, 1, 1), key)
+    return [tf.where(draw < 0.5, x[:, :, ::-1], x) for x in tensors]
+
+
+def palette():
+    """uint8 (256, 3), VOC's colours: bit 3 j + c of a class is bit 7 - j of its channel c."""
+    bits = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1)[:, ::-1]
+    channels = [
+        sum(bits[:, 3 * j + c] << 7 - j for j in range(3) if 3 * j + c < 8) for c in (0, 1, 2)
+    ]
+    return np.stack(channels, 1).astype(np.uint8)
+
+
+class DeepLab(base.Trainer):
+    main = "segmenter"
+
+    def players(self):
+        hp, network = self.hp, self.networks["segmenter"]
+        rate = Policy(hp.learning_rate, max(hp.decay_steps, 1), hp.policy)
+        head = network.get_layer("logits").trainable_variables
+        return {"segmenter": (network, FastHead(rate, hp.momentum, head, hp.head_rate))}
+
+    def terms(self, image, classes, batch):
+        """{name: value} of the loss."""
+        logits = self.networks["segmenter"](image, training=True)
+        return {"cross_entropy": losses.pixel_cross_entropy(logits=logits, classes=classes[..., 0])}
+
+    def train_step(self, batch):
+        network = self.networks["segmenter"]
+        image, classes = batch["image"], batch["classes"]
+        if self.hp.flip:
+            image, classes = mirrored((image, classes), self.key())
+        kernels = [w for w in network.trainable_variables if len(w.shape) > 1]
+        with tf.GradientTape() as tape:
+            terms = self.terms(image, classes, batch)
+            decay = tf.add_n([tf.nn.l2_loss(w) for w in kernels])
+            total = tf.add_n([*terms.values()]) + self.hp.weight_decay * decay
+        self.update(tape, total, network, self.first)
+        self.update_average()
+        return terms
+
+    def probabilities(self, images):
+        """uint8 (B, S, S, 3) -> float32 (B, S, S, K), by the averaged network."""
+        logits = self.infer(self.average["segmenter"], images.astype("float32") / 127.5 - 1)
+        return ops.convert_to_numpy(ops.softmax(logits))
+
+    def picture(self, images, classes):
+        """uint8 (B, S, S, 3), (B, S, S, 1) -> uint8 (rows, columns, 3), a row an image: itself,
+        the map given and the map found, in VOC's colours."""
+        maps = [palette()[c] for c in (classes[..., 0], self.probabilities(images).argmax(-1))]
+        cells = np.stack((images, *maps), 1).reshape(-1, *images.shape[1:])
+        return callbacks.image_grid(cells / 127.5 - 1, 3)
+
+
+def kernel(features):
+    """Features (B, n, d) -> k_ij = exp(-|f_i - f_j|^2 / 2) over the roots of the sums over i and
+    over j, (B, n, n)."""
+    features = features - ops.mean(features, axis=1, keepdims=True)
+    product = ops.matmul(features, ops.transpose(features, (0, 2, 1)))
+    half = ops.sum(ops.square(features), axis=-1) / 2
+    k = ops.exp(ops.minimum(product - half[:, :, None] - half[:, None], 0))
+    root = ops.rsqrt(ops.sum(k, axis=-1))
+    return root[:, :, None] * k * root[:, None]
+
+
+def mean_field(log_p, image, hp, scale):
+    """log P (B, s, s, K), images (B, s, s, 3) in [-1, 1] -> log Q of the fully connected CRF, as
+    evaluate.crf.refined has it, with the exact kernel."""
+    side, classes = log_p.shape[1], log_p.shape[3]
+    places = np.indices((side, side)).reshape(1, 2, -1).swapaxes(1, 2).astype("float32")
+    colours = ops.reshape(image, (-1, side * side, 3)) * (127.5 / hp.sigma_beta)
+    placed = ops.repeat(places / (scale * hp.sigma_alpha), ops.shape(image)[0], axis=0)
+    appearance = kernel(ops.concatenate((placed, colours), axis=-1))
+    smoothness = kernel(ops.convert_to_tensor(places / (scale * hp.sigma_gamma)))
+    message = hp.w1 * appearance + hp.w2 * smoothness  # (B, n, n)
+    unary = ops.reshape(log_p, (-1, side * side, classes))
+    log_q = ops.log_softmax(unary)
+    for _ in range(hp.iterations):
+        log_q = ops.log_softmax(unary + ops.matmul(message, ops.exp(log_q)))
+    return ops.reshape(log_q, (-1, side, side, classes))
+
+
+def floored(p):
+    """Probabilities (..., K), each FLOOR more, over their new sum."""
+    return (p + FLOOR) / (1 + FLOOR * p.shape[-1])
+
+
+class SEC(DeepLab):
+    """All on the map of scores before its interpolation, as in the paper."""
+
+    def __init__(self, networks, average, hp, seed):
+        super().__init__(networks, average, hp, seed)
+        segmenter = networks["segmenter"]
+        self.scores = keras.Model(segmenter.input, segmenter.get_layer("logits").output)
+        self.stride = segmenter.get_layer("segmentation").stride
+
+    def terms(self, image, classes, batch):
+        hp, size = self.hp, image.shape[1]
+        p = floored(ops.softmax(self.scores(image, training=True)))  # (B, s, s, K)
+        side = p.shape[1]
+        at = slice((size - 1 - self.stride * (side - 1)) // 2, None, self.stride)  # their pixels
+        weights = cam.interpolation(size, side)
+        small = ops.einsum("ih,bhwc,jw->bijc", weights, image, weights)
+        log_p = ops.log(p)
+        q = ops.exp(mean_field(ops.stop_gradient(log_p), small, hp, side / (12 * SEC_SIDE)))
+        share = SEC_SIDE**2 / side**2
+        return {
+            "seed": losses.seed(log_p=log_p, classes=classes[:, at, at, 0]),
+            "expand": losses.expand(
+                p=p,
+                labels=ops.cast(batch["labels"], p.dtype),
+                present=hp.decay_present**share,
+                absent=hp.decay_absent**share,
+                background=hp.decay_background**share,
+            ),
+            "constrain": losses.constrain(log_p=log_p, log_q=ops.log(floored(q))),
+        }
+
+
+LOSSES = {"pseudo": (HParams, DeepLab), "sec": (SECHParams, SEC)}

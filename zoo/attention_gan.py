@@ -1,0 +1,88 @@
+"""AttentionGAN: unpaired image-to-image translation using attention-guided generative adversarial
+networks (Tang et al., 2019: scheme 1; 2021: scheme 2), as the slides of Shauryam, Kar and Faizi
+(Chennai Mathematical Institute, 2023) tell of it.
+
+    scheme 1   image -> G_E -> up, up -> 7x7 4 -> sigmoid -> A, tanh -> C
+               G(x) = C A + x (1 - A)
+    scheme 2   image -> G_E -> up, up -> 7x7 3(n - 1) -> tanh -> C_1 .. C_n-1       (G_C)
+                           \\-> up, up -> 1x1 n -> softmax -> A_1 .. A_n-1, A_b      (G_A)
+               G(x) = sum_i C_i A_i + x A_b
+    D_X, D_Y   image -> PatchGAN          D_XA, D_YA   [A, image] -> PatchGAN
+
+| slides                                          | here                                        |
+|-------------------------------------------------|---------------------------------------------|
+| G: X -> Y, F: Y -> X                            | `a2b`, `b2a`                                |
+| G_E, m                                          | cyclegan.encode                             |
+| G_C, C_y^f, content masks                       | `contents`                                  |
+| G_A, A_y^f and A_y^b, attention masks           | `masks`, the background's is the last one   |
+| n                                               | option `masks`                              |
+| G_y = sum C_y^f A_y^f + x A_y^b                 | `fuse`                                      |
+| D_XA, D_YA, with the attention mask as input    | `attention_discriminator_a`, `..._b`        |
+
+What D_XA and D_YA see of scheme 2 is the attention on the foreground, 1 - A_b.
+"""
+
+import keras
+from keras import ops
+
+from zoo import cyclegan
+
+
+def fuse(image, foreground, background, contents):
+    """sum_i C_i A_i + x A_b, (B, H, W, 3).
+
+    image (B, H, W, 3), foreground (B, H, W, m) and background (B, H, W, 1) in [0, 1], contents
+    (B, H, W, m, 3).
+    """
+    return ops.sum(contents * ops.expand_dims(foreground, -1), axis=-2) + image * background
+
+
+def scheme_1(features, width):
+    """-> masks (B, H, W, 1), contents (B, H, W, 1, 3), foreground and background of masks."""
+    x = cyclegan.reflect(cyclegan.decode(features, width), 3)
+    x = cyclegan.convolution(x, 4, 7, "head")
+    mask, content = ops.split(x, [1], axis=-1)
+    mask = keras.layers.Activation("sigmoid", name="masks")(mask)
+    content = keras.layers.Activation("tanh", name="contents")(content)
+    return mask, ops.expand_dims(content, -2), mask, 1 - mask
+
+
+def scheme_2(features, width, n):
+    """-> masks (B, H, W, n), contents (B, H, W, n - 1, 3), foreground and background of masks."""
+    x = cyclegan.to_pictures(cyclegan.decode(features, width, "content_"), n - 1, "content")
+    contents = ops.stack(ops.split(x, n - 1, axis=-1), axis=-2)
+    x = cyclegan.convolution(cyclegan.decode(features, width, "mask_"), n, 1, "mask")
+    masks = keras.layers.Softmax(name="masks")(x)
+    return masks, contents, *ops.split(masks, [n - 1], axis=-1)
+
+
+def generator(scheme, width, blocks, n, name):
+    """image (B, H, W, 3) in [-1, 1] -> {"translated", "masks", "contents"}; see `build`."""
+    image = keras.Input((None, None, 3), name="image")
+    features = cyclegan.encode(image, width, blocks)
+    made = scheme_1(features, width) if scheme == 1 else scheme_2(features, width, n)
+    masks, contents, foreground, background = made
+    translated = fuse(image, foreground, background, contents)
+    outputs = {"translated": translated, "masks": masks, "contents": contents}
+    return keras.Model(image, outputs, name=name)
+
+
+def build(image_size=256, width=64, blocks=9, scheme=2, masks=10, attention_discriminators=False):
+    """-> {"a2b", "b2a": image (B, H, W, 3) in [-1, 1] -> {"translated": the same, "masks": (B, H,
+    W, n) in [0, 1], "contents": (B, H, W, n - 1, 3) in [-1, 1]}, H and W any multiples of 4 from 8;
+    "discriminator_a", "discriminator_b": image (B, S, S, 3) -> logits (B, s, s, 1)}.
+
+    width, blocks: as in cyclegan. scheme: 1 (one mask, one content: n = 1 mask, 1 content) or 2.
+    masks: n of scheme 2, the background's among them. attention_discriminators: two more,
+    "attention_discriminator_a" and "..._b", [attention, image] (B, S, S, 4) -> logits.
+    """
+    cyclegan.check(image_size, width, blocks)
+    if scheme not in (1, 2):
+        raise ValueError(f"scheme must be 1 or 2, not {scheme}")
+    if masks < 2:
+        raise ValueError(f"masks must be at least 2, the background's and another, not {masks}")
+    networks = {name: generator(scheme, width, blocks, masks, name) for name in ("a2b", "b2a")}
+    networks |= cyclegan.discriminators(image_size, width)
+    if attention_discriminators:
+        networks |= cyclegan.discriminators(image_size, width, "attention_discriminator", 4)
+    return networks

@@ -1,0 +1,118 @@
+"""DeepLab-LargeFOV: semantic image segmentation with deep convolutional nets and fully connected
+CRFs (Chen, Papandreou, Kokkinos, Murphy, Yuille, ICLR 2015), over VGG16 (zoo.vgg).
+
+    image -> 2 conv w, pool/2 -> 2 conv 2w, pool/2 -> 3 conv 4w, pool/2 -> 3 conv 8w
+          -> pool/1 -> 3 conv 8w, dilated -> pool/1 -> fc6: 3x3, 12 apart -> fc7: 1x1
+          -> 1x1 = `logits` (S/8, S/8, K) -> bilinear -> (S, S, K)
+
+| paper (sections 3, 5)                         | here                                             |
+|-----------------------------------------------|--------------------------------------------------|
+| VGG16's convolutions                          | `conv1_1` .. `conv5_3`, each with a ReLU         |
+| max pooling that skips subsampling, "hole"    | `pool4`, `pool5` of stride 1; dilation behind    |
+| input stride 12 of the first dense layer      | `dilation` of `fc6`                              |
+| 1024 filters of both dense layers             | `fc`                                             |
+| score map, interpolated by 8                  | `logits`, `segmentation`                         |
+
+Where stride is not 8, or the image below 128 x 128, what is dilated follows from the same rule: a
+convolution reaches as far over the image as the same one of zoo.vgg's classifier does, whose
+weights `initialise` takes over. The CRF is no part of the network: evaluate.crf.
+"""
+
+import keras
+import numpy as np
+from keras import ops
+
+from zoo.layers.imagenet import normalised
+
+
+@keras.saving.register_keras_serializable("zoo")
+class Interpolated(keras.layers.Layer):
+    """(B, h, w, C) -> (B, size, size, C), bilinear: samples lie `stride` pixels apart about the
+    image's centre, and the outermost values reach to the rim. Two matrix products."""
+
+    def __init__(self, size, stride, **kwargs):
+        super().__init__(**kwargs)
+        self.size, self.stride = size, stride
+
+    def call(self, x):
+        rows, columns = (ops.cast(self._weights(side), x.dtype) for side in x.shape[1:3])
+        x = ops.einsum("ih,bhwc->biwc", rows, x)
+        return ops.einsum("jw,biwc->bijc", columns, x)
+
+    def _weights(self, side):
+        """(size, side) of linear interpolation between places that are `stride` pixels apart."""
+        first = (self.size - 1 - self.stride * (side - 1)) / 2
+        place = ((np.arange(self.size) - first) / self.stride).clip(0, side - 1)
+        return np.maximum(1 - abs(np.arange(side) - place[:, None]), 0)
+
+    def compute_output_shape(self, shape):
+        return (shape[0], self.size, self.size, shape[3])
+
+    def get_config(self):
+        return {**super().get_config(), "size": self.size, "stride": self.stride}
+
+
+def conv(x, channels, side, name, dilation=1):
+    """(B, H, W, C) -> (B, H, W, channels), after a ReLU."""
+    x = keras.layers.Conv2D(
+        channels,
+        side,
+        padding="same",
+        dilation_rate=dilation,
+        kernel_initializer="he_normal",
+        name=name,
+    )(x)
+    return keras.layers.ReLU(name=f"{name}_relu")(x)
+
+
+def build(image_size=321, classes=21, width=64, fc=1024, stride=8, dilation=12, normalise="none"):
+    """-> {"segmenter": image (B, S, S, 3) in [-1, 1] -> logits (B, S, S, classes)}.
+
+    S is k stride, where poolings are VGG's, or k stride + 1, where they are the paper's, 3x3 about
+    the pixel kept. classes: with the background, which is the first. width: channels of the first
+    convolution; fc: of fc6 and fc7. stride: pixels between the scores, 2, 4 or 8; dilation: scores
+    between fc6's taps. normalise: "imagenet" for weights trained elsewhere (zoo.layers.imagenet).
+    """
+    if stride not in (2, 4, 8) or image_size < 32 or image_size % stride > 1:
+        raise ValueError(
+            "stride must be 2, 4 or 8, image_size k stride or k stride + 1, from 32 on"
+        )
+    if classes < 2 or min(width, fc, dilation) < 1:
+        raise ValueError("classes must be at least 2, width, fc and dilation 1")
+    reduced = {"pool_size": 2} if image_size % stride == 0 else {"pool_size": 3, "padding": "same"}
+    kept = {"pool_size": 3, "strides": 1, "padding": "same"}
+    image = keras.Input((image_size, image_size, 3), name="image")
+    x = normalised(image, normalise)
+    reach = 1  # pixels between the classifier's values; between ours: at most `stride`
+    for block, convolutions in enumerate((2, 2, 3, 3, 3), start=1):
+        if block > 1 and reach < (16 if image_size >= 128 else 8):
+            pool = {**reduced, "strides": 2} if reach < stride else kept
+            x = keras.layers.MaxPooling2D(**pool, name=f"pool{block - 1}")(x)
+            reach *= 2
+        for i in range(convolutions):
+            name, apart = f"conv{block}_{i + 1}", max(reach // stride, 1)
+            x = conv(x, width * min(2 ** (block - 1), 8), 3, name, apart)
+    x = keras.layers.MaxPooling2D(**kept, name="pool5")(x)
+    x = conv(x, fc, 3, "fc6", dilation)
+    x = conv(x, fc, 1, "fc7")
+    start = keras.initializers.RandomNormal(stddev=0.01)
+    x = keras.layers.Conv2D(classes, 1, kernel_initializer=start, name="logits")(x)
+    logits = Interpolated(image_size, stride, name="segmentation")(x)
+    return {"segmenter": keras.Model(image, logits, name="segmenter")}
+
+
+def initialise(segmenter, classifier):
+    """Sets the convolutions conv1_1 .. conv5_3 of a segmenter to those of a vgg16 of equal width;
+    a classifier that has no such ones raises ValueError, and nothing is set."""
+    held = {layer.name: layer.get_weights() for layer in classifier.layers}
+    ours = [layer for layer in segmenter.layers if layer.name.startswith("conv")]
+    ours = [layer for layer in ours if layer.weights]
+    for layer in ours:
+        shapes = [w.shape for w in held.get(layer.name, ())]
+        if shapes != [w.shape for w in layer.get_weights()]:
+            raise ValueError(
+                f"{classifier.name} has no {layer.name} of shape {tuple(layer.kernel.shape)}: "
+                "a segmenter takes the convolutions of a vgg16 of its own width"
+            )
+    for layer in ours:
+        layer.set_weights(held[layer.name])
