@@ -106,43 +106,61 @@ class GAN(nn.Module):
 class Step:
     """One DCGAN update of a GAN and its discriminator; call it with images (B, 3, S, S).
 
-    mode: "eager" or "compiled" (torch.compile on both networks); channels-last throughout.
+    mode: "eager" or "compiled" (torch.compile on both networks); channels-last throughout. A
+    subclass may differ in networks, losses, and learning rates of generator and discriminator.
     """
 
-    def __init__(self, mode, size=32, latent=100, width=64, attention=None):
+    rates, betas = (2e-4, 2e-4), (0.5, 0.999)
+
+    def __init__(self, mode, size=32, latent=100, **options):
         torch.manual_seed(0)
         self.latent = latent
-        gan = GAN(size, latent, width, attention)
-        critic = Discriminator(size, width)
-        self.g, self.d = (m.to(memory_format=torch.channels_last) for m in (gan, critic))
+        networks = self.networks(size, latent, **options)
+        self.g, self.d = (m.to(memory_format=torch.channels_last) for m in networks)
         self.average = copy.deepcopy(self.g)
         self.values = [*self.g.parameters(), *self.floats(self.g)]
         self.means = [*self.average.parameters(), *self.floats(self.average)]
-
-        def adam(module):
-            return torch.optim.Adam(module.parameters(), 2e-4, (0.5, 0.999), fused=True)
-
-        self.g_optimizer, self.d_optimizer = adam(self.g), adam(self.d)
+        self.g_optimizer, self.d_optimizer = (
+            torch.optim.Adam(module.parameters(), rate, self.betas, fused=True)
+            for module, rate in zip((self.g, self.d), self.rates)
+        )
         compiled = mode == "compiled"
         self.run_g = torch.compile(self.g) if compiled else self.g
         self.run_d = torch.compile(self.d) if compiled else self.d
 
     @staticmethod
+    def networks(size, latent, width=64, **attention):
+        """(z, x -> image; image -> logit)."""
+        return GAN(size, latent, width, attention), Discriminator(size, width)
+
+    @staticmethod
+    def d_loss(real, fake):
+        return functional.softplus(-real).mean() + functional.softplus(fake).mean()
+
+    @staticmethod
+    def g_loss(fake):
+        return functional.softplus(-fake).mean()
+
+    @staticmethod
     def floats(module):
-        """Batch norm statistics."""
-        return [b for name, b in module.named_buffers() if "running" in name]
+        """What moves beside the parameters: batch norm's statistics, u of spectral norm."""
+        return [b for b in module.buffers() if b.is_floating_point()]
+
+    @property
+    def parameters(self):
+        """How many are trained."""
+        return sum(p.numel() for module in (self.g, self.d) for p in module.parameters())
 
     def __call__(self, x):
         z = torch.rand(len(x), self.latent) * 2 - 1
         fake = self.run_g(z, x)
         self.d.requires_grad_(True)
-        d_loss = functional.softplus(-self.run_d(x)).mean()
-        d_loss = d_loss + functional.softplus(self.run_d(fake.detach())).mean()
+        d_loss = self.d_loss(self.run_d(x), self.run_d(fake.detach()))
         self.d_optimizer.zero_grad()
         d_loss.backward()
         self.d_optimizer.step()
         self.d.requires_grad_(False)
-        g_loss = functional.softplus(-self.run_d(fake)).mean()
+        g_loss = self.g_loss(self.run_d(fake))
         self.g_optimizer.zero_grad()
         g_loss.backward()
         self.g_optimizer.step()

@@ -4,12 +4,14 @@
 
 Each side is a process of its own; they take turns, a few steps each, so that a machine whose speed
 drifts is equally fair to all. Ratios are taken round by round. PyTorch runs eager and compiled,
-channels-last; where it is not installed, our side is measured alone.
+channels-last; where it is not installed, our side is measured alone. Sides that do not train
+equally many parameters are refused.
 """
 
 import argparse
 import importlib.util
 import json
+import math
 import statistics
 import subprocess
 import sys
@@ -23,10 +25,15 @@ from modes import shared, train
 
 SIZE, BATCH = 32, 64
 SIDES = ("ours", "torch eager", "torch compiled")
+MODELS = {  # the module of the PyTorch side, and our options that its Step takes beside the size
+    "dcgan": ("torch_gan", "latent width"),
+    "ragan": ("torch_gan", "latent width regions mask_size sharpness attend_at encoder_width"),
+    "sagan": ("torch_sagan", "latent width"),
+}
 
 
 def ours(model):
-    """A function that takes one step of our trainer, and the trainer."""
+    """A function that takes one step of our trainer, and how many parameters it trains."""
     shared.quiet_import()
     import numpy as np
     import tensorflow as tf
@@ -37,28 +44,28 @@ def ours(model):
     x = np.random.default_rng(0).uniform(-1, 1, (BATCH, SIZE, SIZE, 3)).astype("float32")
     data = iter(tf.data.Dataset.from_tensors({"image": x}).repeat())
     trainer.make_train_function()
-    return lambda: [float(v) for v in trainer.train_function(data).values()], trainer
+    networks = [network for network, _ in trainer.played.values()]
+    count = sum(math.prod(v.shape) for n in networks for v in n.trainable_variables)
+    return lambda: [float(v) for v in trainer.train_function(data).values()], count
 
 
-def theirs(options, mode):
-    """A function that takes one step of benchmarks.torch_gan, without TensorFlow in the process."""
+def theirs(model, options, mode):
+    """The same of PyTorch's Step, without TensorFlow in the process."""
     import torch
 
-    from benchmarks import torch_gan
-
-    latent, width = options.pop("latent"), options.pop("width")
-    step = torch_gan.Step(mode, SIZE, latent, width, attention=options)
+    step = importlib.import_module(f"benchmarks.{MODELS[model][0]}").Step(mode, SIZE, **options)
     x = torch.rand(BATCH, 3, SIZE, SIZE) * 2 - 1
     x = x.contiguous(memory_format=torch.channels_last)
-    return lambda: step(x)
+    return lambda: step(x), step.parameters
 
 
 def work(side, model, options):
-    """Serves one side: a number of steps a line on stdin -> the seconds they took on stdout."""
-    step = ours(model)[0] if side == "ours" else theirs(options, side.split()[1])
+    """Serves one side: the parameters that it trains on stdout, once it is warm; then a number of
+    steps a line on stdin -> the seconds they took on stdout."""
+    step, count = ours(model) if side == "ours" else theirs(model, options, side.split()[1])
     for _ in range(5):
         step()
-    print("ready", flush=True)
+    print(count, flush=True)
     for line in sys.stdin:
         begin = time.perf_counter()
         for _ in range(int(line)):
@@ -69,16 +76,19 @@ def work(side, model, options):
 def compare(model, rounds, steps):
     """{side: [images per second of each round]}, the sides taking turns."""
     torch = importlib.util.find_spec("torch") is not None
-    options = {k: v for k, v in zoo.options(model).items() if k != "image_size"}
-    workers = {}
+    options = {k: v for k, v in zoo.options(model).items() if k in MODELS[model][1].split()}
+    workers, counts = {}, {}
     for side in SIDES if torch else SIDES[:1]:
         command = [sys.executable, "-m", "benchmarks.train_step", "--work", side]
         command += ["--model", model, "--options", json.dumps(options)]
         workers[side] = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
-        if workers[side].stdout.readline().strip() != "ready":
+        counts[side] = workers[side].stdout.readline().strip()
+        if not counts[side]:
             raise SystemExit(f"benchmark: the side {side!r} did not start")
+    if len(set(counts.values())) > 1:
+        raise SystemExit(f"benchmark: the sides train different networks, parameters {counts}")
     rates = {side: [] for side in workers}
     for number in range(rounds):
         order = list(workers)[number % len(workers) :] + list(workers)[: number % len(workers)]
@@ -92,38 +102,43 @@ def compare(model, rounds, steps):
     return rates
 
 
-def macs(network, skip=()):
-    """Multiply-adds of one image in the convolutions and dense layers of a network."""
+def macs(network):
+    """Multiply-adds of one image in a network: {layer: those with its kernels}, and how many more
+    with no weight on either side, in the map of its self-attention."""
     import keras
 
-    total = 0
-    for layer in network._flatten_layers(include_self=False):
-        if layer.name in skip or not hasattr(layer, "kernel"):
-            continue
-        kernel = layer.kernel.shape
-        size = 1
-        for side in kernel:
-            size *= side
-        if isinstance(layer, keras.layers.Conv2DTranspose):
-            size *= layer.input.shape[1] * layer.input.shape[2]
-        elif isinstance(layer, keras.layers.Conv2D):
-            size *= layer.output.shape[1] * layer.output.shape[2]
-        total += size
-    return total
+    from zoo.layers.self_attention import SelfAttention
+
+    kernels, maps = {}, 0
+    for layer in network.layers:
+        if isinstance(layer, SelfAttention):
+            places = math.prod(layer.input.shape[1:3])  # N
+            convolutions = (layer.query, layer.key, layer.value)
+            kernels[layer.name] = places * sum(math.prod(c.kernel.shape) for c in convolutions)
+            maps += places**2 * (layer.query.filters + layer.value.filters)
+        elif hasattr(layer, "kernel"):
+            at = layer.input if isinstance(layer, keras.layers.Conv2DTranspose) else layer.output
+            kernels[layer.name] = math.prod(layer.kernel.shape) * math.prod(at.shape[1:-1])
+    return kernels, maps
 
 
 def flops_per_image(model):
     """Floating-point operations of one image in one step: forward 1, to weights 1, to inputs 1."""
     networks = zoo.create(model, image_size=SIZE)
-    critic = networks["discriminator"]
-    first = macs(critic) - macs(critic, skip=[f"down{SIZE // 2}"])
-    total = 8 * macs(critic) - 2 * first  # two updates of D's weights, one pass back to G
+    kernels, maps = macs(networks["discriminator"])
+    first = [f"down{SIZE // 2}{part}" for part in ("", "_conv1", "_skip")]  # whose input is x
+    first = sum(kernels.get(name, 0) for name in first)
+    total = 8 * sum(kernels.values()) - 2 * first  # two updates of D's weights, one pass back to G
+    total += 9 * maps
+    parts = [(networks["generator"], 1)]
     if model == "ragan":
-        passes = zoo.options(model)["regions"] + 1
-        total += 3 * passes * macs(networks["attention"].get_layer("encoder"))
-        total += 3 * macs(networks["generator"].get_layer("decoder"))
-    else:
-        total += 3 * macs(networks["generator"])
+        encoder = networks["attention"].get_layer("encoder")
+        parts = [(networks["generator"].get_layer("decoder"), 1)]
+        parts += [(encoder, zoo.options(model)["regions"] + 1)]
+    for network, passes in parts:
+        kernels, maps = macs(network)
+        total += 3 * passes * (sum(kernels.values()) + maps)
+        total -= kernels.get("project", 0)  # no gradient to z
     return 2 * total
 
 
@@ -190,20 +205,20 @@ def report(model, rounds, steps):
     else:
         print("  PyTorch is not installed: nothing to compare with")
     used = statistics.median(rates["ours"]) * flops_per_image(model) / 1e9
-    print(f"  convolutions and dense layers: {used:.0f} GFLOP/s, ", end="")
+    print(f"  convolutions and matrix products: {used:.0f} GFLOP/s, ", end="")
     print(f"{used / peak:.0%} of the measured convolution peak, {peak:.0f} GFLOP/s")
 
 
 def run(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", action="append", choices=("dcgan", "ragan"))
+    parser.add_argument("--model", action="append", choices=MODELS)
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--steps", type=int, default=8, help="steps a turn")
     parser.add_argument("--profile", action="store_true", help="where the time of our step goes")
     parser.add_argument("--work", choices=SIDES, help=argparse.SUPPRESS)
     parser.add_argument("--options", type=json.loads, help=argparse.SUPPRESS)
     flags = parser.parse_args(arguments)
-    models = flags.model or ["dcgan", "ragan"]
+    models = flags.model or list(MODELS)
     if flags.work:
         return work(flags.work, models[0], flags.options)
     shared.quiet_import()
