@@ -21,6 +21,7 @@ from modes.shared import UsageError
 MODES = ("train", "list", "sample", "evaluate", "report", "study", "publish", "import", "annotate")
 MODES += ("export", "translate")
 STUDIES = ("memorisation", "fid_spatial", "attention", "regional", "regional_wgan", "teaching")
+STUDIES += ("gain", "biased")
 METRICS = ("fid", "sfid", "kid", "kid_blocks10", "is", "classes", "precision_recall")
 METRICS += ("density_coverage", "localization")
 

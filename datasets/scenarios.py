@@ -129,6 +129,7 @@ def biased(split, index, size=64):
     pose and coat, on one of the other three scenes.
 
         image, mask, bbox, label, coat, scene   as of `creatures`
+        classes   (size, size, 1) uint8: 0 the scene, label + 1 the animal
         context   1 on the body plan's own scene, else 0
     """
     number, outside = divmod(index, 2) if split == "test" else (index, 0)
@@ -139,6 +140,7 @@ def biased(split, index, size=64):
     return {
         "image": example["image"],
         "mask": example["mask"],
+        "classes": np.where(example["mask"] > 0, label + 1, 0).astype(np.uint8),
         "bbox": np.float32(example["bbox"]),
         **{key: np.int32(example[key]) for key in ("label", "coat", "scene")},
         "context": np.int32(1 - outside),

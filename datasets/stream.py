@@ -34,6 +34,7 @@ def load(
     start=0,
     shuffle=True,
     keys=None,
+    replace=None,
 ):
     """-> tf.data.Dataset of dicts of batches; "image" is float32 (B, S, S, 3) in [-1, 1].
 
@@ -42,10 +43,12 @@ def load(
     shuffle: endless batches, each epoch in an order of its own by the seed, from batch `start` on;
     without it: the examples once, in order, the last batch maybe smaller. data_dir: where TFDS
     keeps its data (default: $TFDS_DATA_DIR or ~/tensorflow_datasets). keys: which to load; None:
-    all. "truth" is what an image should be translated to, like "image". A mask is float32
-    (B, S, S, 1) in [0, 1], the share of each pixel that is object; "classes" (B, S, S, 1) uint8
-    tells a class of each pixel, "labels" (B, C) float32 is 1 for each class in the picture; bbox is
-    (B, 4), ymin, xmin, ymax, xmax in [0, 1]; the rest are class numbers (B,).
+    all. replace: {key: array (N, ...)} in place of the data set's own.
+
+    "truth" is what an image should be translated to, like "image". A mask is float32 (B, S, S, 1)
+    in [0, 1], the share of each pixel that is object; "classes" (B, S, S, 1) uint8 tells a class of
+    each pixel, "labels" (B, C) float32 is 1 for each class in the picture; bbox is (B, 4), ymin,
+    xmin, ymax, xmax in [0, 1]; the rest are class numbers (B,).
 
     Of two domains, split "train" yields both, every key of domain a with "_a" at its end and of b
     with "_b": "image_a" and "image_b", each in an order of its own, each of its own epochs. One
@@ -60,6 +63,10 @@ def load(
         for end in _domains(name, split)
     }
     held = {key + end: value for end, part in parts.items() for key, value in part.items()}
+    for key, array in (replace or {}).items():
+        if key not in held or array.shape != held[key].shape:
+            raise DataError(f"{name} has no {key} of shape {array.shape} to be replaced")
+        held[key] = parts[""][key] = array
     keys = list(keys or held)
     missing = [k for k in keys if k not in held]
     if missing:

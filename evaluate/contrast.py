@@ -84,6 +84,18 @@ def maps(images, masks, found):
     return _png(figure)
 
 
+def pictures(rows):
+    """{name: pictures uint8 (N, S, S, 3)} -> a row a name, a column an image."""
+    count = len(next(iter(rows.values())))
+    figure, axes = _figure(1.3 * count, 1.35 * len(rows), len(rows), count)
+    for line, (name, shown) in zip(axes.reshape(len(rows), -1), rows.items()):
+        for place, picture in zip(line, shown):
+            place.imshow(picture, interpolation="nearest")
+            place.set(xticks=[], yticks=[])
+        line[0].set_ylabel(name, fontsize=7)
+    return _png(figure)
+
+
 def losses(runs, metric, label):
     """A panel a run: the metric, the discriminator's loss, and where the two-stage rule stops."""
     figure, axes = _figure(3.4 * len(runs), 3.2, 1, len(runs))

@@ -15,7 +15,7 @@ from evaluate.protocol import METRICS
 
 BETTER = {name: "higher" if m.higher else "lower" for m in METRICS.values() for name in m.names}
 BETTER |= {"accuracy": "higher", "swd": "lower"}
-BETTER |= dict.fromkeys(("maxboxacc", "pxap", "iou", "miou", "pointing"), "higher")
+BETTER |= dict.fromkeys(("maxboxacc", "pxap", "iou", "miou", "map", "pointing"), "higher")
 POINTS = 400  # drawn of a curve at most
 LONG = 200  # points from which on a curve is drawn as a running mean over the faint values
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 340, 210, 50, 328, 18, 186  # a drawing and its frame

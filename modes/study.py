@@ -7,7 +7,7 @@ import io
 import json
 from pathlib import Path
 
-from modes import shared, train
+from modes import guidance, shared, train
 from modes.evaluate import localize, make_judge
 from modes.shared import UsageError
 
@@ -264,3 +264,4 @@ def teaching(flags):
 
 STUDIES = {"memorisation": memorisation, "fid_spatial": fid_spatial}
 STUDIES |= dict.fromkeys(CONTRASTS, contrast) | {"teaching": teaching}
+STUDIES |= {"gain": guidance.gain, "biased": guidance.biased}

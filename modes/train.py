@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import hashlib
 import math
 import signal
 import sys
@@ -20,7 +21,8 @@ metrics extractor inception split num"""
 KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a word"}
 
 
-def run(flags):
+def run(flags, classes=None):
+    """classes: a class map for each training image, in place of the data set's own."""
     config = configure(flags)
     import tensorflow as tf
 
@@ -36,11 +38,15 @@ def run(flags):
         trainer = shared.make_trainer(config)
     source = {"image_size": config["image_size"], "data_dir": flags.data_dir}
     config["data"] = datasets.identity(config["dataset"], data_dir=flags.data_dir)
+    if classes is not None:
+        config["data"] += "+" + hashlib.sha256(classes.tobytes()).hexdigest()[:16]
     config["replicas"] = strategy.num_replicas_in_sync
     config |= trainer.facts()
     if judged(flags) and not flags.extractor:
         flags.extractor = recorded_extractor(run_folder(flags, config))
-    keys = keys_of(zoo.get(config["model"]), config["options"])
+    keys = keys_of(zoo.get(config["model"]), config)
+    if "labels" in keys and "labels" not in datasets.arrays(config["dataset"], "train", **source):
+        keys = tuple("label" if key == "labels" else key for key in keys)
     if "label" in keys:
         datasets.labelled(config["dataset"], "train", config["options"]["classes"], **source)
     serve = zoo.get(config["model"]).serve
@@ -68,6 +74,7 @@ def run(flags):
     batch_size = config["batch_size"] * trainer.batches_per_step
     stream = {"batch_size": batch_size, "seed": config["seed"], "keys": keys, **source}
     stream["image_size"] = config.get("load_size", config["image_size"])
+    stream["replace"] = None if classes is None else {"classes": classes}
     trainer.prepare(datasets.load(config["dataset"], **stream).as_numpy_iterator())
     parts = {k: watched[k] for k in ("score", "draw", "attention")}
     after = functools.partial(refresh, record.folder)
@@ -144,10 +151,10 @@ def configure(flags):
     steps = flags.steps or recipe["steps"]
     if hparams.get("decay_steps") == 0:
         hparams["decay_steps"] = steps
-    if "label" in keys_of(spec, options) and "classes" not in changed:
-        options["classes"] = datasets.classes(dataset)
-    if "classes" in spec.batch and "classes" not in changed:
-        options["classes"] = datasets.classes(dataset) + 1  # and the background
+    keys = keys_of(spec, {"options": options, "hparams": hparams})
+    if {"label", "labels"} & set(keys) and "classes" not in changed:
+        background = "classes" in spec.batch
+        options["classes"] = datasets.classes(dataset) + background
     try:
         module.LOSSES[asked][0](**hparams)
     except ValueError as error:
@@ -175,9 +182,11 @@ def configure(flags):
     }
 
 
-def keys_of(spec, options):
-    """What a batch must hold: the label too where the networks take one."""
-    return (*spec.batch, *["label"] * bool(options.get("conditional")))
+def keys_of(spec, config):
+    """What a batch must hold: the label too where the networks take one, the map of classes where
+    masks are shown. "labels", of many classes an image, may be "label", of one."""
+    conditional, masks = config["options"].get("conditional"), config["hparams"].get("masks")
+    return (*spec.batch, *["label"] * bool(conditional), *["classes"] * bool(masks))
 
 
 def stop_rule(flags, metric, higher):
@@ -357,7 +366,41 @@ def watch_segmenter(trainer, config, source, flags):
     return {**watched, "metric": metric, "higher": True, "score": scores}
 
 
+def watch_guided(trainer, config, source, flags):
+    """The same of a classifier whose attention is trained: mean average precision on test images of
+    many classes, accuracy on those of one."""
+    import numpy as np
+
+    import datasets
+    from evaluate import multilabel, protocol
+    from trainers import callbacks
+
+    if judged(flags):
+        raise UsageError(f"{config['model']} makes no images: --metrics and --stop judge images")
+    name, network = config["dataset"], trainer.average["classifier"]
+    split = "test" if datasets.has_split(name, "test") else "train"
+    held = datasets.arrays(name, split, **source)
+    images = held["image"][:2000]
+    count = protocol.short(len(images))
+
+    def scores():
+        parts = (images[i : i + 100] for i in range(0, len(images), 100))
+        logits = np.concatenate([trainer.infer(network, shared.to_float(p)) for p in parts])
+        if "labels" in held:
+            value = multilabel.mean_average_precision(logits, held["labels"][: len(images)])
+            return {f"map_{count}_{split}": value}
+        right = logits.argmax(1) == held["label"][: len(images)]
+        return {f"accuracy_{count}_{split}": float(right.mean())}
+
+    def attention():
+        return callbacks.attention_grid(*trainer.attention(images[:8], None))
+
+    watched = {"draw": None, "attention": attention, "score": scores}
+    return {**watched, "metric": None, "higher": True}
+
+
 WATCHED = {
+    "attention": watch_guided,
     "segmenter": watch_segmenter,
     "generator": watch_generator,
     "classifier": watch_classifier,

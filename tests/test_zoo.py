@@ -32,7 +32,7 @@ CASES = [(n, s) for n in zoo.names() for s in zoo.get(n).params]
 
 def test_names():
     gans = ["dcgan", "wgan", "ragan", "sagan", "ata_gan", "cyclegan", "attention_gan"]
-    classifiers = ["resnet9", "resnet18", "squeezenet", "vgg16", "deeplab"]
+    classifiers = ["resnet9", "resnet18", "squeezenet", "vgg16", "gain", "deeplab"]
     assert zoo.names() == [*gans, *classifiers]
 
 

@@ -10,6 +10,7 @@ TRAINERS = {
     "ragan": "trainers.ragan",
     "sagan": "trainers.sagan",
     "ata_gan": "trainers.ata_gan",
+    "gain": "trainers.gain",
     "deeplab": "trainers.deeplab",
     "cyclegan": "trainers.cyclegan",
     "attention_gan": "trainers.attention_gan",

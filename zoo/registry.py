@@ -412,6 +412,40 @@ _SPECS = (
         ),
     ),
     ModelSpec(
+        name="gain",
+        paper="Li, Wu, Peng, Ernst, Fu: Tell Me Where to Look: Guided Attention Inference Network, "
+        "CVPR 2018",
+        source="arXiv:1802.10171",
+        task="classification, trained attention",
+        module="zoo.gain",
+        datasets=("voc2012", "creatures/many", "creatures/biased"),
+        batch=("image", "labels"),
+        serve="attention",
+        params={
+            "image_size=321,classes=20": {"classifier": 14_724_948},
+            "image_size=64,backbone=resnet9,width=16": {"classifier": 125_440},
+        },
+        reported={
+            "miou_voc2012_val, pseudo labels of GAIN (notes, table)": 55.3,
+            "miou_voc2012_val, GAIN_ext, 200 masks (notes, table)": 58.3,
+            "miou_voc2012_val, GAIN_ext, 1464 masks (notes, table)": 60.5,
+        },
+        deviations=(
+            "Global average pooling and one dense layer behind VGG16's convolutions (paper: not "
+            "said): `head=fc` is VGG16's own; any classifier of the zoo is a `backbone`.",
+            "Maps are brought to the image's size and to a scale from 0 to 1 before T (not said).",
+            "sigma 0.5, steepness 10, alpha 1, omega 10 (the notes: no values): those of public "
+            "implementations.",
+            "At most three classes of an image are looked at in a step, drawn where there are "
+            "more: `most`; one masked image for each: `masking=joint` is cheaper.",
+            "The images whose masks GAIN_ext knows are the first of the run's order; four of them "
+            "join each batch (not said): `masks`, `mask_batch`.",
+            "The masked image passes with batch normalisation's moving statistics.",
+            _NO_DROPOUT,
+            *_COSINE,
+        ),
+    ),
+    ModelSpec(
         name="deeplab",
         paper="Chen, Papandreou, Kokkinos, Murphy, Yuille: Semantic Image Segmentation with Deep "
         "Convolutional Nets and Fully Connected CRFs, ICLR 2015",
