@@ -37,10 +37,10 @@ class HParams(classifier.HParams):
     alpha: of L_am (0: a plain classifier). omega: of L_e. steepness, sigma: of T. None has a value
     in the notes; these are those of the implementations that are public (gain.py of
     AustinDoolittle/Pytorch-Gain and ilyak93/GAIN-pytorch). delay: share of the steps before L_am
-    counts (ours). masking: a masked image for each class that is there, or a joint one (cheaper). most: classes of an image that are looked at in a
-    step; of more, so many are drawn. masks: images whose masks are known, the first of the
-    training's (notes, table: 200 or 1464; 0: GAIN without). mask_batch: how many of them join each
-    batch, over all devices.
+    counts (ours). masking: a masked image for each class that is there, or a joint one (cheaper).
+    most: classes of an image that are looked at in a step; of more, so many are drawn. masks:
+    images whose masks are known, the first of the training's (notes, table: 200 or 1464; 0: GAIN
+    without). mask_batch: how many of them join each batch, over all devices.
     """
 
     learning_rate: float = 1e-5
