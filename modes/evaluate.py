@@ -63,6 +63,8 @@ def run(flags):
         shared.refuse(flags, "direction", "goes with networks that translate")
         about["dataset"] = flags.dataset or about["dataset"]
         source = {"image_size": about["options"]["image_size"], "data_dir": flags.data_dir}
+        if zoo.get(about["model"]).serve in ("segmenter", "attention"):
+            return tell(stamped(seen(flags, network, about, source), flags, about), about, theirs)
         if "latent" in about["options"]:
             latent, count = about["options"]["latent"], flags.num or 10_000
             fakes = functools.partial(samples, network, latent, count, flags.seed)
@@ -74,21 +76,25 @@ def run(flags):
             if flags.seed:
                 raise UsageError(f"--seed {why}")
             fakes = None
-    made = {k: v for k, v in about.items() if k in MADE}
-    made |= {"seed": flags.seed, "versions": shared.versions()}
     if located:
         explainer = shared.explainer(about)
         rows = localize(about, source, flags.split or "test", explainer)
-        rows = [{**row, **made} for row in rows]
     elif fakes:
         judge = make_judge(flags, about["dataset"], source)
         if theirs is not None:
             protocol.compare(judge.outline(), theirs)  # refused now, not after the work
-        rows = [{**row, **made} for row in judge.rows(fakes)]
+        rows = judge.rows(fakes)
         judge.warn()
     else:
-        rows = [{**classify(flags, network, about, source), **made}]
-    return tell(rows, about, theirs)
+        rows = [classify(flags, network, about, source)]
+    return tell(stamped(rows, flags, about), about, theirs)
+
+
+def stamped(rows, flags, about):
+    """Rows that say where what they measure comes from."""
+    made = {k: v for k, v in about.items() if k in MADE}
+    made |= {"seed": flags.seed, "versions": shared.versions()}
+    return [{**row, **made} for row in rows]
 
 
 def tell(rows, about, theirs):
@@ -118,10 +124,8 @@ def judge_translator(flags, network, about, theirs):
     for network, about in both:
         about["dataset"] = flags.dataset or about["dataset"]
         source = {"image_size": about["options"]["image_size"], "data_dir": flags.data_dir}
-        made = {k: v for k, v in about.items() if k in MADE}
-        made |= {"seed": flags.seed, "versions": shared.versions()}
         found = translation_rows(argparse.Namespace(**vars(flags)), network, about, source)
-        rows += [{**row, **made} for row in found]
+        rows += stamped(found, flags, about)
     tell(rows, about, theirs)
 
 
@@ -300,6 +304,64 @@ def classify(flags, network, about, source):
         "count": count,
         "confusion": confusion.tolist(),
     }
+
+
+def class_scores(network, held, split, most=None):
+    """{metric: value} of a function of batches to logits, on {"image", "labels" or "label"}: mean
+    average precision of many classes an image, accuracy of one; of the first `most` images."""
+    import numpy as np
+
+    from evaluate import multilabel, protocol
+
+    images = held["image"][:most]
+    parts = (images[i : i + 100] for i in range(0, len(images), 100))
+    logits = np.concatenate([network(shared.to_float(part)) for part in parts])
+    name, end = protocol.short(len(images)), split
+    if "labels" in held:
+        value = multilabel.mean_average_precision(logits, held["labels"][:most])
+        return {f"map_{name}_{end}": value}
+    return {f"accuracy_{name}_{end}": float((logits.argmax(1) == held["label"][:most]).mean())}
+
+
+def pixel_scores(network, held, split, classes, most=None):
+    """{metric: value}, the mean intersection over union, of a function of batches to scores (B, S,
+    S, K), on {"image", "classes"}; of the first `most` images."""
+    import numpy as np
+
+    from evaluate import protocol, segmentation
+
+    images, matrix = held["image"][:most], np.zeros((classes, classes), np.int64)
+    for start in range(0, len(images), 50):
+        part = slice(start, min(start + 50, len(images)))
+        found = np.asarray(network(shared.to_float(images[part]))).argmax(-1)
+        truth = held["classes"][part][..., 0]
+        matrix += segmentation.confusion(truth, found, classes)
+    return {f"miou_{protocol.short(len(images))}_{split}": segmentation.mean_iou(matrix)}
+
+
+def seen(flags, network, about, source):
+    """The rows of a network that looks at images, and makes none: a segmenter's, or those of a
+    classifier whose attention is trained."""
+    import numpy as np
+
+    import datasets
+
+    why = f"does not go with {about['model']}, which makes no images"
+    shared.refuse(flags, "metrics extractor inception num", why)
+    split, dataset = flags.split or "test", about["dataset"]
+    held = datasets.arrays(dataset, split, **source)
+    if zoo.get(about["model"]).serve == "segmenter":
+        if "classes" not in held:
+            raise UsageError(f"{dataset} has no map of classes to compare with")
+        found = pixel_scores(network, held, split, about["options"]["classes"])
+    else:
+        if not {"label", "labels"} & held.keys():
+            raise UsageError(f"{dataset} has no labels to compare with")
+        found = class_scores(lambda x: np.asarray(network(x)["logits"]), held, split)
+    what = {"dataset": dataset, "split": split, "count": len(held["image"])}
+    what["data"] = datasets.identity(dataset, split, data_dir=source["data_dir"])
+    what["image_size"] = source["image_size"]
+    return [{"metric": name, "value": value, **what} for name, value in found.items()]
 
 
 def read_scores(path):

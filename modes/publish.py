@@ -8,12 +8,24 @@ from pathlib import Path
 
 import zoo
 from modes import shared
-from modes.evaluate import accuracy, draws, localize, make_judge, samples, translation_rows
+from modes.evaluate import (
+    accuracy,
+    draws,
+    localize,
+    make_judge,
+    samples,
+    seen,
+    translation_rows,
+)
 from modes.shared import UsageError
 
 USES = "run_dir tag output seed data_dir metrics extractor inception split num direction"
 CARDS = Path(__file__).parents[1] / "docs" / "weights"
 METRICS = ("fid", "kid", "is", "precision_recall")
+SHOWS = {  # what a card's picture is
+    "segmenter": "A row an image: it, its classes, those found",
+    "attention": "A row an image: it, and where its two likeliest classes are seen",
+}
 
 
 def run(flags):
@@ -38,7 +50,9 @@ def run(flags):
         key = flags.direction or key
     else:
         shared.refuse(flags, "direction", "goes with networks that translate")
-    network = trainer.average[key]
+    network = trainer.average.get(key)
+    if network is None:
+        raise UsageError(f"with these options there is no {key} of {spec.name} to publish")
     door.halve(network)  # what is measured is what is stored
     scores, extractor, grid = SERVED[spec.serve](flags, trainer, config)
     if key == "annotator":
@@ -165,7 +179,30 @@ def translator(flags, trainer, config):
     return {row["metric"]: row["value"] for row in rows}, measured, grid
 
 
+def looking(flags, trainer, config):
+    """(scores, what measured them, PNG of test images) of a segmenter, or of a classifier whose
+    attention is trained."""
+    import numpy as np
+
+    import datasets
+    from trainers import callbacks
+
+    serve = zoo.get(config["model"]).serve
+    about = {key: config[key] for key in ("model", "dataset", "options")}
+    source = {"image_size": config["image_size"], "data_dir": flags.data_dir}
+    network = functools.partial(trainer.infer, trainer.average[serve])
+    rows = seen(flags, network, about, source)
+    test = datasets.arrays(config["dataset"], flags.split or "test", **source)
+    images = np.asarray(test["image"][:8])
+    if serve == "segmenter":
+        picture = trainer.picture(images, test["classes"][:8])
+    else:
+        picture = callbacks.attention_grid(*trainer.attention(images, None))
+    return {row["metric"]: row["value"] for row in rows}, {}, callbacks.png(picture)
+
+
 SERVED = {"classifier": classifier, "generator": generator, "a2b": translator}
+SERVED |= {"segmenter": looking, "attention": looking}
 
 
 def card(spec, tag, weights, entry, grid):
@@ -178,6 +215,8 @@ def card(spec, tag, weights, entry, grid):
         use = f"python main.py --mode=translate --model={spec.name} --weights={weights}"
         about = "A row an image: it, what it becomes, that translated back, masks, contents"
         lines += [f"![{about}]({name}.png)", f"{about}.", f"    {use} --input=FOLDER"]
+    elif grid and spec.serve in SHOWS:
+        lines += [f"![{SHOWS[spec.serve]}]({name}.png)", f"{SHOWS[spec.serve]}."]
     elif grid:
         sample = f"python main.py --mode=sample --model={spec.name} --weights={weights}"
         lines += [f"![64 samples]({name}.png)", f"    {sample} --output=grid.png"]

@@ -12,7 +12,7 @@ from pathlib import Path
 import zoo
 from datasets import table
 from modes import shared
-from modes.evaluate import accuracy, make_judge, samples
+from modes.evaluate import accuracy, class_scores, make_judge, pixel_scores, samples
 from modes.shared import UsageError
 
 USES = """model dataset set steps batch_size image_size seed run_dir data_dir strategy
@@ -329,7 +329,7 @@ def watch_translator(trainer, config, source, flags):
             if "masks" in made:
                 health = mask_health.health(made["masks"], softmax=made["masks"].shape[-1] > 1)
                 found |= {f"mask_{direction}_{k}": v for k, v in health.items()}
-                warning = mask_health.warning(health, f"step {int(trainer.step)}, {direction}")
+                warning = mask_health.warning(health, f"step {int(trainer.step.numpy())}, {direction}")
                 if warning:
                     print(warning, file=sys.stderr)
         return {metric: float(np.mean(distances)), **found}
@@ -343,57 +343,44 @@ def watch_translator(trainer, config, source, flags):
 
 def watch_segmenter(trainer, config, source, flags):
     """The same of a segmenter: the mean intersection over union of test images' classes."""
-    import numpy as np
-
     import datasets
-    from evaluate import protocol, segmentation
+    from evaluate import protocol
 
     if judged(flags):
         raise UsageError(f"{config['model']} makes no images: --metrics and --stop judge images")
     name, classes = config["dataset"], config["options"]["classes"]
     split = "test" if datasets.has_split(name, "test") else "train"
     held = datasets.arrays(name, split, **source)
-    images, truth = (held[key][:500] for key in ("image", "classes"))
-    metric = f"miou_{protocol.short(len(images))}_{split}"
+    images, truth = (held[key][:16] for key in ("image", "classes"))
+    network = functools.partial(trainer.infer, trainer.average["segmenter"])
 
     def scores():
-        found = [trainer.probabilities(images[i : i + 50]) for i in range(0, len(images), 50)]
-        found = np.concatenate([p.argmax(-1) for p in found])
-        matrix = segmentation.confusion(truth[..., 0], found, classes)
-        return {metric: segmentation.mean_iou(matrix)}
+        return pixel_scores(network, held, split, classes, 500)
 
-    watched = {"draw": lambda: trainer.picture(images[:16], truth[:16]), "attention": None}
+    metric = f"miou_{protocol.short(min(500, len(held['image'])))}_{split}"
+    watched = {"draw": lambda: trainer.picture(images, truth), "attention": None}
     return {**watched, "metric": metric, "higher": True, "score": scores}
 
 
 def watch_guided(trainer, config, source, flags):
     """The same of a classifier whose attention is trained: mean average precision on test images of
     many classes, accuracy on those of one."""
-    import numpy as np
-
     import datasets
-    from evaluate import multilabel, protocol
     from trainers import callbacks
 
     if judged(flags):
         raise UsageError(f"{config['model']} makes no images: --metrics and --stop judge images")
-    name, network = config["dataset"], trainer.average["classifier"]
+    name = config["dataset"]
+    network = functools.partial(trainer.infer, trainer.average["classifier"])
     split = "test" if datasets.has_split(name, "test") else "train"
     held = datasets.arrays(name, split, **source)
-    images = held["image"][:2000]
-    count = protocol.short(len(images))
+    images = held["image"][:8]
 
     def scores():
-        parts = (images[i : i + 100] for i in range(0, len(images), 100))
-        logits = np.concatenate([trainer.infer(network, shared.to_float(p)) for p in parts])
-        if "labels" in held:
-            value = multilabel.mean_average_precision(logits, held["labels"][: len(images)])
-            return {f"map_{count}_{split}": value}
-        right = logits.argmax(1) == held["label"][: len(images)]
-        return {f"accuracy_{count}_{split}": float(right.mean())}
+        return class_scores(network, held, split, 2000)
 
     def attention():
-        return callbacks.attention_grid(*trainer.attention(images[:8], None))
+        return callbacks.attention_grid(*trainer.attention(images, None))
 
     watched = {"draw": None, "attention": attention, "score": scores}
     return {**watched, "metric": None, "higher": True}

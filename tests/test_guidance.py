@@ -39,6 +39,20 @@ def test_from_attention_to_segmentation(tmp_path, capsys):
     data = {name: config["data"] for name, config in configs.items()}  # with the labels' digest
     assert len(set(data.values())) == 3
 
+    made = {"Grad_CAM": ("gain", "map_32_test"), "SEC__deeplab": ("deeplab", "miou_32_test")}
+    for run, (model, metric) in made.items():
+        capsys.readouterr()
+        assert main.main(["--mode=evaluate", f"--weights={tmp_path / run}"]) == 0
+        row = json.loads(capsys.readouterr().out)
+        assert row["metric"] == metric and 0 < row["value"] < 1
+        publish = ["--mode=publish", f"--run_dir={tmp_path / run}", "--tag=mine"]
+        assert main.main([*publish, f"--output={tmp_path / 'zoo'}"]) == 0
+        weights = [f"--model={model}", f"--weights={tmp_path / 'zoo' / 'mine'}"]
+        assert main.main(["--mode=evaluate", *weights]) == 0
+        again = json.loads(capsys.readouterr().out.splitlines()[-1])
+        assert abs(again["value"] - row["value"]) < 0.05  # kernels in float16
+        assert (tmp_path / "zoo" / f"{model}-mine.png").exists()
+
 
 def test_attention_on_objects_of_own_and_of_other_scenes(tmp_path, capsys):
     flags = ["--mode=study", "--study=biased", "--dataset=creatures/biased/tiny"]
