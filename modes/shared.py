@@ -157,6 +157,8 @@ def served(flags):
         about["direction"] = direction or "a2b"
         about["network"] = trainer.average[about["direction"]]
         return functools.partial(trainer.infer, about["network"]), about
+    if serve not in trainer.average:
+        raise UsageError(f"{flags.weights}: with its options {config['model']} has no {serve}")
     about["network"] = trainer.average[serve]
     about["discriminator"] = trainer.networks.get("discriminator")
     if serve == "generator":

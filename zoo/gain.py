@@ -31,8 +31,8 @@ LAYERS = ("map", "middle")
 
 
 class Networks(dict):
-    """{name: keras.Model}; begin() sets the weights that training starts from, where it does from
-    others than random ones: published weights of this model need no others at hand."""
+    """{name: keras.Model}; begin() sets the weights that training starts from and says whether
+    there are any: who loads published weights of this model needs no others at hand."""
 
     def __init__(self, networks, begin):
         super().__init__(networks)
@@ -41,9 +41,9 @@ class Networks(dict):
 
 def begin(classifier, start):
     """Sets a classifier's weights to those of MODEL:TAG or MODEL:PLACE/TAG (zoo.weights.find), all
-    but the last layer's. What does not fit raises WeightsError."""
+    but the last layer's; False without a start. What does not fit raises WeightsError."""
     if not start:
-        return
+        return False
     name, _, tag = start.partition(":")
     try:
         found = weights.load(name, tag)
@@ -61,6 +61,7 @@ def begin(classifier, start):
         )
     for variable in ours:
         variable.assign(held[variable.path])
+    return True
 
 
 def explained(classifier):

@@ -441,6 +441,9 @@ _SPECS = (
             "The images whose masks GAIN_ext knows are the first of the run's order; four of them "
             "join each batch (not said): `masks`, `mask_batch`.",
             "The masked image passes with batch normalisation's moving statistics.",
+            "L_cl is summed over classes, and s^c in L_am is a sigmoid (not said).",
+            "On small data sets weights start at random, from a resnet9, and L_am counts from half "
+            "of the steps on (paper: VGG16 of ImageNet): `start`, `delay`, `backbone`.",
             _NO_DROPOUT,
             *_COSINE,
         ),
