@@ -13,7 +13,7 @@ run: $(VENV)/user
 	$(VENV)/bin/python main.py --model=ragan --dataset=creatures --sample_every=200 --save_every=200
 
 test: $(VENV)/dev
-	$(VENV)/bin/python -m pytest
+	$(VENV)/bin/python -m pytest -n 2 --dist loadfile
 
 # Our metrics and FID's network against torch-fidelity, torchmetrics and SciPy, imported weights
 # against PyTorch: a few minutes.
@@ -38,8 +38,11 @@ $(VENV)/user: requirements.txt | $(VENV)/pip
 	$(VENV)/bin/python -m pip install --quiet -r requirements.txt
 	touch $@
 
+# The official messages of TensorFlow Serving, without the `tensorflow` that they ask for: another
+# build of it may be there.
 $(VENV)/dev: requirements-dev.txt $(VENV)/user
 	$(VENV)/bin/python -m pip install --quiet -r requirements-dev.txt
+	$(VENV)/bin/python -m pip install --quiet --no-deps tensorflow-serving-api==2.21.0
 	touch $@
 
 $(VENV)/parity: requirements-parity.txt $(VENV)/dev

@@ -69,8 +69,9 @@ def _served(name, model, networks, threshold, about):
     from serving import export, signatures
 
     role, size = zoo.get(model).serve, about["options"]["image_size"]
-    if role not in signatures.ROLES:
-        raise UsageError(f"{model} is not exported: there are {', '.join(signatures.ROLES)}")
+    wanted = signatures.AHEAD if role == "a2b" else (role,)
+    if not any(key in networks for key in wanted):
+        raise UsageError(f"with these options {model} has no {role} to export")
     threshold = MIDDLE if threshold is None else threshold
     about = {"model": model, **about, "threshold": threshold, "versions": shared.versions()}
     return export.Served(name, role, networks, size, threshold, about)

@@ -329,7 +329,8 @@ def watch_translator(trainer, config, source, flags):
             if "masks" in made:
                 health = mask_health.health(made["masks"], softmax=made["masks"].shape[-1] > 1)
                 found |= {f"mask_{direction}_{k}": v for k, v in health.items()}
-                warning = mask_health.warning(health, f"step {int(trainer.step.numpy())}, {direction}")
+                where = f"step {int(trainer.step.numpy())}, {direction}"
+                warning = mask_health.warning(health, where)
                 if warning:
                     print(warning, file=sys.stderr)
         return {metric: float(np.mean(distances)), **found}

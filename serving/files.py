@@ -1,0 +1,150 @@
+"""What a server wants beside the models: which there are, how requests are batched, where metrics
+are found, and how to start TensorFlow Serving's official image."""
+
+from pathlib import Path
+
+BATCHES = (1, 8, 32)  # sizes that batches are filled up to, and that are warmed up
+METRICS = "/monitoring/prometheus/metrics"
+WRITTEN = "# Written by --mode=export, and again by the next one: copy what you change.\n"
+
+MODEL = """\
+  config {{
+    name: "{name}"
+    base_path: "/models/{name}"
+    model_platform: "tensorflow"
+    model_version_policy {{ latest {{ num_versions: 2 }} }}
+  }}
+"""
+
+BATCHING = """\
+# Requests that travel in one batch fail together: start without --enable_batching where strangers
+# send encoded pictures.
+max_batch_size {{ value: {most} }}
+batch_timeout_micros {{ value: 2000 }}
+max_enqueued_batches {{ value: 100 }}
+num_batch_threads {{ value: 4 }}
+{allowed}"""
+
+MONITORING = f"""\
+prometheus_config {{
+  enable: true
+  path: "{METRICS}"
+}}
+"""
+
+ARGUMENTS = (
+    "--model_config_file=/models/models.config",
+    "--model_config_file_poll_wait_seconds=60",
+    "--enable_batching=true",
+    "--batching_parameters_file=/models/batching.config",
+    "--monitoring_config_file=/models/monitoring.config",
+    "--enable_model_warmup=true",
+)
+
+COMPOSE = """\
+# docker compose up: gRPC on 8500, REST on 8501.
+#   health   http://localhost:8501/v1/models/{first}
+#   metrics  http://localhost:8501{metrics}
+services:
+  serving:
+    image: tensorflow/serving:${{TF_SERVING:-latest}}
+    command:
+{arguments}
+    ports: ["8500:8500", "8501:8501"]
+    volumes: [".:/models:ro"]
+    restart: unless-stopped
+    healthcheck:
+      # the image has no curl
+      test:
+        - CMD
+        - bash
+        - -c
+        - >-
+          exec 3<>/dev/tcp/localhost/8501 &&
+          printf 'GET /v1/models/{first} HTTP/1.0\\r\\n\\r\\n' >&3 &&
+          grep -q AVAILABLE <&3
+      interval: 10s
+      start_period: 120s
+"""
+
+KUBERNETES = """\
+# kubectl apply -f kubernetes.yaml, once this folder is on the volume claimed as `models`.
+apiVersion: apps/v1
+kind: Deployment
+metadata:
+  name: serving
+spec:
+  selector:
+    matchLabels: {{app: serving}}
+  template:
+    metadata:
+      labels: {{app: serving}}
+      annotations:
+        prometheus.io/scrape: "true"
+        prometheus.io/port: "8501"
+        prometheus.io/path: {metrics}
+    spec:
+      containers:
+        - name: serving
+          image: tensorflow/serving:latest
+          args:
+{arguments}
+          ports:
+            - {{name: grpc, containerPort: 8500}}
+            - {{name: rest, containerPort: 8501}}
+          startupProbe:
+            httpGet: {{path: /v1/models/{first}, port: rest}}
+            failureThreshold: 60
+          readinessProbe:
+            httpGet: {{path: /v1/models/{first}, port: rest}}
+          volumeMounts:
+            - {{name: models, mountPath: /models, readOnly: true}}
+      volumes:
+        - name: models
+          persistentVolumeClaim: {{claimName: models}}
+---
+apiVersion: v1
+kind: Service
+metadata:
+  name: serving
+spec:
+  selector: {{app: serving}}
+  ports:
+    - {{name: grpc, port: 8500, targetPort: grpc}}
+    - {{name: rest, port: 8501, targetPort: rest}}
+"""
+
+
+def versions(home):
+    """The versions of a model, whole numbers, in rising order."""
+    return sorted(int(p.name) for p in Path(home).iterdir() if p.name.isdecimal())
+
+
+def models(root):
+    """{name: versions} of a folder of models."""
+    homes = [p for p in sorted(Path(root).iterdir()) if p.is_dir() and p.name[0] != "."]
+    found = {home.name: versions(home) for home in homes}
+    return {name: numbers for name, numbers in found.items() if numbers}
+
+
+def write(root):
+    """Writes the files for all models in a folder."""
+    names = list(models(root))
+
+    def arguments(indent):
+        return "\n".join(f"{' ' * indent}- {argument}" for argument in ARGUMENTS)
+
+    known = {"first": names[0], "metrics": METRICS}
+    allowed = "".join(f"allowed_batch_sizes: {size}\n" for size in BATCHES)
+    held = "".join(MODEL.format(name=name) for name in names)
+    texts = {
+        "models.config": f"model_config_list {{\n{held}}}\n",
+        "batching.config": BATCHING.format(most=max(BATCHES), allowed=allowed),
+        "monitoring.config": MONITORING,
+        "docker-compose.yml": COMPOSE.format(arguments=arguments(6), **known),
+        "kubernetes.yaml": KUBERNETES.format(arguments=arguments(12), **known),
+    }
+    for name, text in texts.items():
+        beside = Path(root) / f".{name}.part"
+        beside.write_text(WRITTEN + text)
+        beside.replace(Path(root) / name)
