@@ -275,9 +275,7 @@ def test_attention_shows_where_the_middles_of_the_quarters_look(variant):
     of_samples = self_attention.attention_map(generator).predict_on_batch(z)
     samples = callbacks.to_uint8(generator.predict_on_batch(z))
     blind = make(sagan.SAGAN, sagan.HParams(), "sagan", attention="discriminator", **options)
-    of_images = blind.networks["attention"].predict_on_batch(
-        pictures.astype("float32") / 127.5 - 1
-    )
+    of_images = blind.networks["attention"].predict_on_batch(pictures.astype("float32") / 127.5 - 1)
     side = {"paper": 8, "official": 4}[variant]
     scale = 32 // side
     for one, seen, beta in ((trainer, samples, of_samples), (blind, pictures, of_images)):

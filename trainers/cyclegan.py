@@ -69,8 +69,7 @@ RECIPES = {  # by data set: --image_size, --batch_size, --steps, options of the 
     },
     "folder": {**LARGE, "batch_size": 1, "steps": 200_000},  # ours
     **{  # the appendix: 200 epochs
-        name: {**LARGE, "batch_size": 1, "steps": 200 * count}
-        for name, count in IMAGES.items()
+        name: {**LARGE, "batch_size": 1, "steps": 200 * count} for name, count in IMAGES.items()
     },
 }
 
