@@ -174,8 +174,8 @@ _SPECS = (
             "E is shared between X and its regions, has no batch normalisation (X and its masked "
             "regions have different statistics), 4x4 convolutions of stride 2 and a 1x1 "
             "convolution to the attended map's channels (the Letter: free); `encoder_width`.",
-            "No term against copying, as in the Letter: after 20,000 steps on CIFAR-10, 65 % of "
-            "samples are closer to their own reference than to any other training image (README).",
+            "No term against copying, as in the Letter: on CIFAR-10 one seed's run copies its "
+            "references (65 % of samples after 20,000 steps), another's does not use them (README).",
             "F is one dense layer whose centres start on a grid, so that the regions differ.",
             "With the WGAN loss RMSProp decays its mean square by 0.9, and batch normalisation's "
             "scale is clipped too, as in `wgan`.",
