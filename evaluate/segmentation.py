@@ -7,6 +7,8 @@ a class, gives another number.
 
 import numpy as np
 
+from evaluate.localization import interpolation
+
 IGNORE = 255
 CONFLICTS = ("strongest", "smallest", "ignore")
 
@@ -49,14 +51,8 @@ def resized(maps, height, width):
     """Maps (h, w, C) -> float64 (height, width, C), bilinear: pixel i covers [i, i + 1], and the
     outermost values reach to the rim. For scores; of class numbers it would make others."""
     maps = np.asarray(maps, np.float64)
-    rows, columns = (_interpolation(*sides) for sides in zip(maps.shape, (height, width)))
+    rows, columns = (interpolation(*sides) for sides in zip(maps.shape, (height, width)))
     return np.einsum("ih,hwc,jw->ijc", rows, maps, columns, optimize=True)
-
-
-def _interpolation(size, out):
-    """Weights (out, size) of linear interpolation."""
-    place = ((np.arange(out) + 0.5) * size / out - 0.5).clip(0, size - 1)
-    return np.maximum(1 - abs(np.arange(size) - place[:, None]), 0)
 
 
 def pseudo_labels(

@@ -6,13 +6,11 @@ from html import escape
 from pathlib import Path
 
 from modes import shared
-from modes.evaluate import draws
+from modes.evaluate import chosen_threshold, draws
 from modes.shared import UsageError
 
 USES = "model weights num seed input output threshold"
 SHOWN = 24  # images of the overview
-TRAINING = 1000  # images on which a run's threshold is chosen
-MIDDLE = 0.5  # the threshold where no masks are known to choose one on
 
 
 def run(flags):
@@ -67,8 +65,7 @@ def annotation(number, image, mask):
     the columns, which begin with those of what is not the object."""
     import numpy as np
 
-    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    box = [columns[0], rows[0], columns[-1] - columns[0] + 1, rows[-1] - rows[0] + 1]
+    top, left, bottom, right = bounds(mask)
     line = np.concatenate([[False], mask.ravel(order="F")])
     edges = np.flatnonzero(line[1:] != line[:-1])
     counts = np.diff(np.concatenate([[0], edges, [mask.size]]))
@@ -76,11 +73,19 @@ def annotation(number, image, mask):
         "id": number,
         "image_id": image,
         "category_id": 1,
-        "bbox": [int(v) for v in box],
+        "bbox": [left, top, right - left, bottom - top],
         "area": int(mask.sum()),
         "segmentation": {"size": list(mask.shape), "counts": counts.tolist()},
         "iscrowd": 0,
     }
+
+
+def bounds(mask):
+    """(top, left, bottom, right) of a mask, bool (H, W), ends excluded; whole numbers."""
+    import numpy as np
+
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    return int(rows[0]), int(columns[0]), int(rows[-1]) + 1, int(columns[-1]) + 1
 
 
 def _drawn(about, z):
@@ -104,20 +109,14 @@ def _read(path, side):
 
 def _threshold(about, network):
     """The threshold published with the weights, or the one that finds the objects of the training
-    images best, or MIDDLE where their masks are not known."""
+    images best, or the middle where their masks are not known."""
     import datasets
-    from evaluate import localization
 
     if "scores" in about:
-        return about["scores"].get("threshold", MIDDLE)
+        return about["scores"].get("threshold", shared.MIDDLE)
     side = about["options"]["image_size"]
     held = datasets.arrays(about["dataset"], "train", image_size=side)
-    if "mask" not in held:
-        return MIDDLE
-    masks = held["mask"][:TRAINING, ..., 0] > 127
-    kept = masks.any((1, 2))
-    maps = shared.attended(network, held["image"][:TRAINING][kept])
-    return localization.best_threshold(localization.prepared(maps, side), masks[kept])
+    return chosen_threshold(network, held) if "mask" in held else shared.MIDDLE
 
 
 def _map(network, small, size):
@@ -165,9 +164,8 @@ def _drawing(image, attention, mask):
     inner[:, :-1] &= mask[:, 1:]
     drawn[mask & ~inner] = (255, 64, 64)
     if mask.any():
-        rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-        top, bottom, left, right = rows[0], rows[-1], columns[0], columns[-1]
-        drawn[[top, bottom], left : right + 1] = drawn[top : bottom + 1, [left, right]] = 255
+        top, left, bottom, right = bounds(mask)
+        drawn[[top, bottom - 1], left:right] = drawn[top:bottom, [left, right - 1]] = 255
     return np.concatenate([image, lit, drawn], axis=1)
 
 

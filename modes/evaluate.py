@@ -12,14 +12,8 @@ from modes.shared import UsageError
 
 USES = """model weights input dataset image_size seed data_dir against direction
 metrics extractor inception split num"""
-MADE = (
-    "model",
-    "weights",
-    "ema",
-    "step",
-    "input",
-    "direction",
-)  # what a row says of where images come from
+# what a row says of where images come from
+MADE = ("model", "weights", "ema", "step", "input", "direction")
 
 
 def run(flags):
@@ -190,19 +184,12 @@ def localize(about, source, split, network):
     from evaluate import localization, protocol
 
     dataset, side = about["dataset"], source["image_size"]
-
-    def held(split, count=None):
-        arrays = datasets.arrays(dataset, split, **source)
-        if "mask" not in arrays or "bbox" not in arrays:
-            raise UsageError(f"{dataset} has no masks and boxes to find")
-        masks = arrays["mask"][:count, ..., 0] > 127
-        kept = masks.any((1, 2))
-        maps = shared.attended(network, arrays["image"][:count][kept])
-        return localization.prepared(maps, side), masks[kept], arrays["bbox"][:count][kept]
-
-    maps, masks, _ = held("train", 1000)
-    threshold = localization.best_threshold(maps, masks)
-    maps, masks, boxes = held(split)
+    train, held = (datasets.arrays(dataset, part, **source) for part in ("train", split))
+    if not all({"mask", "bbox"} <= arrays.keys() for arrays in (train, held)):
+        raise UsageError(f"{dataset} has no masks and boxes to find")
+    threshold = chosen_threshold(network, train)
+    maps, masks, kept = objects(network, held)
+    boxes = held["bbox"][kept]
     about = {
         "dataset": dataset,
         "data": datasets.identity(dataset, split, data_dir=source["data_dir"]),
@@ -214,6 +201,25 @@ def localize(about, source, split, network):
         {"metric": f"{name}_{protocol.short(len(maps))}_{split}", "value": value, **more, **about}
         for name, value, more in localization.scores(maps, masks, boxes, threshold)
     ]
+
+
+def objects(network, held, count=None):
+    """(prepared maps (n, S, S), masks bool (n, S, S), which of the images those are) of the first
+    `count` images of {"image", "mask"} that hold an object."""
+    from evaluate import localization
+
+    masks = held["mask"][:count, ..., 0] > 127
+    kept = masks.any((1, 2))
+    maps = shared.attended(network, held["image"][:count][kept])
+    return localization.prepared(maps, masks.shape[1]), masks[kept], kept
+
+
+def chosen_threshold(network, train):
+    """The threshold of a network's maps that finds the objects of 1,000 training images best."""
+    from evaluate import localization
+
+    maps, masks, _ = objects(network, train, 1000)
+    return localization.best_threshold(maps, masks)
 
 
 def make_judge(flags, dataset, source, first=None):
@@ -270,10 +276,7 @@ def extractor_of(flags, dataset):
 
 def answers(network, images):
     """The class (N,) of the largest logit for each image, uint8 (N, S, S, 3)."""
-    import numpy as np
-
-    parts = (images[i : i + 100] for i in range(0, len(images), 100))
-    return np.concatenate([network(p.astype("float32") / 127.5 - 1).argmax(1) for p in parts])
+    return shared.in_parts(lambda x: network(x).argmax(1), images)
 
 
 def accuracy(network, data):
@@ -309,18 +312,15 @@ def classify(flags, network, about, source):
 def class_scores(network, held, split, most=None):
     """{metric: value} of a function of batches to logits, on {"image", "labels" or "label"}: mean
     average precision of many classes an image, accuracy of one; of the first `most` images."""
-    import numpy as np
-
     from evaluate import multilabel, protocol
 
     images = held["image"][:most]
-    parts = (images[i : i + 100] for i in range(0, len(images), 100))
-    logits = np.concatenate([network(shared.to_float(part)) for part in parts])
-    name, end = protocol.short(len(images)), split
+    end = f"{protocol.short(len(images))}_{split}"
     if "labels" in held:
+        logits = shared.in_parts(network, images)
         value = multilabel.mean_average_precision(logits, held["labels"][:most])
-        return {f"map_{name}_{end}": value}
-    return {f"accuracy_{name}_{end}": float((logits.argmax(1) == held["label"][:most]).mean())}
+        return {f"map_{end}": value}
+    return {f"accuracy_{end}": accuracy(network, {"image": images, "label": held["label"][:most]})}
 
 
 def pixel_scores(network, held, split, classes, most=None):

@@ -8,7 +8,6 @@ from modes.publish import public
 from modes.shared import UsageError
 
 USES = "model weights output threshold all"
-MIDDLE = 0.5  # the threshold of boxes where none is published with the weights
 
 
 def run(flags):
@@ -19,9 +18,7 @@ def run(flags):
         shared.quiet_import()
         found = [(name, tag) for name in zoo.names() for tag in zoo.get(name).weights]
         models = [published(*one, flags.threshold, "-".join(one)) for one in found]
-    elif flags.weights and shared.of_zoo(flags.weights):
-        if not flags.model:
-            raise UsageError(f"--weights={flags.weights} needs --model: whose weights are they?")
+    elif shared.published(flags):
         shared.quiet_import()
         models = [published(flags.model, flags.weights, flags.threshold, flags.model)]
     else:
@@ -72,6 +69,6 @@ def _served(name, model, networks, threshold, about):
     wanted = signatures.AHEAD if role == "a2b" else (role,)
     if not any(key in networks for key in wanted):
         raise UsageError(f"with these options {model} has no {role} to export")
-    threshold = MIDDLE if threshold is None else threshold
+    threshold = shared.MIDDLE if threshold is None else threshold
     about = {"model": model, **about, "threshold": threshold, "versions": shared.versions()}
     return export.Served(name, role, networks, size, threshold, about)

@@ -130,7 +130,7 @@ def trained(flags, model, dataset, folder, name, pairs, classes=None):
     asked = [pair for pair in flags.set if pair.partition("=")[0] not in others]
     one.mode, one.model, one.dataset, one.set = "train", model, dataset, [*asked, *pairs]
     one.strategy, one.stop, one.num, one.inception = "auto", None, None, None
-    one.run_dir = str(folder / "".join(c if c.isalnum() else "_" for c in name))
+    one.run_dir = str(folder / shared.run_name(name))
     train.run(one, classes)
     keras.backend.clear_session()
     gc.collect()

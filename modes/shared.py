@@ -10,6 +10,8 @@ from pathlib import Path
 
 import zoo
 
+MIDDLE = 0.5  # the threshold of a map where none is known to be better
+
 
 class UsageError(ValueError):
     """A flag that cannot be used as given."""
@@ -111,6 +113,15 @@ def of_zoo(weights):
     return "/" not in weights or (path.parent / "manifest.json").exists()
 
 
+def published(flags):
+    """Are --weights published ones? Without --model these raise UsageError."""
+    if not (flags.weights and of_zoo(flags.weights)):
+        return False
+    if not flags.model:
+        raise UsageError(f"--weights={flags.weights} needs --model: whose weights are they?")
+    return True
+
+
 def served(flags):
     """(function of a batch of the network's inputs, about) of --weights, of the zoo or a run's.
 
@@ -122,9 +133,7 @@ def served(flags):
     """
     direction = getattr(flags, "direction", None)
     path = Path(flags.weights or ".")
-    if flags.weights and of_zoo(flags.weights):
-        if not flags.model:
-            raise UsageError(f"--weights={flags.weights} needs --model: whose weights are they?")
+    if published(flags):
         quiet_import()
         from zoo import weights
 
@@ -188,10 +197,20 @@ def explainer(about):
 
 def attended(network, images):
     """Attention maps (N, h, w) of uint8 images (N, S, S, 3), by what `explainer` gives."""
+    return in_parts(functools.partial(network, training=False), images)
+
+
+def in_parts(function, images):
+    """What a function of batches in [-1, 1] gives for uint8 images (N, S, S, 3), 100 at a time."""
     import numpy as np
 
     parts = (images[i : i + 100] for i in range(0, len(images), 100))
-    return np.concatenate([network(to_float(p), training=False) for p in parts])
+    return np.concatenate([function(to_float(part)) for part in parts])
+
+
+def run_name(name):
+    """A run's name as that of its folder."""
+    return "".join(c if c.isalnum() else "_" for c in name)
 
 
 def as_png(name):

@@ -170,7 +170,7 @@ def contrast(flags):
     for name, model, pairs in arrangements:
         one = argparse.Namespace(**vars(flags))
         one.mode, one.model, one.set = "train", model, [*flags.set, *pairs]
-        one.run_dir = str(folder / run_name(name))
+        one.run_dir = str(folder / shared.run_name(name))
         one.metrics = flags.metrics or ("fid", "classes")
         one.strategy, one.stop, one.stop_window, one.stop_tolerance = "auto", None, None, None
         print(f"{flags.study}: {name}", flush=True)
@@ -222,11 +222,7 @@ def contrast(flags):
     shared.write(folder / f"{flags.study}.html", page.encode())
     print(table)
     print(f"study: {folder / flags.study}.html")
-    return {name: folder / run_name(name) for name, *_ in arrangements}
-
-
-def run_name(name):
-    return "".join(c if c.isalnum() else "_" for c in name)
+    return {name: folder / shared.run_name(name) for name, *_ in arrangements}
 
 
 def teaching(flags):
