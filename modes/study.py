@@ -183,6 +183,7 @@ def contrast(flags):
         config = run.read_record(one.run_dir)["config"]
         flags.extractor = train.recorded_extractor(Path(one.run_dir))  # the same for all
         rows = run.read_rows(Path(one.run_dir) / "metrics.jsonl")
+        rows = [row for row in rows if row["step"] <= config["steps"]]  # of a run that went further
         pictures = [
             (run.step_of(path), np.asarray(Image.open(io.BytesIO(path.read_bytes()))))
             for path in sorted((Path(one.run_dir) / "samples").glob("step_*.png"))
