@@ -1,19 +1,28 @@
-"""Two logical CPUs, so that a strategy of two replicas runs in the tests' own process."""
+"""Two logical CPUs, so that a strategy of two replicas runs in the tests' own process; caches and
+prepared data sets of their own, which go with them."""
 
 import os
+import shutil
 import tempfile
 
 import pytest
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+HOMES = ("XDG_CACHE_HOME", "TFDS_DATA_DIR")
 
 
 def pytest_configure():
-    os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp()  # no weights of Inception's at hand
+    for name in HOMES:
+        os.environ[name] = tempfile.mkdtemp()
     import tensorflow as tf
 
     cpu = tf.config.list_physical_devices("CPU")[0]
     tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+
+
+def pytest_unconfigure():
+    for name in HOMES:
+        shutil.rmtree(os.environ[name], ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
