@@ -175,10 +175,10 @@ _SPECS = (
             "regions have different statistics), 4x4 convolutions of stride 2 and a 1x1 "
             "convolution to the attended map's channels (the Letter: free); `encoder_width`.",
             "No term against copying, as in the Letter: on CIFAR-10 one seed's run copies its "
-            "references (65 % of samples after 20,000 steps), another's hardly uses them (docs/ragan.md).",
-            "Tried on CIFAR-10 at width 32, since the Letter's lead over DCGAN does not come out: two "
-            "seeds, attend_at = 4, mask_size = 0.25, regions = 16; FID at 2,500 and 5,000 steps is "
-            "within what the seed alone makes of the default (docs/ragan.md).",
+            "references (65 % of samples after 20,000 steps), another's hardly uses them.",
+            "The Letter's lead over DCGAN does not come out on CIFAR-10 at width 32. Tried: "
+            "attend_at = 4, mask_size = 0.25, regions = 16; FID at 2,500 and 5,000 steps is within "
+            "what the seed alone makes of the default (docs/ragan.md).",
             "F is one dense layer whose centres start on a grid, so that the regions differ.",
             "With the WGAN loss RMSProp decays its mean square by 0.9, and batch normalisation's "
             "scale is clipped too, as in `wgan`.",
