@@ -36,6 +36,12 @@ def _png(figure):
     return out.getvalue()
 
 
+def _logarithmic(place):
+    place.set_yscale("log")
+    for which in (place.yaxis.set_major_formatter, place.yaxis.set_minor_formatter):
+        which("{x:g}")
+
+
 def grids(runs, most=6):
     """The same noise at the same steps: a column a run, a row a milestone, at most `most` of them,
     first and last among these."""
@@ -65,7 +71,7 @@ def curves(runs, metrics, labels):
         place.set(xlabel="step", ylabel=label)
         place.grid(alpha=0.3)
         if "fid" in metric:
-            place.set_yscale("log")
+            _logarithmic(place)
     axes[0].legend(fontsize=8, frameon=False)
     return _png(figure)
 
@@ -102,7 +108,7 @@ def losses(runs, metric, label):
     for place, run in zip(axes, runs):
         place.plot(*curve(run["rows"], metric).T, color=SHADES[0], marker=".")
         if "fid" in metric:
-            place.set_yscale("log")
+            _logarithmic(place)
         place.set_title(run["name"], fontsize=9)
         place.set_xlabel("step")
         place.set_ylabel(label, color=SHADES[0])
