@@ -11,7 +11,6 @@ Python and libraries included) is its own; the sides take turns. "distance" star
 import argparse
 import importlib.util
 import json
-import resource
 import statistics
 import subprocess
 import sys
@@ -19,7 +18,10 @@ import tempfile
 import time
 from pathlib import Path
 
-SIDES, STAGES = ("ours", "usual"), ("distance", "all")
+from benchmarks import machine
+
+SIDES = ("ours", "usual")
+STAGES = {"distance": "moments to distance", "all": "features to distance"}
 
 
 def make(folder, count, dims):
@@ -71,9 +73,8 @@ def work(side, stage, folder):
         found = [x for i in range(2) for x in moments(np.load(folder / f"features_{i}.npy"))]
     value = distance(*found)
     seconds = time.perf_counter() - begin
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    megabytes = peak / (2**20 if sys.platform == "darwin" else 2**10)
-    print(json.dumps({"seconds": seconds, "megabytes": megabytes, "value": value}))
+    found = {"seconds": seconds, "megabytes": machine.peak_megabytes(), "value": value}
+    print(json.dumps(found))
 
 
 def child(folder, *arguments):
@@ -90,19 +91,25 @@ def show(values, digits):
     return f"{middle:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
 
 
-def report(count, dims, rounds):
-    """Prints each stage's seconds, memory, values and ratios over the rounds."""
-    found = {(stage, side): [] for stage in STAGES for side in SIDES}
+def measure(count, dims, rounds, sides=SIDES):
+    """{(stage, side): [{"seconds", "megabytes", "value"} of each round]}."""
+    found = {(stage, side): [] for stage in STAGES for side in sides}
     with tempfile.TemporaryDirectory() as folder:
         child(folder, "--work=make", f"--count={count}", f"--dims={dims}")
         for number in range(rounds):
             for stage in STAGES:
-                for side in SIDES[:: 1 if number % 2 == 0 else -1]:
+                for side in sides[:: 1 if number % 2 == 0 else -1]:
                     line = child(folder, f"--work={side}", f"--stage={stage}")
                     found[stage, side].append(json.loads(line))
+    return found
+
+
+def report(count, dims, rounds):
+    """Prints each stage's seconds, memory, values and ratios over the rounds."""
+    found = measure(count, dims, rounds)
     print(f"{count} x {dims} features twice, {rounds} rounds: median (min to max)")
     for stage in STAGES:
-        print({"distance": "moments to distance", "all": "features to distance"}[stage])
+        print(STAGES[stage])
         for side in SIDES:
             seconds, peaks = (
                 [r[key] for r in found[stage, side]] for key in ("seconds", "megabytes")

@@ -54,6 +54,23 @@ def server(flags, *options):
         process.wait()
 
 
+def loaded(folder, model, signature, batch):
+    """(inputs of a warm-up request of so many images, {name: array}, the exported model's answer to
+    them in this process, as a function) of a model's newest version."""
+    import tensorflow as tf
+
+    from serving import local
+
+    path = folder / model / str(max(files.versions(folder / model)))
+    requests = [r for name, r in local.warm_up_requests(path) if name == signature]
+    if not requests:
+        raise SystemExit(f"benchmark: {path} has no warm-up requests of {signature}")
+    inputs = requests[files.BATCHES.index(batch)]
+    function = tf.saved_model.load(str(path)).signatures[signature]
+    tensors = {name: tf.constant(value) for name, value in inputs.items()}
+    return inputs, lambda: [value.numpy() for value in function(**tensors).values()]
+
+
 def measure(make, callers, seconds):
     """Seconds of all calls of `callers` threads, each with a function of its own by make(), that
     call for so many seconds; and the seconds that all of it took."""
@@ -118,17 +135,7 @@ def run(arguments=None):
     parser.add_argument("--grpc", type=int)
     flags = parser.parse_args(arguments)
     shared.quiet_import()
-    import tensorflow as tf
-
-    from serving import local
-
-    path = flags.folder / flags.model / str(max(files.versions(flags.folder / flags.model)))
-    requests = [r for name, r in local.warm_up_requests(path) if name == flags.signature]
-    if not requests:
-        raise SystemExit(f"benchmark: {path} has no warm-up requests of {flags.signature}")
-    inputs = requests[files.BATCHES.index(flags.batch)]
-    function = tf.saved_model.load(str(path)).signatures[flags.signature]
-    tensors = {name: tf.constant(value) for name, value in inputs.items()}
+    inputs, call = loaded(flags.folder, flags.model, flags.signature, flags.batch)
     print(f"{flags.model}, {flags.signature}, {flags.batch} images a request: p50, p99")
     if not (flags.rest or flags.grpc):
         first(flags, inputs)
@@ -139,7 +146,7 @@ def run(arguments=None):
             return lambda: made.predict(flags.model, inputs, flags.signature)
 
         def here():
-            return lambda: [value.numpy() for value in function(**tensors).values()]
+            return call
 
         for callers in map(int, flags.callers.split(",")):
             base = show("in process", callers, *measure(here, callers, flags.seconds), flags.batch)

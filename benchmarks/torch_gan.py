@@ -1,15 +1,14 @@
-"""The zoo's DCGAN and RAGAN, and the DCGAN step, in PyTorch: the other side of the benchmark.
+"""The zoo's DCGAN, RAGAN and WGAN, and their steps, in PyTorch: the other side of the benchmark.
 
-Same layers, sizes, losses, optimiser and moving average as zoo.dcgan, zoo.ragan and
-trainers.dcgan (initial weights are PyTorch's own, which no speed depends on); both updates of a
-step share one pass of the generator.
+Same layers, sizes, losses, optimisers and moving average as zoo.dcgan, zoo.ragan and zoo.wgan,
+trainers.dcgan and trainers.wgan; in DCGAN's both updates of a step share one pass of the generator.
 """
-
-import copy
 
 import torch
 from torch import nn
 from torch.nn import functional
+
+from benchmarks import torch_step
 
 
 def up(inputs, outputs):
@@ -37,8 +36,8 @@ class Generator(nn.Module):
         self.to_rgb = nn.ConvTranspose2d(width, 3, 4, 2, 1)
 
     def forward(self, z, layer=None):
-        x = self.project(z).view(-1, self.channels, 4, 4)
-        x = functional.relu(self.project_norm(x.contiguous(memory_format=torch.channels_last)))
+        x = self.project(z).view(len(z), 4, 4, self.channels).permute(0, 3, 1, 2)  # channels-last
+        x = functional.relu(self.project_norm(x))
         for block in self.ups:
             x = block(x)
             if x.shape[-1] == self.attend_at:
@@ -56,7 +55,7 @@ class Discriminator(nn.Module):
         self.logit = nn.Linear(16 * widths[-1], 1)
 
     def forward(self, x):
-        return self.logit(self.blocks(x).flatten(1))
+        return self.logit(torch_step.places_first(self.blocks(x)))
 
 
 class Attention(nn.Module):
@@ -75,7 +74,7 @@ class Attention(nn.Module):
 
     def forward(self, x):
         b, _, size, _ = x.shape
-        centres = torch.sigmoid(self.localise(self.encoder(x).flatten(1)))
+        centres = torch.sigmoid(self.localise(torch_step.places_first(self.encoder(x))))
         centres = (centres * (size - self.side) + self.side / 2).view(b, self.regions, 2, 1)
         distance, k, half = self.grid - centres, self.sharpness, self.side / 2
         inside = torch.sigmoid(k * (distance + half)) - torch.sigmoid(k * (distance - half))
@@ -103,35 +102,25 @@ class GAN(nn.Module):
         return self.generator(z, self.attention(x) if self.attention else None)
 
 
-class Step:
-    """One DCGAN update of a GAN and its discriminator; call it with images (B, 3, S, S).
-
-    mode: "eager" or "compiled" (torch.compile on both networks); channels-last throughout. A
-    subclass may differ in networks, losses, and learning rates of generator and discriminator.
-    """
+class DCGAN(torch_step.Step):
+    """A subclass may differ in networks, losses, and what optimises generator and discriminator."""
 
     rates, betas = (2e-4, 2e-4), (0.5, 0.999)
 
-    def __init__(self, mode, size=32, latent=100, **options):
-        torch.manual_seed(0)
+    def __init__(self, mode, size, latent, **options):
         self.latent = latent
-        networks = self.networks(size, latent, **options)
-        self.g, self.d = (m.to(memory_format=torch.channels_last) for m in networks)
-        self.average = copy.deepcopy(self.g)
-        self.values = [*self.g.parameters(), *self.floats(self.g)]
-        self.means = [*self.average.parameters(), *self.floats(self.average)]
-        self.g_optimizer, self.d_optimizer = (
-            torch.optim.Adam(module.parameters(), rate, self.betas, fused=True)
-            for module, rate in zip((self.g, self.d), self.rates)
-        )
-        compiled = mode == "compiled"
-        self.run_g = torch.compile(self.g) if compiled else self.g
-        self.run_d = torch.compile(self.d) if compiled else self.d
+        g, d = self.made(size, latent, **options)
+        super().__init__(mode, {"generator": g, "discriminator": d}, ["generator"])
+        self.d = self.networks["discriminator"]
+        self.g_optimizer, self.d_optimizer = map(self.optimizer, (g, d), self.rates)
 
     @staticmethod
-    def networks(size, latent, width=64, **attention):
+    def made(size, latent, width, **attention):
         """(z, x -> image; image -> logit)."""
         return GAN(size, latent, width, attention), Discriminator(size, width)
+
+    def optimizer(self, module, rate):
+        return torch.optim.Adam(module.parameters(), rate, self.betas, fused=True)
 
     @staticmethod
     def d_loss(real, fake):
@@ -141,29 +130,56 @@ class Step:
     def g_loss(fake):
         return functional.softplus(-fake).mean()
 
-    @staticmethod
-    def floats(module):
-        """What moves beside the parameters: batch norm's statistics, u of spectral norm."""
-        return [b for b in module.buffers() if b.is_floating_point()]
+    def noise(self, count, stream=0):
+        return torch.rand(count, self.latent) * 2 - 1
 
-    @property
-    def parameters(self):
-        """How many are trained."""
-        return sum(p.numel() for module in (self.g, self.d) for p in module.parameters())
+    def logits(self, images):
+        return self.run["discriminator"](images)
 
-    def __call__(self, x):
-        z = torch.rand(len(x), self.latent) * 2 - 1
-        fake = self.run_g(z, x)
-        self.d.requires_grad_(True)
-        d_loss = self.d_loss(self.run_d(x), self.run_d(fake.detach()))
-        self.d_optimizer.zero_grad()
-        d_loss.backward()
-        self.d_optimizer.step()
+    def judge(self, x, fake):
+        """The discriminator's update by images and by what was made -> its loss."""
+        loss = self.d_loss(self.logits(x), self.logits(fake))
+        self.update(loss, self.d_optimizer)
+        return loss
+
+    def fool(self, fake):
+        """The generator's update -> its loss."""
         self.d.requires_grad_(False)
-        g_loss = self.g_loss(self.run_d(fake))
-        self.g_optimizer.zero_grad()
-        g_loss.backward()
-        self.g_optimizer.step()
-        with torch.no_grad():
-            torch._foreach_lerp_(self.means, [v.detach() for v in self.values], 1e-3)
-        return d_loss.item(), g_loss.item()
+        loss = self.g_loss(self.logits(fake))
+        self.update(loss, self.g_optimizer)
+        self.d.requires_grad_(True)
+        self.update_average()
+        return loss
+
+    def __call__(self, batch):
+        x = batch["image"]
+        fake = self.run["generator"](self.noise(len(x)), x)
+        d_loss = self.judge(x, fake.detach())
+        return {"d_loss": d_loss.item(), "g_loss": self.fool(fake).item()}
+
+
+class WGAN(DCGAN):
+    rates, clip, n_critic = (5e-5, 5e-5), 0.01, 5
+
+    def optimizer(self, module, rate):
+        return torch.optim.RMSprop(module.parameters(), rate, alpha=0.9)
+
+    @staticmethod
+    def d_loss(real, fake):
+        return fake.mean() - real.mean()
+
+    @staticmethod
+    def g_loss(fake):
+        return -fake.mean()
+
+    def __call__(self, batch):
+        G, weights = self.run["generator"], list(self.d.parameters())
+        for t, x in enumerate(batch["image"].chunk(self.n_critic)):
+            with torch.no_grad():
+                fake = G(self.noise(len(x), 1 + t), x)
+            d_loss = self.judge(x, fake)
+            with torch.no_grad():
+                torch._foreach_clamp_min_(weights, -self.clip)
+                torch._foreach_clamp_max_(weights, self.clip)
+        g_loss = self.fool(G(self.noise(len(x)), x))
+        return {"d_loss": d_loss.item(), "g_loss": g_loss.item()}

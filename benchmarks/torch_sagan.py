@@ -63,10 +63,10 @@ def double(x):
 class Up(nn.Module):
     def __init__(self, inputs, outputs):
         super().__init__()
-        self.skip = Conv(inputs, outputs, 1)
         self.bn1 = nn.BatchNorm2d(inputs, momentum=0.1)
         self.conv1 = Conv(inputs, outputs, 3)
         self.bn2 = nn.BatchNorm2d(outputs, momentum=0.1)
+        self.skip = Conv(inputs, outputs, 1)
         self.conv2 = Conv(outputs, outputs, 3)
 
     def forward(self, x):
@@ -88,8 +88,8 @@ class Residue(nn.Module):
 class Down(nn.Module):
     def __init__(self, inputs, outputs, first):
         super().__init__()
-        self.skip = Conv(inputs, outputs, 1)
         self.residue = Residue(inputs, outputs, first)
+        self.skip = Conv(inputs, outputs, 1)
 
     def forward(self, x):
         return functional.avg_pool2d(self.residue(x), 2) + self.skip(functional.avg_pool2d(x, 2))
@@ -133,13 +133,11 @@ class Discriminator(nn.Module):
         return self.logit(functional.relu(x + self.last(x)).sum((2, 3)))
 
 
-class Step(torch_gan.Step):
-    """One SAGAN update."""
-
+class SAGAN(torch_gan.DCGAN):
     rates, betas = (1e-4, 4e-4), (0.0, 0.9)
 
     @staticmethod
-    def networks(size, latent, width):
+    def made(size, latent, width):
         return Generator(size, latent, width), Discriminator(size, width)
 
     @staticmethod

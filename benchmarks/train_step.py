@@ -1,14 +1,17 @@
-"""Images per second of one training step, ours beside the same step in PyTorch.
+"""Images per second and memory of one training step, ours beside the same step in PyTorch.
 
     python -m benchmarks.train_step --model=dcgan --model=ragan [--rounds=9] [--profile]
+    python -m benchmarks.train_step --model=attention_gan --steps=1      # 256 x 256, a step a turn
 
 Each side is a process of its own; they take turns, a few steps each, so that a machine whose speed
 drifts is equally fair to all. Ratios are taken round by round. PyTorch runs eager and compiled,
 channels-last; where it is not installed, our side is measured alone. Sides that do not train
-equally many parameters are refused.
+equally many parameters are refused. Memory is the peak of a side's process, libraries included. Of
+translators an image is a pair, one of each domain.
 """
 
 import argparse
+import importlib
 import importlib.util
 import json
 import math
@@ -21,152 +24,190 @@ from pathlib import Path
 
 import main
 import zoo
+from benchmarks import machine
 from modes import shared, train
 
-SIZE, BATCH = 32, 64
 SIDES = ("ours", "torch eager", "torch compiled")
-MODELS = {  # the module of the PyTorch side, and our options that its Step takes beside the size
-    "dcgan": ("torch_gan", "latent width"),
-    "ragan": ("torch_gan", "latent width regions mask_size sharpness attend_at encoder_width"),
-    "sagan": ("torch_sagan", "latent width"),
+WARM_UP, TURN = 3, 2.0  # steps before anything is measured; the least seconds of a turn
+CIFAR10, PAIRS = "--dataset=cifar10", "--dataset=horse2zebra --image_size=256 --batch_size=1"
+MODELS = {  # the PyTorch side, our options that it takes, flags of the run whose step it is
+    "dcgan": ("torch_gan.DCGAN", "latent width", CIFAR10),
+    "wgan": ("torch_gan.WGAN", "latent width", CIFAR10),
+    "ragan": (
+        "torch_gan.DCGAN",
+        "latent width regions mask_size sharpness attend_at encoder_width",
+        CIFAR10,
+    ),
+    "sagan": ("torch_sagan.SAGAN", "latent width", CIFAR10),
+    "ata_gan": ("torch_ata_gan.ATAGAN", "latent width map_size teacher", CIFAR10),
+    "cyclegan": ("torch_translators.CycleGAN", "width blocks", PAIRS),
+    "attention_gan": ("torch_translators.AttentionGAN", "width blocks masks", PAIRS),
+    "resnet9": ("torch_classifiers.resnet9", "classes width", CIFAR10),
+    "resnet18": ("torch_classifiers.resnet18", "classes width", CIFAR10),
+    "squeezenet": ("torch_classifiers.squeezenet", "classes width", CIFAR10),
+    "vgg16": ("torch_classifiers.vgg16", "classes width", CIFAR10),
+    "gain": (
+        "torch_gain.GAIN",
+        "classes width backbone",
+        "--dataset=creatures/many --set=delay=0",
+    ),
+    "deeplab": (
+        "torch_deeplab.DeepLab",
+        "classes width fc stride dilation",
+        "--dataset=creatures/many",
+    ),
 }
 
 
-def ours(model):
-    """A function that takes one step of our trainer, and how many parameters it trains."""
-    shared.quiet_import()
+def configured(model, *flags):
+    """The configuration (modes.train) of the run whose step is measured; more flags count last."""
+    return train.configure(main.parse([f"--model={model}", *MODELS[model][2].split(), *flags]))
+
+
+def examples(config):
+    """Images, or pairs of them, that one step takes."""
+    return config["batch_size"] * config["hparams"].get("n_critic", 1)
+
+
+def batch(config):
+    """{key: array} of what one step takes, drawn at random."""
     import numpy as np
+
+    rng, count = np.random.default_rng(0), examples(config)
+    classes, size = config["options"].get("classes"), config.get("load_size", config["image_size"])
+    found = {}
+    for key in zoo.get(config["model"]).batch:
+        if key == "label":
+            found[key] = rng.integers(classes, size=count, dtype=np.int32)
+        elif key == "labels":
+            found[key] = rng.integers(2, size=(count, classes), dtype=np.uint8)
+        elif key == "classes":
+            found[key] = rng.integers(classes, size=(count, size, size, 1), dtype=np.uint8)
+        else:
+            found[key] = rng.uniform(-1, 1, (count, size, size, 3)).astype("float32")
+    return found
+
+
+def ours(config, replicas=1):
+    """A function that takes one step of our trainer, and how many parameters it trains.
+
+    replicas: of a strategy over as many logical CPUs, each with its share of the batch.
+    """
+    shared.quiet_import()
     import tensorflow as tf
 
+    strategy = tf.distribute.get_strategy()
     tf.config.experimental.enable_op_determinism()  # as modes.train does
-    flags = [f"--model={model}", f"--image_size={SIZE}", f"--batch_size={BATCH}"]
-    trainer = shared.make_trainer(train.configure(main.parse(flags)))
-    x = np.random.default_rng(0).uniform(-1, 1, (BATCH, SIZE, SIZE, 3)).astype("float32")
-    data = iter(tf.data.Dataset.from_tensors({"image": x}).repeat())
+    if replicas > 1:
+        cpu, one = tf.config.list_physical_devices("CPU")[0], tf.config.LogicalDeviceConfiguration()
+        tf.config.set_logical_device_configuration(cpu, [one] * replicas)
+        strategy = tf.distribute.MirroredStrategy([f"CPU:{i}" for i in range(replicas)])
+    with strategy.scope():
+        trainer = shared.make_trainer(config)
+    data = tf.data.Dataset.from_tensors(batch(config)).repeat()
+    if replicas > 1:
+        data = strategy.experimental_distribute_dataset(data)
+    data = iter(data)
     trainer.make_train_function()
     networks = [network for network, _ in trainer.played.values()]
     count = sum(math.prod(v.shape) for n in networks for v in n.trainable_variables)
     return lambda: [float(v) for v in trainer.train_function(data).values()], count
 
 
-def theirs(model, options, mode):
-    """The same of PyTorch's Step, without TensorFlow in the process."""
+def theirs(config, mode):
+    """PyTorch's step and what it is called with, without TensorFlow in the process."""
     import torch
 
-    step = importlib.import_module(f"benchmarks.{MODELS[model][0]}").Step(mode, SIZE, **options)
-    x = torch.rand(BATCH, 3, SIZE, SIZE) * 2 - 1
-    x = x.contiguous(memory_format=torch.channels_last)
-    return lambda: step(x), step.parameters
+    from benchmarks import torch_step
+
+    torch.manual_seed(0)
+    name, names, _ = MODELS[config["model"]]
+    module, _, made = name.partition(".")
+    options = {k: config["options"][k] for k in names.split()}
+    made = getattr(importlib.import_module(f"benchmarks.{module}"), made)
+    step = made(mode, config["image_size"], **options)
+    data = {key: torch_step.tensor(array) for key, array in batch(config).items()}
+    return step, data
 
 
-def work(side, model, options):
+def work(side, config):
     """Serves one side: the parameters that it trains on stdout, once it is warm; then a number of
-    steps a line on stdin -> the seconds they took on stdout."""
-    step, count = ours(model) if side == "ours" else theirs(model, options, side.split()[1])
-    for _ in range(5):
+    steps a line on stdin -> {"seconds" they took, "megabytes" at most so far} on stdout."""
+    kind, _, more = side.partition(" ")
+    if kind == "torch":
+        call, data = theirs(config, more)
+        step, count = lambda: call(data), call.parameters
+    else:
+        step, count = ours(config, int(more or 1))
+    for _ in range(WARM_UP):
         step()
     print(count, flush=True)
     for line in sys.stdin:
         begin = time.perf_counter()
         for _ in range(int(line)):
             step()
-        print(time.perf_counter() - begin, flush=True)
+        found = {"seconds": time.perf_counter() - begin, "megabytes": machine.peak_megabytes()}
+        print(json.dumps(found), flush=True)
 
 
-def compare(model, rounds, steps):
-    """{side: [images per second of each round]}, the sides taking turns."""
-    torch = importlib.util.find_spec("torch") is not None
-    options = {k: v for k, v in zoo.options(model).items() if k in MODELS[model][1].split()}
-    workers, counts = {}, {}
-    for side in SIDES if torch else SIDES[:1]:
-        command = [sys.executable, "-m", "benchmarks.train_step", "--work", side]
-        command += ["--model", model, "--options", json.dumps(options)]
-        workers[side] = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-        counts[side] = workers[side].stdout.readline().strip()
-        if not counts[side]:
-            raise SystemExit(f"benchmark: the side {side!r} did not start")
-    if len(set(counts.values())) > 1:
-        raise SystemExit(f"benchmark: the sides train different networks, parameters {counts}")
-    rates = {side: [] for side in workers}
-    for number in range(rounds):
-        order = list(workers)[number % len(workers) :] + list(workers)[: number % len(workers)]
-        for side in order:
-            workers[side].stdin.write(f"{steps}\n")
-            workers[side].stdin.flush()
-            rates[side].append(steps * BATCH / float(workers[side].stdout.readline()))
-    for worker in workers.values():
-        worker.stdin.close()
-        worker.wait()
-    return rates
+def sides():
+    """Those that can be measured here."""
+    return SIDES if importlib.util.find_spec("torch") else SIDES[:1]
 
 
-def macs(network):
-    """Multiply-adds of one image in a network: {layer: those with its kernels}, and how many more
-    with no weight on either side, in the map of its self-attention."""
-    import keras
+def measure(config, rounds, steps=None, sides=SIDES[:1]):
+    """{side: {"rates": images per second of each round, "megabytes": its peak}}, the sides taking
+    turns of so many steps, without which a turn takes two seconds or one step.
 
-    from zoo.layers.self_attention import SelfAttention
+    A side is one of SIDES, or "ours N" with N replicas.
+    """
+    workers, counts, found = {}, {}, {side: {"rates": [], "megabytes": 0} for side in sides}
 
-    kernels, maps = {}, 0
-    for layer in network.layers:
-        if isinstance(layer, SelfAttention):
-            places = math.prod(layer.input.shape[1:3])  # N
-            convolutions = (layer.query, layer.key, layer.value)
-            kernels[layer.name] = places * sum(math.prod(c.kernel.shape) for c in convolutions)
-            maps += places**2 * (layer.query.filters + layer.value.filters)
-        elif hasattr(layer, "kernel"):
-            at = layer.input if isinstance(layer, keras.layers.Conv2DTranspose) else layer.output
-            kernels[layer.name] = math.prod(layer.kernel.shape) * math.prod(at.shape[1:-1])
-    return kernels, maps
+    def turn(side, steps):
+        workers[side].stdin.write(f"{steps}\n")
+        workers[side].stdin.flush()
+        return json.loads(said(side))
 
+    def said(side):
+        line = workers[side].stdout.readline()
+        if not line:
+            raise SystemExit(f"benchmark: {config['model']}: the side {side!r} ended")
+        return line
 
-def flops_per_image(model):
-    """Floating-point operations of one image in one step: forward 1, to weights 1, to inputs 1."""
-    networks = zoo.create(model, image_size=SIZE)
-    kernels, maps = macs(networks["discriminator"])
-    first = [f"down{SIZE // 2}{part}" for part in ("", "_conv1", "_skip")]  # whose input is x
-    first = sum(kernels.get(name, 0) for name in first)
-    total = 8 * sum(kernels.values()) - 2 * first  # two updates of D's weights, one pass back to G
-    total += 9 * maps
-    parts = [(networks["generator"], 1)]
-    if model == "ragan":
-        encoder = networks["attention"].get_layer("encoder")
-        parts = [(networks["generator"].get_layer("decoder"), 1)]
-        parts += [(encoder, zoo.options(model)["regions"] + 1)]
-    for network, passes in parts:
-        kernels, maps = macs(network)
-        total += 3 * passes * (sum(kernels.values()) + maps)
-        total -= kernels.get("project", 0)  # no gradient to z
-    return 2 * total
-
-
-def convolution_peak():
-    """GFLOP/s of the fastest 3x3 convolution among a few shapes, forward, batch 64."""
-    import tensorflow as tf
-
-    best = 0
-    for size, channels in ((32, 64), (16, 128), (16, 256), (8, 256)):
-        x = tf.random.stateless_normal((BATCH, size, size, channels), (0, 0))
-        k = tf.random.stateless_normal((3, 3, channels, channels), (0, 1))
-        convolve = tf.function(lambda x, k: tf.nn.conv2d(x, k, 1, "SAME"))
-        convolve(x, k)
-        for _ in range(10):
-            begin = time.perf_counter()
-            convolve(x, k).numpy()
-            seconds = time.perf_counter() - begin
-            best = max(best, 2 * 9 * channels**2 * size**2 * BATCH / seconds / 1e9)
-    return best
+    try:
+        for side in sides:
+            command = [sys.executable, "-m", "benchmarks.train_step", "--work", side]
+            workers[side] = subprocess.Popen(
+                [*command, "--config", json.dumps(config)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+            counts[side] = said(side).strip()
+        if len(set(counts.values())) > 1:
+            raise SystemExit(f"benchmark: the sides train different networks, parameters {counts}")
+        if not steps:
+            slowest = max(turn(side, 1)["seconds"] for side in sides)
+            steps = max(1, math.ceil(TURN / slowest))
+        for number in range(rounds):
+            for side in [*sides[number % len(sides) :], *sides[: number % len(sides)]]:
+                took = turn(side, steps)
+                found[side]["rates"].append(steps * examples(config) / took["seconds"])
+                found[side]["megabytes"] = took["megabytes"]
+    finally:
+        for worker in workers.values():
+            worker.stdin.close()
+            worker.wait()
+    return found
 
 
-def profile(model, steps=10):
+def profile(config, steps=10):
     """[(operation, share of the time spent in operations)] of our step, largest first."""
     import tensorflow as tf
     from tensorflow.tsl.profiler.protobuf import xplane_pb2
 
-    step, _ = ours(model)
-    for _ in range(5):
+    step, _ = ours(config)
+    for _ in range(WARM_UP):
         step()
     with tempfile.TemporaryDirectory() as folder:
         with tf.profiler.experimental.Profile(folder):
@@ -186,25 +227,33 @@ def profile(model, steps=10):
     return sorted(((k, v / total) for k, v in spent.items()), key=lambda pair: -pair[1])
 
 
-def show(values):
-    return f"{statistics.median(values):7.1f}  ({min(values):.1f} to {max(values):.1f})"
+def show(values, digits=1):
+    low, high = (f"{end(values):.{digits}f}" for end in (min, max))
+    return f"{statistics.median(values):7.{digits}f}  ({low} to {high})"
 
 
-def report(model, rounds, steps):
-    rates = compare(model, rounds, steps)
-    peak = convolution_peak()
-    print(f"{model}, {SIZE} x {SIZE}, batch {BATCH}: images per second, median (min to max)")
-    for side, values in rates.items():
-        print(f"  {side:<15} {show(values)}")
-    others = {side: values for side, values in rates.items() if side != "ours"}
-    if others:
-        best = max(others, key=lambda side: statistics.median(others[side]))
-        ratios = [a / b for a, b in zip(rates["ours"], others[best])]
-        print(f"  ours / {best}: {statistics.median(ratios):.3f}", end="  ")
-        print(f"({min(ratios):.3f} to {max(ratios):.3f}, {rounds} rounds)")
+def best(found):
+    """The fastest side beside ours; None where there is none."""
+    others = [side for side in found if side != "ours"]
+    return max(others, key=lambda side: statistics.median(found[side]["rates"]), default=None)
+
+
+def report(config, rounds, steps):
+    from benchmarks import flops
+
+    found = measure(config, rounds, steps, sides())
+    peak = machine.convolution_peak()
+    size, digits = config["image_size"], 1 if examples(config) > 1 else 3
+    print(f"{config['model']}, {size} x {size}, batch {config['batch_size']}: ", end="")
+    print("images per second, median (min to max), and peak memory")
+    for side, own in found.items():
+        print(f"  {side:<15} {show(own['rates'], digits)}  {own['megabytes']:.0f} MiB")
+    if other := best(found):
+        ratios = [a / b for a, b in zip(found["ours"]["rates"], found[other]["rates"])]
+        print(f"  ours / {other}: {show(ratios, 3).strip()}, {rounds} rounds")
     else:
         print("  PyTorch is not installed: nothing to compare with")
-    used = statistics.median(rates["ours"]) * flops_per_image(model) / 1e9
+    used = statistics.median(found["ours"]["rates"]) * flops.per_image(config) / 1e9
     print(f"  convolutions and matrix products: {used:.0f} GFLOP/s, ", end="")
     print(f"{used / peak:.0%} of the measured convolution peak, {peak:.0f} GFLOP/s")
 
@@ -213,20 +262,19 @@ def run(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", action="append", choices=MODELS)
     parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--steps", type=int, default=8, help="steps a turn")
+    parser.add_argument("--steps", type=int, help="a turn (default: as fill two seconds)")
     parser.add_argument("--profile", action="store_true", help="where the time of our step goes")
-    parser.add_argument("--work", choices=SIDES, help=argparse.SUPPRESS)
-    parser.add_argument("--options", type=json.loads, help=argparse.SUPPRESS)
+    parser.add_argument("--work", help=argparse.SUPPRESS)
+    parser.add_argument("--config", type=json.loads, help=argparse.SUPPRESS)
     flags = parser.parse_args(arguments)
-    models = flags.model or list(MODELS)
     if flags.work:
-        return work(flags.work, models[0], flags.options)
-    shared.quiet_import()
-    for model in models:
-        report(model, flags.rounds, flags.steps)
+        return work(flags.work, flags.config)
+    for model in flags.model or MODELS:
+        config = configured(model)
+        report(config, flags.rounds, flags.steps)
         if flags.profile:
             print("  time in operations: ", end="")
-            print(", ".join(f"{name} {share:.0%}" for name, share in profile(model)[:10]))
+            print(", ".join(f"{name} {share:.0%}" for name, share in profile(config)[:10]))
     return None
 
 

@@ -1,0 +1,176 @@
+"""The zoo's classifiers and their step in PyTorch: the other side of the benchmark.
+
+Same layers, sizes, loss, optimiser, augmentation and moving average as zoo.resnet9, zoo.resnet,
+zoo.squeezenet and zoo.vgg, for images below 128 x 128 and with global average pooling, and
+trainers.classifier, at the highest learning rate.
+"""
+
+import functools
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from benchmarks import torch_step
+
+
+def normalised(convolution):
+    return nn.Sequential(convolution, nn.BatchNorm2d(convolution.out_channels, momentum=0.1))
+
+
+class Network(nn.Module):
+    """image -> logits; `features` gives the map, `head` its average's logits."""
+
+    def head(self, x):
+        return self.logits(x.mean((2, 3)))
+
+    def forward(self, x):
+        return self.head(self.features(x))
+
+
+class Stage(nn.Module):
+    """Of ResNet-9: (B, C, H, W) -> (B, filters, H / 2, W / 2)."""
+
+    def __init__(self, inputs, filters):
+        super().__init__()
+        self.convs = nn.ModuleList(
+            normalised(nn.Conv2d(c, filters, 3, padding=1, bias=False))
+            for c in (inputs, filters, filters)
+        )
+
+    def forward(self, x):
+        first, second, third = self.convs
+        x = functional.relu(first[1](functional.max_pool2d(first[0](x), 2)))
+        return x + functional.relu(third(functional.relu(second(x))))
+
+
+class ResNet9(Network):
+    def __init__(self, classes, width):
+        super().__init__()
+        self.whiten = nn.Conv2d(3, 24, 2).requires_grad_(False)
+        widths = [24, width, 2 * width, 4 * width]
+        self.stages = nn.Sequential(*(Stage(a, b) for a, b in zip(widths, widths[1:])))
+        self.logits = nn.Linear(4 * width, classes)
+
+    def features(self, x):
+        x = self.whiten(functional.pad(x, (0, 1, 0, 1)))  # where Keras' "same" pads
+        return self.stages(functional.gelu(x))
+
+
+class Residual(nn.Module):
+    """Of ResNet-18: (B, C, H, W) -> (B, filters, H / stride, W / stride)."""
+
+    def __init__(self, inputs, filters, stride):
+        super().__init__()
+        self.conv1 = normalised(nn.Conv2d(inputs, filters, 3, stride, 1, bias=False))
+        self.shortcut = nn.Identity()
+        if inputs != filters:
+            self.shortcut = normalised(nn.Conv2d(inputs, filters, 1, stride, bias=False))
+        self.conv2 = normalised(nn.Conv2d(filters, filters, 3, padding=1, bias=False))
+
+    def forward(self, x):
+        return functional.relu(self.conv2(functional.relu(self.conv1(x))) + self.shortcut(x))
+
+
+class ResNet18(Network):
+    def __init__(self, classes, width):
+        super().__init__()
+        self.stem = normalised(nn.Conv2d(3, width, 3, padding=1, bias=False))
+        widths = [width, width, 2 * width, 4 * width, 8 * width]
+        stages = zip(widths, widths[1:])
+        blocks = ((Residual(a, b, b // a), Residual(b, b, 1)) for a, b in stages)
+        self.blocks = nn.Sequential(*(block for pair in blocks for block in pair))
+        self.logits = nn.Linear(8 * width, classes)
+
+    def features(self, x):
+        return self.blocks(functional.relu(self.stem(x)))
+
+
+class Fire(nn.Module):
+    def __init__(self, inputs, squeeze):
+        super().__init__()
+        self.squeeze = nn.Conv2d(inputs, squeeze, 1)
+        self.one = nn.Conv2d(squeeze, 4 * squeeze, 1)
+        self.three = nn.Conv2d(squeeze, 4 * squeeze, 3, padding=1)
+
+    def forward(self, x):
+        x = functional.relu(self.squeeze(x))
+        return functional.relu(torch.cat([self.one(x), self.three(x)], 1))
+
+
+class SqueezeNet(Network):
+    def __init__(self, classes, width):
+        super().__init__()
+        self.stem = nn.Conv2d(3, width, 3, padding=1)
+        squeezes = [width // 4 * (number // 2) for number in range(2, 10)]
+        inputs = [width, *(8 * s for s in squeezes)]
+        self.fires = nn.ModuleList(Fire(a, b) for a, b in zip(inputs, squeezes))
+        self.logits = nn.Linear(8 * width, classes)
+
+    def features(self, x):
+        x = functional.relu(self.stem(x))
+        for number, fire in enumerate(self.fires, start=2):
+            if number in (4, 6):  # of what there is at the edge
+                x = functional.max_pool2d(x, 3, 2, ceil_mode=True)
+            x = fire(x)
+        return x
+
+
+class VGG16(Network):
+    def __init__(self, classes, width):
+        super().__init__()
+        widths = [width, 2 * width, 4 * width, 8 * width, 8 * width]
+        layers, inputs = [], 3
+        for block, (filters, count) in enumerate(zip(widths, (2, 2, 3, 3, 3))):
+            layers += [nn.MaxPool2d(2)] * (0 < block < 4)
+            for _ in range(count):
+                layers += [nn.Conv2d(inputs, filters, 3, padding=1), nn.ReLU(inplace=True)]
+                inputs = filters
+        self.features = nn.Sequential(*layers)
+        self.logits = nn.Linear(8 * width, classes)
+
+
+NETWORKS = {"resnet9": ResNet9, "resnet18": ResNet18, "squeezenet": SqueezeNet, "vgg16": VGG16}
+
+
+def augment(x, crop=2):
+    """Images (B, 3, S, S), each moved by up to `crop` pixels on zeros and mirrored or not."""
+    size, (x,) = x.shape[2], torch_step.mirrored(x)
+    x = functional.pad(x, (crop, crop, crop, crop)).permute(0, 2, 3, 1)
+    rows, columns = torch.randint(2 * crop + 1, (2, len(x), 1)) + torch.arange(size)
+    images = torch.arange(len(x))[:, None, None]
+    return x[images, rows[:, :, None], columns[:, None]].permute(0, 3, 1, 2)
+
+
+def descent(rates, nesterov=True, decay=5e-4):
+    """SGD with momentum, and weight decay of kernels, of {module: learning rate}."""
+    groups = []
+    for module, rate in rates.items():
+        weights = [p for p in module.parameters() if p.requires_grad]
+        kernels, others = ([p for p in weights if (p.ndim > 1) == k] for k in (True, False))
+        groups.append({"params": kernels, "lr": rate, "weight_decay": decay})
+        groups.append({"params": others, "lr": rate})
+    return torch.optim.SGD(groups, momentum=0.9, nesterov=nesterov, fused=True)
+
+
+class Classifier(torch_step.Step):
+    decay, rate, smoothing = 0.99, 0.1, 0.1
+
+    def __init__(self, network, mode, size, **options):
+        classifier = network(**options)
+        super().__init__(mode, {"classifier": classifier}, ["classifier"])
+        self.optimizer = descent({classifier: self.rate})
+
+    def __call__(self, batch):
+        x, label = augment(batch["image"]), batch["label"].long()
+        logits = self.run["classifier"](x)
+        loss = functional.cross_entropy(logits, label, label_smoothing=self.smoothing)
+        self.update(loss, self.optimizer)
+        self.update_average()
+        right = (logits.argmax(1) == label).float().mean()
+        return {"loss": loss.item(), "accuracy": right.item()}
+
+
+resnet9, resnet18, squeezenet, vgg16 = (
+    functools.partial(Classifier, network) for network in NETWORKS.values()
+)
