@@ -1,12 +1,14 @@
 # `make run` trains RAGAN on the embedded data set; `make test` runs the tests; `make parity` compares
-# the metrics and imported weights with their references, `make addons` those of TensorFlow Addons.
+# the metrics and imported weights with their references, `make addons` those of TensorFlow Addons;
+# `make browser` tests the page of --mode=demo; `make scale` sets trainings on several devices and
+# by several processes beside the same on one.
 # Each sets up all that it needs in .venv, and installs nothing when that is done already.
 PYTHON ?= python3
 VENV ?= .venv
 ADDONS_PYTHON ?= python3.11
 ADDONS ?= .venv-addons
 
-.PHONY: run test parity addons lint clean
+.PHONY: run test parity addons browser scale lint clean
 .DELETE_ON_ERROR:
 
 run: $(VENV)/user
@@ -19,12 +21,20 @@ test: $(VENV)/dev
 # against PyTorch: a few minutes.
 parity: $(VENV)/parity
 	$(VENV)/bin/python -m pytest tests/parity_metrics.py tests/parity_inception.py tests/parity_bridge.py \
-		tests/parity_translators.py
+		tests/parity_translators.py tests/parity_steps.py
 
 # Weights of TensorFlow Addons' layers, trained and saved by TensorFlow 2.15 in an environment of
 # its own (1.3 GB).
 addons: $(VENV)/dev $(ADDONS)/done
 	ADDONS=$(ADDONS) $(VENV)/bin/python -m pytest tests/parity_addons.py
+
+# The page in Chromium: the system's, or else the one that Playwright fetches.
+browser: $(VENV)/browser
+	$(VENV)/bin/python -m pytest tests/browser_demo.py
+
+# Every model for 20 steps on one device, on two, by two and by four processes, and through XLA.
+scale: $(VENV)/user
+	$(VENV)/bin/python tests/scale_processes.py
 
 lint: $(VENV)/dev
 	$(VENV)/bin/ruff check .
@@ -48,6 +58,11 @@ $(VENV)/dev: requirements-dev.txt $(VENV)/user
 $(VENV)/parity: requirements-parity.txt $(VENV)/dev
 	$(VENV)/bin/python -m pip install --quiet torch==2.13.0 scipy
 	$(VENV)/bin/python -m pip install --quiet --no-deps -r requirements-parity.txt
+	touch $@
+
+$(VENV)/browser: requirements-demo.txt $(VENV)/dev
+	$(VENV)/bin/python -m pip install --quiet -r requirements-demo.txt 'playwright>=1.65'
+	command -v chromium || command -v chromium-browser || command -v google-chrome || $(VENV)/bin/python -m playwright install chromium
 	touch $@
 
 $(ADDONS)/done:

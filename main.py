@@ -7,6 +7,7 @@ python main.py --mode=evaluate --weights=RUN_DIR --metrics=fid,kid --num=10000
 python main.py --mode=study --study=memorisation --weights=RUN_DIR --output=FOLDER
 python main.py --mode=import --model=resnet18 --input=FILE --tag=NAME
 python main.py --mode=export --model=ragan --weights=cifar10 --output=FOLDER
+python main.py --mode=demo                                      a page in the browser
 """
 
 import argparse
@@ -19,9 +20,11 @@ from datasets import table
 from modes.shared import UsageError
 
 MODES = ("train", "list", "sample", "evaluate", "report", "study", "publish", "import", "annotate")
-MODES += ("export", "translate")
+MODES += ("export", "translate", "demo")
 STUDIES = ("memorisation", "fid_spatial", "attention", "regional", "regional_wgan", "teaching")
 STUDIES += ("gain", "biased")
+STRATEGIES = ("auto", "one", "mirrored", "multi_worker", "tpu")
+PRECISIONS = ("float32", "bfloat16", "float16")
 METRICS = ("fid", "sfid", "kid", "kid_blocks10", "is", "classes", "precision_recall")
 METRICS += ("density_coverage", "localization")
 
@@ -81,7 +84,10 @@ def parse(arguments):
     add("--seed", type=natural, default=0)
     add("--run_dir", help="default: runs/MODEL-DATASET and what --set changes")
     add("--data_dir", help="TFDS's folder (default: $TFDS_DATA_DIR or ~/tensorflow_datasets)")
-    add("--strategy", default="auto", choices=("auto", "one", "mirrored"), help="which devices")
+    add("--strategy", default="auto", choices=STRATEGIES, help="which devices (default: all GPUs)")
+    add("--precision", default="float32", choices=PRECISIONS, help="of what is computed in between")
+    add("--jit", action="store_true", help="have XLA compile the training step")
+    add("--steps_per_execution", type=positive, default=1, metavar="STEPS", help="of one call")
     add("--log_every", type=positive, metavar="STEPS", help="default: 50")
     add("--sample_every", type=positive, metavar="STEPS", help="default: 500")
     add("--save_every", type=positive, metavar="STEPS", help="default: 500")
@@ -105,6 +111,7 @@ def parse(arguments):
     add("--threshold", type=share, help="annotate, export: the least of a map on the object")
     add("--all", action="store_true", help="export: all published weights of the zoo")
     add("--tag", help="the name of published weights")
+    add("--port", type=whole(1, 65535), help="demo: of the page (default: 7860)")
     add("--output", help="the file or folder to write")
     flags = parser.parse_args(arguments)
     used = importlib.import_module(f"modes.{flags.mode}").USES.split()

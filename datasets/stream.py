@@ -35,6 +35,8 @@ def load(
     shuffle=True,
     keys=None,
     replace=None,
+    shares=(0, 1, 1),
+    batches=1,
 ):
     """-> tf.data.Dataset of dicts of batches; "image" is float32 (B, S, S, 3) in [-1, 1].
 
@@ -43,7 +45,9 @@ def load(
     shuffle: endless batches, each epoch in an order of its own by the seed, from batch `start` on;
     without it: the examples once, in order, the last batch maybe smaller. data_dir: where TFDS
     keeps its data (default: $TFDS_DATA_DIR or ~/tensorflow_datasets). keys: which to load; None:
-    all. replace: {key: array (N, ...)} in place of the data set's own.
+    all. replace: {key: array (N, ...)} in place of the data set's own. shares: (first, last, all):
+    of so many equal shares of each shuffled batch those from first to last are given, one after
+    another; of a batch that is made of several `batches`, the same share of each of these.
 
     "truth" is what an image should be translated to, like "image". A mask is float32 (B, S, S, 1)
     in [0, 1], the share of each pixel that is object; "classes" (B, S, S, 1) uint8 tells a class of
@@ -76,21 +80,25 @@ def load(
     if len(parts) > 1 and not shuffle:
         raise DataError(f"{name} is read in order a domain at a time: {split}_a or {split}_b")
     count = len(held[keys[0]])
-    batches = tf.int64.max if shuffle else -(-count // batch_size)
+    first, last, all_shares = shares
+    each = last - first  # elements a step
+    stop = tf.int64.max if shuffle else -(-count // batch_size)
 
-    def fetch(step):
-        step, batch = int(step), {}
+    def fetch(number):
+        step, share = divmod(int(number), each)
+        batch = {}
         for domain, (end, part) in enumerate(parts.items()):
             if shuffle:
                 chosen = _shuffled(seed, len(part["image"]), batch_size, step, domain)
+                chosen = chosen.reshape(batches, all_shares, -1)[:, first + share].ravel()
             else:
                 chosen = slice(step * batch_size, (step + 1) * batch_size)
             batch |= {k + end: v[chosen] for k, v in part.items() if k + end in keys}
         return [np.ascontiguousarray(batch[k]) for k in keys]
 
-    def decode(step):
+    def decode(number):
         types = [tf.as_dtype(held[k].dtype) for k in keys]
-        values = tf.numpy_function(fetch, [step], types, stateful=False)
+        values = tf.numpy_function(fetch, [number], types, stateful=False)
         batch = {}
         for key, value in zip(keys, values):
             value.set_shape((None, *held[key].shape[1:]))
@@ -105,8 +113,9 @@ def load(
     options = tf.data.Options()
     options.autotune.enabled = False  # its wake-ups stall short runs
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
-    data = tf.data.Dataset.range(start, batches).map(decode, num_parallel_calls=1)
-    return data.prefetch(2).with_options(options)
+    data = tf.data.Dataset.range(start * each, stop).map(decode, num_parallel_calls=1)
+    data = data.repeat() if shuffle else data  # to be known as endless
+    return data.prefetch(2 * each).with_options(options)
 
 
 def _shuffled(seed, count, batch_size, step, domain=0):

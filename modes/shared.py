@@ -70,12 +70,22 @@ def make_trainer(config):
     keras.utils.set_random_seed(config["seed"])
     spec = zoo.get(config["model"])
     options = {**config["options"], "image_size": config["image_size"]}
+    usual, mixed = keras.config.dtype_policy(), config["precision"] != "float32"
     try:
-        networks, average = zoo.create(spec.name, **options), zoo.create(spec.name, **options)
+        if mixed:  # only of what is trained: the average is what is published
+            keras.config.set_dtype_policy(f"mixed_{config['precision']}")
+        networks = zoo.create(spec.name, **options)
+        keras.config.set_dtype_policy(usual)
+        average = zoo.create(spec.name, **options)
     except ValueError as error:
         raise UsageError(str(error)) from None
+    finally:
+        keras.config.set_dtype_policy(usual)
     hparams, trainer = trainers.get(spec.trainer or spec.name).LOSSES[config["loss"]]
-    return trainer(networks, average, hparams(**config["hparams"]), config["seed"])
+    trainer = trainer(networks, average, hparams(**config["hparams"]), config["seed"])
+    trainer.jit_compile = config["jit"]
+    trainer.steps_per_execution = config["steps_per_execution"]
+    return trainer
 
 
 def trained(flags):

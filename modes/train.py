@@ -3,7 +3,9 @@
 import dataclasses
 import functools
 import hashlib
+import json
 import math
+import os
 import signal
 import sys
 import time
@@ -17,7 +19,7 @@ from modes.shared import UsageError
 
 USES = """model dataset set steps batch_size image_size seed run_dir data_dir strategy
 log_every sample_every save_every eval_every stop stop_window stop_tolerance
-metrics extractor inception split num"""
+metrics extractor inception split num precision jit steps_per_execution"""
 KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a word"}
 
 
@@ -26,74 +28,137 @@ def run(flags, classes=None):
     config = configure(flags)
     import tensorflow as tf
 
+    from trainers.workers import Lost, Workers
+
+    if not config["jit"]:  # XLA has no deterministic gradient of max pooling
+        tf.config.experimental.enable_op_determinism()
+    strategy = strategy_of(flags.strategy)
+    check_replicas(config, strategy.num_replicas_in_sync)
+    workers = Workers(strategy)
+    try:
+        training(flags, config, classes, workers)
+    except tf.errors.OpError:
+        if workers.count == 1:
+            raise
+        raise Lost(
+            f"worker {workers.number} has lost another one, whose last line says why: the same "
+            "commands go on from the last checkpoint"
+        ) from None
+
+
+def training(flags, config, classes, workers):
+    """Trains as one of the workers, of which the chief alone writes and speaks."""
     import datasets
     from evaluate import two_stage
     from trainers import callbacks, run
 
-    tf.config.experimental.enable_op_determinism()
-    strategy = strategy_of(flags.strategy)
-    if config["batch_size"] % strategy.num_replicas_in_sync:
-        raise UsageError(f"--batch_size must divide by {strategy.num_replicas_in_sync} devices")
+    strategy, folder = workers.strategy, run_folder(flags, config)
     with strategy.scope():
         trainer = shared.make_trainer(config)
     source = {"image_size": config["image_size"], "data_dir": flags.data_dir}
+    if not workers.chief:
+        workers.largest(0)  # the chief downloads first: all may share the folder
     config["data"] = datasets.identity(config["dataset"], data_dir=flags.data_dir)
+    if workers.chief:
+        workers.largest(0)
     if classes is not None:
         config["data"] += "+" + hashlib.sha256(classes.tobytes()).hexdigest()[:16]
     config["replicas"] = strategy.num_replicas_in_sync
     config |= trainer.facts()
-    if judged(flags) and not flags.extractor:
-        flags.extractor = recorded_extractor(run_folder(flags, config))
     keys = keys_of(zoo.get(config["model"]), config)
     if "labels" in keys and "labels" not in datasets.arrays(config["dataset"], "train", **source):
         keys = tuple("label" if key == "labels" else key for key in keys)
     if "label" in keys:
         datasets.labelled(config["dataset"], "train", config["options"]["classes"], **source)
-    serve = zoo.get(config["model"]).serve
-    watched = WATCHED[serve](trainer, config, source, flags)
-    metric, higher = watched["metric"], watched["higher"]
-    stop = config["stop"] = stop_rule(flags, metric, higher)
-    start = {"command": sys.argv[1:], "versions": shared.versions()}
-    record = run.Run(run_folder(flags, config), config, start, metric, higher)
-    done = restore_newest(trainer, record)
+    if not workers.agree(hash_of([config, str(folder)])):
+        raise UsageError("the workers have different flags or data: give all the same command")
 
-    def at_rest():
-        found = two_stage.stages(record.rows(), **stop) if stop else None
-        return bool(found and found.loss_rest is not None)
+    done, over = -1, False
+    if workers.chief:
+        if judged(flags) and not flags.extractor:
+            flags.extractor = recorded_extractor(folder)
+        watched = WATCHED[zoo.get(config["model"]).serve](trainer, config, source, flags)
+        metric, higher = watched["metric"], watched["higher"]
+        stop = config["stop"] = stop_rule(flags, metric, higher)
+        start = {"command": sys.argv[1:], "versions": shared.versions()}
+        record = run.Run(folder, config, start, metric, higher)
+        done = restore_newest(trainer, record)
 
-    if done >= config["steps"] or at_rest():
-        advice = "give more --steps to go on"
-        if done < config["steps"]:
-            advice = "give a larger --stop_window, or no --stop, to go on"
-        elif "decay_steps" in config["hparams"]:
-            advice = "its learning rate has reached 0"
-        print(f"trained {done} steps already: {advice}")
-        return finish(record)
+        def at_rest():
+            found = two_stage.stages(record.rows(), **stop) if stop else None
+            return bool(found and found.loss_rest is not None)
 
-    watched.get("begin", dict)()
+        over = done >= config["steps"] or at_rest()
+    if workers.largest(over):
+        if workers.chief:
+            advice = "give more --steps to go on"
+            if done < config["steps"]:
+                advice = "give a larger --stop_window, or no --stop, to go on"
+            elif "decay_steps" in config["hparams"]:
+                advice = "its learning rate has reached 0"
+            print(f"trained {done} steps already: {advice}")
+            finish(record)
+        return
+    done = workers.largest(done)
+    if not workers.chief:
+        restore_chief(trainer, folder, done, workers.number)
+
     batch_size = config["batch_size"] * trainer.batches_per_step
     stream = {"batch_size": batch_size, "seed": config["seed"], "keys": keys, **source}
     stream["image_size"] = config.get("load_size", config["image_size"])
     stream["replace"] = None if classes is None else {"classes": classes}
+    recorder, watchers = None, [callbacks.NaNGuard()]
+    if workers.chief:
+        watched.get("begin", dict)()
+        parts = {k: watched[k] for k in ("score", "draw", "attention")}
+        after = functools.partial(refresh, record.folder)
+        recorder = callbacks.Record(
+            record, config["every"], config["steps"], at_rest=at_rest, after=after, **parts
+        )
+        progress = callbacks.Progress(done, config["steps"])
+        watchers = [progress, *watchers, recorder]
     trainer.prepare(datasets.load(config["dataset"], **stream).as_numpy_iterator())
-    parts = {k: watched[k] for k in ("score", "draw", "attention")}
-    after = functools.partial(refresh, record.folder)
-    recorder = callbacks.Record(
-        record, config["every"], config["steps"], at_rest=at_rest, after=after, **parts
-    )
-    progress = callbacks.Progress(done, config["steps"])
-    guards = [progress, callbacks.NaNGuard(), recorder, callbacks.Stop(recorder)]
-    data = datasets.load(config["dataset"], start=done, **stream)
+    data = shared_out(strategy, trainer, config["dataset"], {"start": done, **stream})
     handlers = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)}
     try:
         trainer.fit(
-            data, steps_per_epoch=config["steps"] - done, callbacks=guards, verbose=0, shuffle=False
+            data,
+            steps_per_epoch=config["steps"] - done,
+            callbacks=[*watchers, callbacks.Stop(recorder, workers)],
+            verbose=0,
+            shuffle=False,
         )
     finally:
-        progress.bar.close()
+        if workers.chief:
+            progress.bar.close()
         for number, handler in handlers.items():
             signal.signal(number, handler)
-    return finish(record)
+    if workers.chief:
+        finish(record)
+    workers.largest(0)  # none leaves before all is written
+
+
+def shared_out(strategy, trainer, name, stream):
+    """The training batches; of several replicas each is given its own part, in their order."""
+    import datasets
+
+    replicas = strategy.num_replicas_in_sync
+    if replicas == 1:
+        return datasets.load(name, **stream)
+
+    def of_worker(context):
+        count = replicas // context.num_input_pipelines
+        first = context.input_pipeline_id * count
+        shares = {"shares": (first, first + count, replicas), "batches": trainer.batches_per_step}
+        return datasets.load(name, **stream, **shares)
+
+    return strategy.distribute_datasets_from_function(of_worker)
+
+
+def hash_of(values):
+    """JSON values -> a whole number from 0 to 2^56."""
+    text = json.dumps(values, sort_keys=True)
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:7], "big")
 
 
 def overrides(pairs, allowed):
@@ -159,6 +224,15 @@ def configure(flags):
         module.LOSSES[asked][0](**hparams)
     except ValueError as error:
         raise UsageError(f"--set: {error}") from None
+    every = {
+        "log": flags.log_every or 50,
+        "sample": flags.sample_every or 500,
+        "save": flags.save_every or 500,
+        "eval": flags.eval_every or flags.save_every or 500,
+    }
+    for name, value in {"steps": steps, **{f"{k}_every": v for k, v in every.items()}}.items():
+        if value % flags.steps_per_execution:
+            raise UsageError(f"--steps_per_execution must divide --{name}={value}")
     image_size, loaded = flags.image_size or recipe["image_size"], {}
     if "load_size" in recipe:  # pictures are held so large, and a part of each is taken
         loaded["load_size"] = recipe["load_size"] * image_size // recipe["image_size"]
@@ -173,12 +247,10 @@ def configure(flags):
         "loss": asked,
         "options": options,
         "hparams": hparams,
-        "every": {
-            "log": flags.log_every or 50,
-            "sample": flags.sample_every or 500,
-            "save": flags.save_every or 500,
-            "eval": flags.eval_every or flags.save_every or 500,
-        },
+        "every": every,
+        "precision": flags.precision,
+        "jit": flags.jit,
+        "steps_per_execution": flags.steps_per_execution,
     }
 
 
@@ -207,9 +279,52 @@ def strategy_of(name):
     """A tf.distribute strategy; auto: all GPUs where there are several, else one device."""
     import tensorflow as tf
 
-    if name == "mirrored" or (name == "auto" and len(tf.config.list_physical_devices("GPU")) > 1):
-        return tf.distribute.MirroredStrategy()
+    if name == "multi_worker":
+        check_cluster(os.environ.get("TF_CONFIG"))
+        return tf.distribute.MultiWorkerMirroredStrategy()
+    if name == "tpu":
+        try:
+            resolver = tf.distribute.cluster_resolver.TPUClusterResolver(
+                os.environ.get("TPU_NAME", "local")
+            )
+            tf.config.experimental_connect_to_cluster(resolver)
+            tf.tpu.experimental.initialize_tpu_system(resolver)
+        except (ValueError, RuntimeError, OSError, tf.errors.OpError) as error:
+            why = str(error).splitlines()[0].split(". ")[0]
+            raise UsageError(f"--strategy=tpu: there is no TPU here ({why})") from None
+        return tf.distribute.TPUStrategy(resolver)
+    gpus = tf.config.list_logical_devices("GPU")
+    if name == "mirrored" or (name == "auto" and len(gpus) > 1):
+        devices = gpus or tf.config.list_logical_devices("CPU")
+        return tf.distribute.MirroredStrategy([device.name for device in devices])
     return tf.distribute.get_strategy()
+
+
+def check_cluster(text):
+    """Raises UsageError where TF_CONFIG does not say which workers there are, and which is this."""
+    try:
+        value = json.loads(text or "")
+        jobs, task = value["cluster"], value["task"]
+        good = jobs.keys() <= {"chief", "worker"} and len(jobs.get("chief", [])) <= 1
+        good = good and all(":" in place for places in jobs.values() for place in places)
+        good = good and bool(jobs[task["type"]][task["index"]]) and task["index"] >= 0
+    except (ValueError, TypeError, LookupError, AttributeError):
+        good = False
+    if not good:
+        raise UsageError(
+            "--strategy=multi_worker needs TF_CONFIG, of each process its own: "
+            '{"cluster": {"worker": ["HOST:PORT", ...]}, "task": {"type": "worker", "index": 0}}'
+        )
+
+
+def check_replicas(config, count):
+    """Raises UsageError where so many replicas cannot share out the work."""
+    if config["batch_size"] % count:
+        raise UsageError(f"--batch_size must divide by {count} devices")
+    if config["hparams"].get("masks") and config["hparams"]["mask_batch"] % count:
+        raise UsageError(f"--set mask_batch must divide by {count} devices")
+    if config["jit"] and count > 1:
+        raise UsageError("--jit is of one device: give --strategy=one, or no --jit")
 
 
 def run_folder(flags, config):
@@ -413,6 +528,17 @@ def restore_newest(trainer, record):
         return run.step_of(path)
     record.rewind(-1)
     return 0
+
+
+def restore_chief(trainer, folder, step, number):
+    """Loads the checkpoint that the chief goes on from, as worker `number`."""
+    from trainers import run
+
+    if step:
+        path = folder / "checkpoints" / f"step_{step:08d}.npz"
+        if not path.exists():
+            raise run.RunError(f"worker {number} finds no {path}: give a --run_dir that all share")
+        run.assign(trainer.state(), run.read_checkpoint(path), path)
 
 
 def refresh(folder):

@@ -1,5 +1,9 @@
 """What every trainer shares: scaled updates under a strategy, stateless noise, the moving average,
-and the whole state by name, so that a resumed run is the same run."""
+and the whole state by name, so that a resumed run is the same run.
+
+How many replicas there are does not show: each takes its part of the batch, of the noise and of
+the loss that one device would have.
+"""
 
 import keras
 import numpy as np
@@ -17,12 +21,67 @@ def check(hparams, **ranges):
             raise ValueError(f"{name} must lie in [{low}, {high}], not {value}")
 
 
+def numbers(shape, key, low=0, high=1):
+    """Those of tf.random.stateless_uniform, also under XLA, which would make others of the same
+    bits."""
+    bits = tf.random.stateless_uniform(shape, key, None, None, tf.int32, alg="philox")
+    return tf.cast(bits & 0x7FFFFF, tf.float32) / 2**23 * (high - low) + low
+
+
+def uniform(shape, key, low=0, high=1, axis=0, parts=None):
+    """Stateless uniform numbers (shape) for a replica's examples, which lie along the axis: its
+    part of those that one device would draw for all. parts: how many examples each of several
+    batches has that lie there end to end; None: it is one batch."""
+    context = tf.distribute.get_replica_context()
+    replicas, replica = context.num_replicas_in_sync, context.replica_id_in_sync_group
+    whole = (*shape[:axis], replicas * shape[axis], *shape[axis + 1 :])
+    whole = numbers(whole, key, low, high)
+    if replicas == 1:
+        return whole
+    own, first = [], 0
+    for count in parts or (shape[axis],):
+        own.append(tf.gather(whole, first + replica * count + tf.range(count), axis=axis))
+        first += replicas * count
+    return tf.concat(own, axis)
+
+
+def share(counted):
+    """How many are true of a replica's `counted`, over the mean of that number over all replicas:
+    by this factor a mean over them becomes one whose mean over replicas is that over all."""
+    context = tf.distribute.get_replica_context()
+    if context.num_replicas_in_sync == 1:
+        return 1.0
+    count = tf.reduce_sum(tf.cast(counted, tf.float32))
+    return tf.math.divide_no_nan(count, context.all_reduce(tf.distribute.ReduceOp.MEAN, count))
+
+
+def finite_together(gradients):
+    """A replica's gradients, NaN where another's are not finite: Keras' LossScaleOptimizer looks at
+    the first replica alone, and every replica must come to the same end."""
+    context = tf.distribute.get_replica_context()
+    if context.num_replicas_in_sync == 1:
+        return gradients
+    finite = tf.reduce_all([tf.reduce_all(tf.math.is_finite(g)) for g in gradients])
+    share = context.all_reduce(tf.distribute.ReduceOp.MEAN, tf.cast(finite, tf.float32))
+    return [tf.where(share == 1, g, float("nan")) for g in gradients]
+
+
+def together(logs):
+    """{name: scalar} of one replica -> the means over all of them, in one message."""
+    context = tf.distribute.get_replica_context()
+    if context.num_replicas_in_sync == 1:
+        return logs
+    values = tf.stack([tf.cast(value, tf.float32) for value in logs.values()])
+    return dict(zip(logs, tf.unstack(context.all_reduce(tf.distribute.ReduceOp.MEAN, values))))
+
+
 class Trainer(keras.Model):
     """Trains {name: keras.Model}; a subclass gives `main`, `players` and a `train_step`.
 
     networks: what zoo.create returned; average: a second, equal set, whose `main` network becomes
     the exponential moving average that is measured, sampled and saved. hp: the frozen HParams.
-    seed: of all that is random. The batch norm statistics are averaged with the weights.
+    seed: of all that is random. The batch norm statistics are averaged with the weights. Networks
+    of mixed float16 have their losses scaled, for each optimiser by its own factor.
     """
 
     main = ""  # key of the network whose weights are averaged
@@ -35,6 +94,14 @@ class Trainer(keras.Model):
         for mean, value in self._averaged():
             mean.assign(value)
         self.played = self.players()
+        self.scaled = networks[self.main].compute_dtype == "float16"
+        if self.scaled:
+            self.played = {
+                role: (network, keras.optimizers.LossScaleOptimizer(optimizer))
+                for role, (network, optimizer) in self.played.items()
+            }
+            first = tf.VariableAggregation.ONLY_FIRST_REPLICA
+            self.taken = tf.Variable(0, dtype=tf.int64, trainable=False, aggregation=first)
         for network, optimizer in self.played.values():
             optimizer.build(network.trainable_variables)
         self.first = next(iter(self.played.values()))[1]
@@ -52,17 +119,44 @@ class Trainer(keras.Model):
 
     @property
     def step(self):
-        """Updates of the main network so far."""
-        return self.first.iterations
+        """Updates of the main network so far, with those that loss scaling left out."""
+        return self.taken if self.scaled else self.first.iterations
 
     def key(self, stream=0, shared=False):
-        """A seed (2,) for stateless random numbers: of seed, step, stream and, unless it is shared
-        by all, replica."""
+        """A seed (2,) for stateless random numbers: of seed, step and stream. shared: those of no
+        example, which all replicas need; of examples see `uniform`."""
         key = tf.stack([tf.cast(self.seed, tf.int64), tf.cast(self.step, tf.int64)])
-        replica = tf.distribute.get_replica_context().replica_id_in_sync_group
-        for number in (stream,) if shared else (stream, replica):
-            key = tf.random.experimental.stateless_fold_in(key, tf.cast(number, tf.int64))
+        for number in (stream,) if shared else (stream, 0):
+            number = tf.cast(number, tf.int64)
+            key = tf.random.experimental.stateless_fold_in(key, number, alg="philox")
         return key
+
+    def _maybe_symbolic_build(self, *_, **__):
+        """Keras' own reduces a batch over the workers to build by, and fails; all is built."""
+
+    def make_train_function(self, force=False):
+        """Sets train_function, which `fit` calls: an iterator of batches -> the logs of the last of
+        steps_per_execution steps."""
+        if self.train_function is not None and not force:
+            return
+        strategy, count = self.distribute_strategy, self.steps_per_execution
+
+        @tf.function(jit_compile=self.jit_compile, reduce_retracing=True, autograph=False)
+        def one(batch):
+            logs = strategy.run(lambda batch: together(self.train_step(batch)), args=(batch,))
+            return {k: strategy.experimental_local_results(v)[0] for k, v in logs.items()}
+
+        @tf.function(reduce_retracing=True, autograph=False)
+        def execution(iterator):
+            def body(i):
+                one(iterator.get_next())
+                return i + 1
+
+            if count > 1:
+                tf.while_loop(lambda i: i < count - 1, body, [0], parallel_iterations=1)
+            return one(iterator.get_next())
+
+        self.train_function = execution
 
     def update(self, tape, loss, network, optimizer):
         """One optimiser step on the network's trainable weights; see `update_all`."""
@@ -72,13 +166,19 @@ class Trainer(keras.Model):
         """One step of each (network, optimizer) on the network's trainable weights.
 
         Keras adds gradients up over the replicas of a strategy: each is divided by their number,
-        so that the step is the one of the global batch's mean loss.
+        so that the step is the one of the global batch's mean loss. Optimisers that scale losses
+        are given gradients scaled by their own factor, found with the least of them.
         """
         replicas = tf.distribute.get_strategy().num_replicas_in_sync
         variables = [network.trainable_variables for network, _ in players]
-        found = tape.gradient(loss, variables)
-        for (_, optimizer), own, gradients in zip(players, variables, found):
+        scales, least = [optimizer.scale_loss(1.0) for _, optimizer in players], None
+        if self.scaled:
+            least = tf.reduce_min(tf.stack(scales))
+        found = tape.gradient(loss, variables, output_gradients=least)
+        for (_, optimizer), own, gradients, scale in zip(players, variables, found, scales):
             gradients = [tf.convert_to_tensor(g) / replicas for g in gradients]  # embeddings' too
+            if self.scaled:
+                gradients = finite_together([g * (scale / least) for g in gradients])
             optimizer.apply(gradients, own)
 
     def _averaged(self):
@@ -90,6 +190,8 @@ class Trainer(keras.Model):
         d = min(ema_decay, (1 + t) / (10 + t)) after t steps: a fixed decay would hold on to the
         first values for thousands of steps, and those of batch norm's variances wash samples out.
         """
+        if self.scaled:
+            self.taken.assign_add(1)
         t = tf.cast(self.step, tf.float32)
         decay = tf.minimum(self.hp.ema_decay, (1 + t) / (10 + t))
         for mean, value in self._averaged():
@@ -121,14 +223,18 @@ class Trainer(keras.Model):
         """{name: variable}: all that a resumed run needs, each variable once."""
         groups = {role: network.variables for role, (network, _) in self.played.items()}
         groups |= {f"average/{k}": m.variables for k, m in self.average.items()}
-        groups |= {f"{role}_optimizer": o.variables for role, (_, o) in self.played.items()}
-        state, seen = {}, set()
+        for role, (_, optimizer) in self.played.items():
+            if self.scaled:
+                groups[f"{role}_scale"] = [optimizer.dynamic_scale, optimizer.step_counter]
+                optimizer = optimizer.inner_optimizer
+            groups[f"{role}_optimizer"] = optimizer.variables
+        state, seen = {"step": self.taken} if self.scaled else {}, set()
         for group, variables in groups.items():
             for variable in variables:
                 if id(variable) not in seen:
                     seen.add(id(variable))
                     path = variable.path
-                    if group.endswith("optimizer"):
+                    if group.endswith(("_optimizer", "_scale")):
                         path = path.partition("/")[2]  # without Keras' count of optimisers
                     state[f"{group}/{path}"] = variable
         return state
@@ -147,16 +253,22 @@ class GAN(Trainer):
     def players(self):
         self.generator = self.networks[self.main]
         self.discriminator = self.networks["discriminator"]
-        self.g_optimizer, self.d_optimizer = self.optimizers()
-        return {
-            "generator": (self.generator, self.g_optimizer),
-            "discriminator": (self.discriminator, self.d_optimizer),
-        }
+        pair = (self.generator, self.discriminator)
+        return dict(zip(("generator", "discriminator"), zip(pair, self.optimizers())))
+
+    @property
+    def g_optimizer(self):
+        return self.played["generator"][1]
+
+    @property
+    def d_optimizer(self):
+        return self.played["discriminator"][1]
 
     def noise(self, count, stream=0):
-        """z (count, latent), uniform in [-1, 1]: a function of seed, step, stream and replica."""
+        """z (count, latent), uniform in [-1, 1]: a function of seed, step, stream and place in the
+        batch."""
         latent = self.networks["generator"].inputs[0].shape[-1]
-        return tf.random.stateless_uniform((count, latent), self.key(stream), -1, 1)
+        return uniform((count, latent), self.key(stream), -1, 1)
 
     @staticmethod
     def logs(d_loss, g_loss, real_logits, fake_logits):

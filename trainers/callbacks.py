@@ -95,7 +95,7 @@ class Progress(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch, logs=None):
         self.bar.set_postfix({k: f"{float(v):.3f}" for k, v in logs.items()}, refresh=False)
-        self.bar.update()
+        self.bar.update(int(self.model.step.numpy()) - self.bar.n)
 
 
 class NaNGuard(keras.callbacks.Callback):
@@ -183,14 +183,16 @@ class Record(keras.callbacks.Callback):
 
 
 class Stop(keras.callbacks.Callback):
-    """SIGINT and SIGTERM end the run after the step that is under way, with a checkpoint of it.
+    """SIGINT and SIGTERM end the run after the step that is under way, with a checkpoint of it; so
+    does a signal to any of its workers, and an end that the recorder finds is that of all.
 
-    A second signal ends it at once. Comes after Record, whose recorder it uses.
+    A second signal ends it at once. Comes after Record, whose recorder it uses; of a worker that
+    is not the chief this is None.
     """
 
-    def __init__(self, recorder):
+    def __init__(self, recorder, workers):
         super().__init__()
-        self.recorder, self.asked = recorder, False
+        self.recorder, self.workers, self.asked = recorder, workers, False
 
     def on_train_begin(self, logs=None):
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -202,8 +204,12 @@ class Stop(keras.callbacks.Callback):
         self.asked = True
 
     def on_train_batch_end(self, batch, logs=None):
-        if self.asked:
-            step = int(self.model.step.numpy())
-            self.recorder.prepare(step)
-            self.recorder.checkpoint(step)
+        verdict = self.workers.largest(2 if self.asked else int(self.model.stop_training))
+        self.model.stop_training = verdict > 0
+        if verdict == 2:
+            if self.recorder:
+                step = int(self.model.step.numpy())
+                self.recorder.prepare(step)
+                self.recorder.checkpoint(step)
+            self.workers.largest(0)  # all stay until the checkpoint is there
             raise KeyboardInterrupt

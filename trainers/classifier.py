@@ -66,7 +66,7 @@ class WarmUpCosine(keras.optimizers.schedules.LearningRateSchedule):
 def augment(x, crop, flip, key):
     """Images (B, S, S, 3), each moved by up to `crop` pixels on zeros and mirrored or not."""
     count, size = tf.shape(x)[0], x.shape[1]
-    draw = tf.random.stateless_uniform((3, count), key)
+    draw = base.uniform((3, count), key, axis=1)
     if flip:
         x = tf.where(draw[0][:, None, None, None] < 0.5, x[:, :, ::-1], x)
     y0, x0 = tf.unstack(tf.cast(draw[1:] * (2 * crop + 1), tf.int32))  # (B,) each, 0 .. 2 crop

@@ -91,7 +91,7 @@ class LinearDecay(keras.optimizers.schedules.LearningRateSchedule):
 
 def crop(x, size, flip, key):
     """Images (B, H, W, 3), each cut out to (size, size) at random and mirrored or not."""
-    draw = tf.random.stateless_uniform((3, tf.shape(x)[0]), key)
+    draw = base.uniform((3, tf.shape(x)[0]), key, axis=1)
     if flip:
         x = tf.where(draw[0][:, None, None, None] < 0.5, x[:, :, ::-1], x)
     for axis in (1, 2):
@@ -201,7 +201,7 @@ class CycleGAN(base.Trainer):
         count = tf.shape(images)[0]
         order = tf.range(count)
         stream = 2 + list(self.discriminators).index(name)
-        draw = tf.random.stateless_uniform((2, count), self.key(stream, shared=True))
+        draw = base.numbers((2, count), self.key(stream, shared=True))
         place = tf.cast(self.step, tf.int32) * count + order  # of the images so far
         fills = place < size
         place = tf.where(fills, place, tf.cast(draw[0] * size, tf.int32))

@@ -116,7 +116,7 @@ class FastHead(keras.optimizers.SGD):
 
 def mirrored(tensors, key):
     """Half of the examples of tensors (B, S, S, C), the same of each, from right to left."""
-    draw = tf.random.stateless_uniform((tf.shape(tensors[0])[0], 1, 1, 1), key)
+    draw = base.uniform((tf.shape(tensors[0])[0], 1, 1, 1), key)
     return [tf.where(draw < 0.5, x[:, :, ::-1], x) for x in tensors]
 
 
@@ -141,7 +141,8 @@ class DeepLab(base.Trainer):
     def terms(self, image, classes, batch):
         """{name: value} of the loss."""
         logits = self.networks["segmenter"](image, training=True)
-        return {"cross_entropy": losses.pixel_cross_entropy(logits=logits, classes=classes[..., 0])}
+        loss = losses.pixel_cross_entropy(logits=logits, classes=classes[..., 0])
+        return {"cross_entropy": loss * base.share(tf.not_equal(classes, 255))}
 
     def train_step(self, batch):
         network = self.networks["segmenter"]

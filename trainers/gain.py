@@ -137,10 +137,13 @@ class GAIN(classifier.Classifier):
         both = classifier.augment(both, self.hp.crop, self.hp.flip, self.key(1))
         return both[..., :3], present, tf.ensure_shape(both[..., 3], numbers.shape[:3])
 
-    def chosen(self, present, single):
-        """Of images with classes (B, C): K of them (B, K), and 1 where those are there (B, K)."""
+    def chosen(self, present, single, taught=0):
+        """Of images with classes (B, C): K of them (B, K), and 1 where those are there (B, K).
+        taught: how many of them, the last, `taught` gave."""
         count = 1 if single else min(self.hp.most, present.shape[1])
-        draw = tf.random.stateless_uniform(tf.shape(present), self.key(2), dtype=present.dtype)
+        images = tf.shape(present)[0]
+        shape, parts = (images, present.shape[1]), (images - taught, taught)
+        draw = tf.cast(base.uniform(shape, self.key(2), parts=parts), present.dtype)
         _, found = tf.math.top_k(present * (1 + draw), count)
         return found, tf.gather(present, found, batch_dims=1)
 
@@ -153,7 +156,8 @@ class GAIN(classifier.Classifier):
             tape.watch(f)
             logits = head(f, training=False)
             s = tf.reduce_sum(picked(logits, tf.reshape(classes, [-1])))
-        A = grad_cam.grad_cam(f, tape.gradient(s, f))
+        f, gradient = (tf.cast(x, head.variable_dtype) for x in (f, tape.gradient(s, f)))
+        A = grad_cam.grad_cam(f, gradient)
         return grad_cam.shown(tf.reshape(A, (-1, count, *A.shape[1:])), size)
 
     def mined(self, x, masks, classes):
@@ -175,7 +179,8 @@ class GAIN(classifier.Classifier):
         smooth = present * (1 - hp.smoothing) + hp.smoothing / 2
         found = {"loss": losses.sigmoid_cross_entropy(logits=logits, label=smooth)}
         if hp.alpha or numbers is not None:
-            classes, here = self.chosen(present, single)  # (B, K)
+            taught = 0 if numbers is None else numbers.shape[0]
+            classes, here = self.chosen(present, single, taught)  # (B, K)
             A = self.attend(head, f, classes, x.shape[1])  # (B, K, S, S)
         if hp.alpha:
             T = grad_cam.soft_mask(A, hp.steepness, hp.sigma)

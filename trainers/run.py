@@ -13,9 +13,10 @@ from pathlib import Path
 
 import numpy as np
 
-FREE = ("steps", "stop")  # what a resume may change: a longer run is the same run
+FREE = ("steps", "stop", "replicas")  # what a resume may change: a longer run is the same run
 CONFIG = {"model", "dataset", "image_size", "batch_size", "steps", "seed", "loss"}
 CONFIG |= {"options", "hparams", "every"}
+EARLIER = {"precision": "float32", "jit": False, "steps_per_execution": 1}  # where it says nothing
 DAMAGE = (ValueError, EOFError, RuntimeError, zipfile.BadZipFile)  # what a broken .npz raises
 
 
@@ -58,7 +59,7 @@ class Run:
 
     def __init__(self, folder, config, info, metric=None, higher=False, keep=2):
         self.folder, self.metric, self.higher, self.keep = Path(folder), metric, higher, keep
-        self.config = json.loads(json.dumps(config))
+        self.config = EARLIER | json.loads(json.dumps(config))
         self.checkpoints = self.folder / "checkpoints"
         self.samples = self.folder / "samples"
         self.metrics = self.folder / "metrics.jsonl"
@@ -137,7 +138,7 @@ def read_record(folder):
     try:
         record = json.loads(path.read_text())
         if {"config", "starts"} <= record.keys() and CONFIG <= record["config"].keys():
-            return record
+            return {**record, "config": EARLIER | record["config"]}
     except (FileNotFoundError, NotADirectoryError):
         raise RunError(f"{folder} is not a run directory: it holds no run.json") from None
     except OSError as error:

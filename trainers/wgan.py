@@ -1,6 +1,7 @@
 """WGAN's training (Arjovsky et al., 2017, algorithm 1), and with a gradient penalty in place of
 clipping (Gulrajani et al., 2017, algorithm 1)."""
 
+import contextlib
 import dataclasses
 from math import inf
 
@@ -44,6 +45,19 @@ class PenaltyHParams:
     def __post_init__(self):
         base.check(self, learning_rate=(0, inf), penalty=(0, inf))
         base.check(self, beta_1=(0, 1), beta_2=(0, 1), n_critic=(1, 100), ema_decay=(0, 1))
+
+
+@contextlib.contextmanager
+def in_full(network):
+    """Has the layers of a network of mixed precision compute as precisely as its weights are."""
+    policies = [layer.dtype_policy for layer in network.layers]
+    try:
+        for layer in network.layers:
+            layer.dtype_policy = layer.variable_dtype
+        yield
+    finally:
+        for layer, policy in zip(network.layers, policies):
+            layer.dtype_policy = policy
 
 
 class WGAN(base.GAN):
@@ -100,7 +114,8 @@ class WGANGP(WGAN):
         between = share * x + (1 - share) * fake  # line 6
         with tf.GradientTape() as tape:
             tape.watch(between)
-            score = self.discriminator(between, training=True)
+            with in_full(self.discriminator):
+                score = self.discriminator(between, training=True)
         penalty = losses.gradient_penalty(gradient=tape.gradient(score, between))
         return super().critic_loss(x, fake, t) + self.hp.penalty * penalty  # line 7
 

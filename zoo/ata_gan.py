@@ -54,9 +54,11 @@ def discriminator(image_size, width, map_size):
             x = dcgan.down(x, width * 2**i, f"down{size}", dcgan.norm if i else None)
         else:
             x = keep(x, width * 2**i, f"keep{size}")  # (B, s, s, K)
-    dense = keras.layers.Dense(1, kernel_initializer=dcgan.NORMAL, name="logit")
+    dense = keras.layers.Dense(
+        1, kernel_initializer=dcgan.NORMAL, dtype=keras.config.floatx(), name="logit"
+    )
     logit = dense(keras.layers.GlobalAveragePooling2D(name="features")(x))
-    shown = cam.CAM(name="soft_cam")(cam.class_maps(x, dense), logit)
+    shown = cam.CAM(dtype=keras.config.floatx(), name="soft_cam")(cam.class_maps(x, dense), logit)
     return keras.Model(image, [logit, shown], name="discriminator")
 
 

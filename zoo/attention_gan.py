@@ -40,10 +40,11 @@ def fuse(image, foreground, background, contents):
 def scheme_1(features, width):
     """-> masks (B, H, W, 1), contents (B, H, W, 1, 3), foreground and background of masks."""
     x = cyclegan.reflect(cyclegan.decode(features, width), 3)
-    x = cyclegan.convolution(x, 4, 7, "head")
+    full = keras.config.floatx()
+    x = cyclegan.convolution(x, 4, 7, "head", dtype=full)
     mask, content = ops.split(x, [1], axis=-1)
-    mask = keras.layers.Activation("sigmoid", name="masks")(mask)
-    content = keras.layers.Activation("tanh", name="contents")(content)
+    mask = keras.layers.Activation("sigmoid", dtype=full, name="masks")(mask)
+    content = keras.layers.Activation("tanh", dtype=full, name="contents")(content)
     return mask, ops.expand_dims(content, -2), mask, 1 - mask
 
 
@@ -51,8 +52,10 @@ def scheme_2(features, width, n):
     """-> masks (B, H, W, n), contents (B, H, W, n - 1, 3), foreground and background of masks."""
     x = cyclegan.to_pictures(cyclegan.decode(features, width, "content_"), n - 1, "content")
     contents = ops.stack(ops.split(x, n - 1, axis=-1), axis=-2)
-    x = cyclegan.convolution(cyclegan.decode(features, width, "mask_"), n, 1, "mask")
-    masks = keras.layers.Softmax(name="masks")(x)
+    full = keras.config.floatx()
+    x = cyclegan.decode(features, width, "mask_")
+    x = cyclegan.convolution(x, n, 1, "mask", dtype=full)
+    masks = keras.layers.Softmax(dtype=full, name="masks")(x)
     return masks, contents, *ops.split(masks, [n - 1], axis=-1)
 
 

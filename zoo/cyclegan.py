@@ -50,17 +50,17 @@ def reflect(x, by):
     return ops.pad(x, ((0, 0), (by, by), (by, by), (0, 0)), mode="reflect")
 
 
-def convolution(x, filters, side, name, strides=1):
+def convolution(x, filters, side, name, strides=1, dtype=None):
     """Of what is padded already; with a bias, as instance normalisation brings none."""
     return keras.layers.Conv2D(
-        filters, side, strides=strides, kernel_initializer=dcgan.NORMAL, name=name
+        filters, side, strides=strides, kernel_initializer=dcgan.NORMAL, dtype=dtype, name=name
     )(x)
 
 
-def down(x, filters, name, side=3, strides=2):
+def down(x, filters, name, side=3, strides=2, dtype=None):
     """(B, H, W, C) -> (B, H / 2, W / 2, filters), without what follows; zeros around."""
     x = keras.layers.ZeroPadding2D(1, name=f"{name}_pad")(x)
-    return convolution(x, filters, side, name, strides)
+    return convolution(x, filters, side, name, strides, dtype)
 
 
 def residual(x, name):
@@ -100,8 +100,9 @@ def decode(x, width, prefix=""):
 
 def to_pictures(x, count, name):
     """(B, H, W, C) -> `count` pictures (B, H, W, 3 count) in [-1, 1]."""
-    x = convolution(reflect(x, 3), 3 * count, 7, name)
-    return keras.layers.Activation("tanh", name=f"{name}_tanh")(x)
+    full = keras.config.floatx()
+    x = convolution(reflect(x, 3), 3 * count, 7, name, dtype=full)
+    return keras.layers.Activation("tanh", dtype=full, name=f"{name}_tanh")(x)
 
 
 def generator(width, blocks, name):
@@ -122,7 +123,8 @@ def discriminator(image_size, width, name, channels=3):
         x = keras.layers.LeakyReLU(0.2, name=f"down{i - 1}_lrelu")(x)
         x = norm(down(x, width * 2 ** (i - 1), f"down{i}", 4, strides), f"down{i}")
     x = keras.layers.LeakyReLU(0.2, name="down4_lrelu")(x)
-    return keras.Model(image, down(x, 1, "logits", 4, strides=1), name=name)
+    logits = down(x, 1, "logits", 4, strides=1, dtype=keras.config.floatx())
+    return keras.Model(image, logits, name=name)
 
 
 def build(image_size=256, width=64, blocks=9):

@@ -21,6 +21,7 @@ import keras
 from zoo.layers.batch_norm import BatchNorm
 from zoo.layers.self_attention import SelfAttention
 
+# Last layers have dtype=keras.config.floatx(): float32 under mixed precision too.
 NORMAL = {"class_name": "RandomNormal", "config": {"mean": 0.0, "stddev": 0.02}}
 
 
@@ -83,9 +84,16 @@ def generator_map(z, image_size, width, at=None):
         if size in at:
             x = at[size](x)
     x = keras.layers.Conv2DTranspose(
-        3, 4, strides=2, padding="same", kernel_initializer=NORMAL, name="to_rgb"
+        3,
+        4,
+        strides=2,
+        padding="same",
+        kernel_initializer=NORMAL,
+        dtype=keras.config.floatx(),
+        name="to_rgb",
     )(x)
-    return keras.layers.Activation("tanh", name="image")(x)  # (B, S, S, 3)
+    last = keras.layers.Activation("tanh", dtype=keras.config.floatx(), name="image")
+    return last(x)  # (B, S, S, 3)
 
 
 def generator(image_size, latent, width, self_attention=False):
@@ -101,8 +109,10 @@ def discriminator(image_size, width, normalise=norm):
     for i, size in enumerate(reversed(check_size(image_size))):
         x = down(x, width * 2**i, f"down{size}", normalise if i else None)
     x = keras.layers.Flatten(name="features")(x)
-    logit = keras.layers.Dense(1, kernel_initializer=NORMAL, name="logit")(x)
-    return keras.Model(image, logit, name="discriminator")
+    last = keras.layers.Dense(
+        1, kernel_initializer=NORMAL, dtype=keras.config.floatx(), name="logit"
+    )
+    return keras.Model(image, last(x), name="discriminator")
 
 
 def build(image_size=32, latent=100, width=64, self_attention=False):

@@ -96,8 +96,9 @@ def build(image_size=321, classes=21, width=64, fc=1024, stride=8, dilation=12, 
     x = conv(x, fc, 3, "fc6", dilation)
     x = conv(x, fc, 1, "fc7")
     start = keras.initializers.RandomNormal(stddev=0.01)
-    x = keras.layers.Conv2D(classes, 1, kernel_initializer=start, name="logits")(x)
-    logits = Interpolated(image_size, stride, name="segmentation")(x)
+    full = {"dtype": keras.config.floatx()}
+    x = keras.layers.Conv2D(classes, 1, kernel_initializer=start, name="logits", **full)(x)
+    logits = Interpolated(image_size, stride, name="segmentation", **full)(x)
     return {"segmenter": keras.Model(image, logits, name="segmenter")}
 
 

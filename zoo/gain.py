@@ -69,7 +69,8 @@ def explained(classifier):
     (B, C), "attention": A^c of every class (B, C, S, S), each from 0 to 1}, of the same weights."""
     features, dense = (classifier.get_layer(name) for name in ("map", "logits"))
     maps = cam.class_maps(features.output, dense)
-    shown = grad_cam.OfAverage(classifier.input_shape[1], name="attention")(maps)
+    size, dtype = classifier.input_shape[1], keras.config.floatx()
+    shown = grad_cam.OfAverage(size, dtype=dtype, name="attention")(maps)
     outputs = {"logits": dense.output, "attention": shown}
     return keras.Model(classifier.input, outputs, name="attention")
 

@@ -121,6 +121,7 @@ def encoder(image_size, attend_at, channels, width):
 
 def localiser(features, image_size, side, regions):
     """F: features (B, s, s, C) -> centres (B, N, 2) in pixels, the boxes inside the image."""
+    full = {"dtype": keras.config.floatx()}  # bfloat16 tells no pixels apart by less than 1/4
     x = keras.layers.Flatten(name="localise_flat")(features)
     x = keras.layers.Dense(
         2 * regions,
@@ -128,9 +129,10 @@ def localiser(features, image_size, side, regions):
         bias_initializer=grid_of_centres,
         activation="sigmoid",
         name="localise",
+        **full,
     )(x)
-    x = keras.layers.Rescaling(image_size - side, offset=side / 2, name="inside")(x)
-    return keras.layers.Reshape((regions, 2), name="centres")(x)
+    x = keras.layers.Rescaling(image_size - side, offset=side / 2, name="inside", **full)(x)
+    return keras.layers.Reshape((regions, 2), name="centres", **full)(x)
 
 
 @keras.saving.register_keras_serializable("zoo")
@@ -153,7 +155,8 @@ def attention(image_size, attend_at, channels, regions, mask_size, sharpness, en
     image = keras.Input((image_size, image_size, 3), name="image")
     encode = encoder(image_size, attend_at, channels, encoder_width)
     centres = localiser(encode(image), image_size, side, regions)  # F(E(X)), equation 1
-    masks = BoxMask(image_size, side, sharpness, name="masks")(centres)
+    full = {"dtype": keras.config.floatx()}
+    masks = BoxMask(image_size, side, sharpness, name="masks", **full)(centres)
     parts = ops.reshape(masks * image[:, None], (-1, image_size, image_size, 3))  # R_i = X * M_i
     codes = encode(parts)  # A_i = E(R_i)
     codes = ops.reshape(codes, (-1, regions, attend_at, attend_at, channels))
@@ -200,7 +203,7 @@ def build(
     with_reference = keras.Model(
         {"noise": z, "image": x}, decoder([z, dae(x)["layer"]]), name="generator_with_reference"
     )
-    bank = AttentionBank(shape, name="bank")
+    bank = AttentionBank(shape, dtype=keras.config.floatx(), name="bank")
     generator = keras.Model(z, decoder([z, bank(z)]), name="generator")
     return {
         "generator": generator,

@@ -52,5 +52,5 @@ def build(image_size=32, classes=10, width=64):
     for i, name in enumerate(("first", "middle", "map")):
         x = stage(x, width * 2**i, name)
     x = keras.layers.GlobalAveragePooling2D(name="features")(x)  # (B, 4 W)
-    logits = keras.layers.Dense(classes, name="logits")(x)
+    logits = keras.layers.Dense(classes, dtype=keras.config.floatx(), name="logits")(x)
     return {"classifier": keras.Model(image, logits, name="classifier")}

@@ -108,8 +108,9 @@ def generator(image_size, latent, width, attend, classes):
             x = up(x, channels(size), f"up{size}", label, classes)  # (B, size, size, .)
         x = attend.get(size, lambda x: x)(x)
     x = relu(BatchNorm(name="out_bn")(x), "out_bn")
-    x = conv(x, 3, 3, "to_rgb")
-    image = keras.layers.Activation("tanh", name="image")(x)
+    full = {"dtype": keras.config.floatx()}
+    x = SNConv2D(3, 3, padding="same", name="to_rgb", **full)(x)
+    image = keras.layers.Activation("tanh", name="image", **full)(x)
     return keras.Model([z, label] if classes else z, image, name="generator")
 
 
@@ -122,12 +123,13 @@ def discriminator(image_size, width, attend, classes):
         x = down(x, filters, f"down{size}", first=x is image)  # (B, size, size, filters)
         x = attend.get(size, lambda x: x)(x)
     x = keras.layers.Add(name="last")([x, residue(x, filters, "last")])
-    h = ops.sum(relu(x, "last_out"), axis=(1, 2))  # (B, C)
-    logit = SNDense(1, name="logit")(h)
+    full = {"dtype": keras.config.floatx()}
+    h = ops.sum(keras.layers.ReLU(name="last_out_relu", **full)(x), axis=(1, 2))  # (B, C)
+    logit = SNDense(1, name="logit", **full)(h)
     if not classes:
         return keras.Model(image, logit, name="discriminator")
     label = keras.Input((), dtype="int32", name="label")
-    e = SNEmbedding(classes, filters, name="project")(label)  # (B, C)
+    e = SNEmbedding(classes, filters, name="project", **full)(label)  # (B, C)
     logit = logit + ops.sum(e * h, axis=1, keepdims=True)
     return keras.Model([image, label], logit, name="discriminator")
 

@@ -28,7 +28,7 @@ from zoo.layers.imagenet import normalised
 HEADS = ("gap", "conv")
 
 
-def convolution(x, filters, size, name, stride=1, padding="same", relu=None):
+def convolution(x, filters, size, name, stride=1, padding="same", relu=None, dtype=None):
     """(B, H, W, C) -> (B, H', W', filters), after a ReLU."""
     x = keras.layers.Conv2D(
         filters,
@@ -36,9 +36,10 @@ def convolution(x, filters, size, name, stride=1, padding="same", relu=None):
         strides=stride,
         padding=padding,
         kernel_initializer="he_normal",
+        dtype=dtype,
         name=name,
     )(x)
-    return keras.layers.ReLU(name=relu or f"{name}_relu")(x)
+    return keras.layers.ReLU(dtype=dtype, name=relu or f"{name}_relu")(x)
 
 
 def pool(x, name):
@@ -78,11 +79,12 @@ def build(image_size=32, classes=10, width=64, head="gap", normalise="none"):
             x = pool(x, f"fire{number}_pool")
         joined = names.get(number, f"fire{number}")
         x = fire(x, width // 4 * (number // 2), f"fire{number}", joined)
+    full = keras.config.floatx()
     if head == "conv":
-        x = convolution(x, classes, 1, "class_map", relu="map")  # (B, s, s, K)
-    x = keras.layers.GlobalAveragePooling2D(name="features")(x)
+        x = convolution(x, classes, 1, "class_map", relu="map", dtype=full)  # (B, s, s, K)
+    x = keras.layers.GlobalAveragePooling2D(dtype=full, name="features")(x)
     if head == "conv":
-        logits = keras.layers.Identity(name="logits")(x)
+        logits = keras.layers.Identity(dtype=full, name="logits")(x)
     else:
-        logits = keras.layers.Dense(classes, name="logits")(x)
+        logits = keras.layers.Dense(classes, dtype=full, name="logits")(x)
     return {"classifier": keras.Model(image, logits, name="classifier")}

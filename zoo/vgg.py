@@ -94,5 +94,5 @@ def build(image_size=32, classes=10, width=64, head="gap", normalise="none"):
         x = keras.layers.Flatten(name="flat")(x)  # (B, 7 * 7 * 8 W)
         x = dense(x, 64 * width, "fc6", "fc6_relu")
         x = dense(x, 64 * width, "fc7", "features")
-    logits = keras.layers.Dense(classes, name="logits")(x)
+    logits = keras.layers.Dense(classes, dtype=keras.config.floatx(), name="logits")(x)
     return {"classifier": keras.Model(image, logits, name="classifier")}

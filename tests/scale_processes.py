@@ -1,0 +1,153 @@
+"""The same training on one device, on two, and by two and four processes of this machine: how far
+their losses are apart.
+
+    python tests/scale_processes.py [RUN ...]     all of RUNS, or some; a Markdown table
+
+`make scale` does it, in half an hour of two free cores.
+"""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))
+
+STEPS = 20
+TINY = ("--dataset=creatures/tiny", "--batch_size=8", "--image_size=32", "--set=width=4")
+PAIR = ("--dataset=creatures/plain2striped/tiny", "--batch_size=4", "--image_size=32")
+PAIR += ("--set=width=4", "--set=blocks=1")
+MANY = ("--dataset=creatures/many/tiny", "--batch_size=8", "--image_size=32", "--set=width=4")
+RUNS = {  # every model of the zoo, and what differs with its loss; MODEL and what follows
+    "dcgan": TINY,
+    "wgan": (*TINY, "--set=n_critic=2"),
+    "wgan wgan_gp": (*TINY, "--set=n_critic=2", "--set=loss=wgan_gp"),
+    "ragan": (*TINY, "--set=encoder_width=4"),
+    "sagan": TINY,
+    "ata_gan": TINY,
+    "cyclegan": (*PAIR, "--set=pool=3"),
+    "attention_gan": (*PAIR, "--set=masks=3", "--set=pool=3"),
+    "resnet9": TINY,
+    "resnet18": TINY,
+    "squeezenet": TINY,
+    "vgg16": TINY,
+    "gain": (*MANY, "--set=backbone=vgg16", "--set=delay=0"),
+    "gain gain_ext": (*MANY, "--set=backbone=vgg16", "--set=loss=gain_ext", "--set=masks=8"),
+    "deeplab": (*MANY, "--set=fc=8"),
+    "deeplab sec": (*MANY, "--set=fc=8", "--set=loss=sec"),
+}
+
+
+def made(run, strategy, *flags):
+    """(trainer, its training batches) of one of RUNS, under a strategy."""
+    import datasets
+    import main
+    import zoo
+    from modes import shared, train
+
+    flags = main.parse([f"--model={run.split()[0]}", *RUNS[run], f"--steps={STEPS}", *flags])
+    config = train.configure(flags)
+    with strategy.scope():
+        trainer = shared.make_trainer(config)
+    stream = {
+        "batch_size": config["batch_size"] * trainer.batches_per_step,
+        "seed": config["seed"],
+        "keys": train.keys_of(zoo.get(config["model"]), config),
+        "image_size": config.get("load_size", config["image_size"]),
+        "data_dir": flags.data_dir,
+    }
+    trainer.prepare(datasets.load(config["dataset"], **stream).as_numpy_iterator())
+    return trainer, train.shared_out(strategy, trainer, config["dataset"], stream)
+
+
+def work(strategy, runs, *flags):
+    """Trains each of the runs as one process of a strategy: {run: [{loss: value} of each step]}."""
+    import keras
+    import tensorflow as tf
+
+    from modes import train
+
+    if strategy == "mirrored":
+        cpu = tf.config.list_physical_devices("CPU")[0]
+        two = [tf.config.LogicalDeviceConfiguration()] * 2
+        tf.config.set_logical_device_configuration(cpu, two)
+    if not flags:
+        tf.config.experimental.enable_op_determinism()
+    strategy, found = train.strategy_of(strategy), {}
+
+    class Kept(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            rows.append({k: float(v) for k, v in logs.items()})
+
+    for run in runs:
+        rows = found[run] = []
+        trainer, data = made(run, strategy, *flags)
+        trainer.fit(data, steps_per_epoch=STEPS, callbacks=[Kept()], verbose=0, shuffle=False)
+        keras.backend.clear_session()
+    return found
+
+
+def started(strategy, count, runs, folder, *flags):
+    """What `work` gives of `count` processes."""
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    places = [f"127.0.0.1:{s.getsockname()[1]}" for s in sockets]
+    for s in sockets:
+        s.close()
+    children, files = [], []
+    for i in range(count):
+        task = {"cluster": {"worker": places}, "task": {"type": "worker", "index": i}}
+        files.append(folder / f"{strategy}_{count}_{i}.json")
+        command = [sys.executable, __file__, f"--strategy={strategy}", f"--output={files[-1]}"]
+        command += flags
+        environment = {**os.environ, "TF_CONFIG": json.dumps(task), "TF_CPP_MIN_LOG_LEVEL": "3"}
+        children.append(subprocess.Popen([*command, *runs], env=environment))
+    for child in children:
+        if child.wait():
+            sys.exit(f"a process of {strategy} ended with {child.returncode}")
+    found = [json.loads(file.read_text()) for file in files]
+    if any(other != found[0] for other in found):
+        sys.exit(f"the processes of {strategy} tell of different losses")
+    return found[0]
+
+
+def gap(ours, theirs):
+    """The largest difference of any loss at any step, of one above 1 as a share of it."""
+    return max(abs(a[k] - b[k]) / max(1, abs(a[k])) for a, b in zip(ours, theirs) for k in a)
+
+
+def table(runs):
+    """Prints the rows of all runs."""
+    ways = {
+        "two devices": ("mirrored", 1),
+        "two processes": ("multi_worker", 2),
+        "four processes": ("multi_worker", 4),
+        "XLA": ("one", 1, "--jit"),
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        folder = Path(folder)
+        one = started("one", 1, runs, folder)
+        others = [started(*way[:2], runs, folder, *way[2:]) for way in ways.values()]
+    print(f"| run | losses after {STEPS} steps | {' | '.join(ways)} |")
+    print("|---|---|" + "---|" * len(ways))
+    for run in runs:
+        last = ", ".join(f"{v:.4g}" for v in one[run][-1].values())
+        print(
+            f"| {run} | {last} | "
+            + " | ".join(f"{gap(one[run], o[run]):.1e}" for o in others)
+            + " |"
+        )
+
+
+if __name__ == "__main__":
+    flags = [a for a in sys.argv[1:] if a.startswith("--")]
+    chosen = [a for a in sys.argv[1:] if a not in flags] or list(RUNS)
+    if flags:
+        strategy, output, *flags = flags
+        found = work(strategy.partition("=")[2], chosen, *flags)
+        Path(output.partition("=")[2]).write_text(json.dumps(found))
+    else:
+        table(chosen)
