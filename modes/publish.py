@@ -99,7 +99,7 @@ def published(command):
     kept, arguments = [], iter(command)
     for argument in arguments:
         name, equals, value = argument.partition("=")
-        if name in ("--run_dir", "--data_dir", "--inception"):
+        if name in ("--run_dir", "--output", "--data_dir", "--inception"):
             if not equals:
                 next(arguments, None)
             continue
