@@ -517,7 +517,10 @@ def test_a_stopped_run_goes_on_bit_identically(finished, folder):
         (["--mode=study", "--study=memorisation", "--steps=5"], "does not go with --study=mem"),
         (["--mode=study", "--study=regional", "--model=x"], "does not go with --study=regional"),
         (["--model=sagan", "--set=conditional=true", "--dataset=celeb_a"], "must have one"),
-        (["--model=ata_gan", "--dataset=cells"], "--set teacher=MODEL:TAG names another"),
+        (
+            ["--model=ata_gan", "--dataset=cells", "--set=teacher=resnet18:none"],
+            "--set teacher=MODEL:TAG names another",
+        ),
         (["--mode=publish", "--tag=x"], "needs --run_dir=RUN_DIR and --tag=NAME"),
         (["--mode=evaluate", "--weights=/nowhere"], "it holds no run.json"),
     ],
