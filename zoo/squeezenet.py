@@ -18,8 +18,8 @@ maps themselves: of logits = W mean(map) + b, W is one and b zero, so layer `log
 and the features are the logits. No logit is negative, and a class whose map has died does not
 learn any more, which happens where classes are few: "gap" has no such ReLU.
 
-Without batch normalisation it learns at `--set learning_rate=0.01` or, on `cells`, 0.004, not at the
-default.
+Without batch normalisation it learns at `--set learning_rate=0.01` or, on `cells`, 0.004, not at
+the default.
 """
 
 import keras
