@@ -535,7 +535,7 @@ def restore_chief(trainer, folder, step, number):
     from trainers import run
 
     if step:
-        path = folder / "checkpoints" / f"step_{step:08d}.npz"
+        path = run.checkpoint(folder, step)
         if not path.exists():
             raise run.RunError(f"worker {number} finds no {path}: give a --run_dir that all share")
         run.assign(trainer.state(), run.read_checkpoint(path), path)
@@ -553,11 +553,13 @@ def refresh(folder):
 
 
 def finish(record):
+    from trainers import run
+
     grids = sorted(record.samples.glob("*.png"))
     if grids:
         print(f"samples: {grids[-1]}")
     best = record.best()
     if best is not None:
-        print(f"best checkpoint by {record.metric}: {record.checkpoints}/step_{best:08d}.npz")
+        print(f"best checkpoint by {record.metric}: {run.checkpoint(record.folder, best)}")
     print(f"report: {shared.make_report(record.folder)}")
     print(f"run directory: {record.folder}")

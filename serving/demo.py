@@ -197,7 +197,7 @@ def _smaller(pixels):
 
 
 def _pixels(images):
-    return np.uint8(np.clip(np.rint((np.asarray(images) + 1) * 127.5), 0, 255))
+    return signatures.to_uint8(images).numpy()
 
 
 def _grey(mask):

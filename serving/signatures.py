@@ -31,10 +31,14 @@ def noise(seed, latent):
     return tf.map_fn(draw, seed, fn_output_signature=tf.TensorSpec((latent,), tf.float32))
 
 
+def to_uint8(images):
+    """Images in [-1, 1] -> uint8 of the same shape."""
+    return tf.cast(tf.clip_by_value(tf.round((images + 1) * 127.5), 0, 255), tf.uint8)
+
+
 def to_png(images):
     """Images (B, H, W, 3) in [-1, 1] -> PNGs (B,)."""
-    pixels = tf.clip_by_value(tf.round((images + 1) * 127.5), 0, 255)
-    return tf.io.encode_png(tf.cast(pixels, tf.uint8))
+    return tf.io.encode_png(to_uint8(images))
 
 
 def pictures(image_bytes, size):

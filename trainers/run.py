@@ -124,7 +124,7 @@ class Run:
 
     def save(self, step, arrays):
         """Writes the checkpoint of a step; keeps the newest and the best by the metric."""
-        path = self.checkpoints / f"step_{step:08d}.npz"
+        path = checkpoint(self.folder, step)
         replace_file(path, lambda file: np.savez(file, **arrays))
         best = self.best()
         for old in list_checkpoints(self.folder)[: -self.keep]:
@@ -168,7 +168,12 @@ def best_checkpoint(folder):
     """Path of a run's checkpoint that its --metrics chose; None where it had none of these."""
     best = read_record(folder)["config"].get("best")
     step = best and best_step(read_rows(Path(folder) / "metrics.jsonl"), **best)
-    return step and Path(folder) / "checkpoints" / f"step_{step:08d}.npz"
+    return step and checkpoint(folder, step)
+
+
+def checkpoint(folder, step):
+    """Path of the checkpoint of a step, whether it is there or not."""
+    return Path(folder) / "checkpoints" / f"step_{step:08d}.npz"
 
 
 def list_checkpoints(folder):
