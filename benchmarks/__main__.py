@@ -1,4 +1,4 @@
-"""All of it in one table: steps, replicas, the Frechet distance, an exported model.
+"""All of it in one table: steps, replicas, input, the Frechet distance, an exported model.
 
     python -m benchmarks [--model=NAME ...] [--part=step ...] [--rounds=9] [--output=results.jsonl]
     python -m benchmarks --compare OLD NEW      # of two such files: noise or change
@@ -18,7 +18,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from benchmarks import fid, machine, results, serving, train_step
+from benchmarks import fid, machine, results, serving, train_step, waiting
 from modes import shared
 
 REPLICAS = ("ours", "ours 2", "ours 4")
@@ -56,6 +56,13 @@ def replicas(model, flags):
     sides = [s for s in REPLICAS if config["batch_size"] % int(s.partition(" ")[2] or 1) == 0]
     found = train_step.measure(config, flags.rounds, flags.steps, sides)
     return rows(f"{named(config)}, replicas", found)
+
+
+def input_wait(model, flags):
+    """The share of the time in which the step waits for its batch."""
+    found = waiting.rates(model, flags.rounds, flags.steps or 20)
+    name = f"waiting for input, {named(train_step.configured(model))}"
+    return [{"name": name, "side": "ours", "unit": "%", "rounds": found}]
 
 
 def frechet(_, flags):
@@ -102,6 +109,7 @@ def export(_, flags):
 PARTS = {  # what measures, and the models it takes where none are named
     "step": (step, tuple(train_step.MODELS)),
     "replicas": (replicas, ("dcgan", "resnet18")),
+    "input": (input_wait, ("dcgan", "attention_gan")),
     "fid": (frechet, ()),
     "export": (export, ()),
 }

@@ -12,7 +12,7 @@ import math
 import statistics
 from collections import Counter
 
-LOWER = ("s", "ms")  # units of which less is better
+LOWER = ("s", "ms", "%")  # units of which less is better
 LEVEL, FLOOR = 0.01, 0.03  # what `verdict` calls a change
 MEMORY = 0.05  # share by which a peak must differ, as there is one for all rounds
 

@@ -1,0 +1,128 @@
+"""Exports every model of the zoo, tiny and not trained, serves them all (serving.local), and asks
+each signature by REST and by gRPC, one picture and seven at a time, for what the network answers
+in this process. Then docs/signatures.md is written, what saved_model_cli shows of each.
+
+    python tests/serving_models.py
+
+`make serving` does it.
+"""
+
+import io
+import json
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))
+
+from tests.scale_processes import RUNS  # noqa: E402
+
+MODELS = {name: flags for name, flags in RUNS.items() if " " not in name}
+MODELS |= {"sagan conditional": (*RUNS["sagan"], "--set=conditional=true", "--set=classes=8")}
+MODELS |= {"attention_gan scheme1": (*RUNS["attention_gan"], "--set=scheme=1")}
+
+
+def served(name):
+    """serving.export.Served of a fresh trainer of one of MODELS, as of a run."""
+    import main
+    import modes.export
+    from modes import shared, train
+
+    model = name.split()[0]
+    config = train.configure(main.parse([f"--model={model}", *MODELS[name]]))
+    trainer = shared.make_trainer(config)
+    rng = np.random.default_rng(0)
+    networks = {**trainer.networks, **trainer.average}
+    for variable in {id(v): v for n in networks.values() for v in n.variables}.values():
+        if variable.path.endswith(("gamma", "lambda", "/bank")):  # not what they start at
+            variable.assign(rng.uniform(0.5, 1, variable.shape))
+    options = {**config["options"], "image_size": config["image_size"]}
+    about = {"dataset": config["dataset"], "options": options}
+    return modes.export._served(name.replace(" ", "_"), model, networks, None, about)
+
+
+def gap(made, expected):
+    """The largest difference, of pictures in grey levels."""
+    if expected.dtype == object:
+        pairs = zip(made, expected)
+        return max(int(abs(pixels(a) - pixels(b)).max()) for a, b in pairs)
+    return float(abs(made - expected).max() / max(1, abs(expected).max()))
+
+
+def pixels(data):
+    return np.asarray(Image.open(io.BytesIO(data)), int)
+
+
+def asked(models, ports):
+    """Yields (model, signature, way, count, gap) of every answer."""
+    import tensorflow as tf
+
+    from serving import client, export, signatures
+
+    for model in models:
+        endpoints = signatures.of(model.networks, model.role, model.size, model.threshold)
+        for name, (function, specs) in endpoints.items():
+            rng = np.random.default_rng(1)
+            inputs = [export.example(spec, 7, model.size, rng) for spec in specs]
+            expected = {k: v.numpy() for k, v in function(*map(tf.constant, inputs)).items()}
+            for way in ("rest", "grpc"):
+                with client.Client("127.0.0.1", **{way: ports[way]}, timeout=120) as one:
+                    for count in (1, 7):
+                        given = {s.name: list(x[:count]) for s, x in zip(specs, inputs)}
+                        made = one.predict(model.name, given, name)
+                        assert made.keys() == expected.keys(), (model.name, name)
+                        gaps = [gap(made[k], expected[k][:count]) for k in expected]
+                        kinds = {v.dtype == object for v in expected.values()}
+                        yield model.name, name, way, count, max(gaps), kinds == {True}
+
+
+def shown(path):
+    """What saved_model_cli tells of the signatures of a version."""
+    cli = Path(sys.executable).with_name("saved_model_cli")
+    command = [cli, "show", "--dir", path, "--tag_set", "serve", "--all"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    text = done.stdout.partition("\nThe MetaGraph")[0]
+    parts = re.split(r"\n(?=signature_def\[)", text)
+    return "\n\n".join(part.strip() for part in parts if "__saved_model" not in part)
+
+
+def main():
+    from serving import export
+
+    models = [served(name) for name in MODELS]
+    with tempfile.TemporaryDirectory() as root:
+        placed = export.write(models, Path(root))
+        command = [sys.executable, "-m", "serving.local", root, "--rest=0", "--grpc=0"]
+        with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+            try:
+                rows = list(asked(models, json.loads(process.stdout.readline())))
+            finally:
+                process.kill()
+        texts = {path.parent.name: shown(path) for path, _ in placed}
+    numbers = max(row[4] for row in rows if not row[5])
+    pictures = max(row[4] for row in rows if row[5])
+    wrong = [row[:5] for row in rows if row[4] > (1 if row[5] else 1e-5)]
+    for row in wrong:
+        print("differs:", *row)
+    print(f"{len(models)} models, {len(rows)} answers: numbers at most {numbers:.1e} off, of the")
+    print(f"largest value where that is above 1; pictures at most {pictures} grey levels")
+    lines = ["# Signatures, as saved_model_cli shows them", ""]
+    lines += [
+        "Every model of the zoo at a tiny width, by `make serving`: sizes and classes are those of",
+        "these networks. -1 is an axis of any length.",
+    ]
+    for name, text in texts.items():
+        lines += ["", f"## {name}", "", "```", text, "```"]
+    if not wrong:
+        (ROOT / "docs" / "signatures.md").write_text("\n".join(lines) + "\n")
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
