@@ -1,14 +1,14 @@
 # `make run` trains RAGAN on the embedded data set; `make test` runs the tests; `make parity` compares
 # the metrics and imported weights with their references, `make addons` those of TensorFlow Addons;
 # `make browser` tests the page of --mode=demo; `make scale` sets trainings on several devices and
-# by several processes beside the same on one.
+# by several processes beside the same on one; `make serving` exports and serves every model.
 # Each sets up all that it needs in .venv, and installs nothing when that is done already.
 PYTHON ?= python3
 VENV ?= .venv
 ADDONS_PYTHON ?= python3.11
 ADDONS ?= .venv-addons
 
-.PHONY: run test parity addons browser scale lint clean
+.PHONY: run test parity addons browser scale serving lint clean
 .DELETE_ON_ERROR:
 
 run: $(VENV)/user
@@ -35,6 +35,10 @@ browser: $(VENV)/browser
 # Every model for 20 steps on one device, on two, by two and by four processes, and through XLA.
 scale: $(VENV)/user
 	$(VENV)/bin/python tests/scale_processes.py
+
+# Every model exported and served, each signature asked by REST and gRPC; writes docs/signatures.md.
+serving: $(VENV)/dev
+	$(VENV)/bin/python tests/serving_models.py
 
 lint: $(VENV)/dev
 	$(VENV)/bin/ruff check .
