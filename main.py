@@ -22,7 +22,7 @@ from modes.shared import UsageError
 MODES = ("train", "list", "sample", "evaluate", "report", "study", "publish", "import", "annotate")
 MODES += ("export", "translate", "demo")
 STUDIES = ("memorisation", "fid_spatial", "attention", "regional", "regional_wgan", "teaching")
-STUDIES += ("gain", "biased")
+STUDIES += ("gain", "biased", "translation")
 STRATEGIES = ("auto", "one", "mirrored", "multi_worker", "tpu")
 PRECISIONS = ("float32", "bfloat16", "float16")
 METRICS = ("fid", "sfid", "kid", "kid_blocks10", "is", "classes", "precision_recall")

@@ -46,7 +46,8 @@ def gain(flags):
     for name, labels in maps.items():
         pairs = ["loss=sec"] if name == "SEC" else []
         run = f"{name}: deeplab"
-        trainer, _ = trained(flags, "deeplab", dataset, folder, run, pairs, labels[..., None])
+        given = flags, "deeplab", "gain", dataset, folder, run, pairs
+        trainer, _ = trained(*given, labels[..., None])
         test = datasets.arrays(dataset, "test", **source)
         images, truth = (test[key][: flags.num] for key in ("image", "classes"))
         parts = [trainer.probabilities(images[i : i + 50]) for i in range(0, len(images), 50)]
@@ -116,17 +117,17 @@ def attentive(flags, dataset, folder, shares):
         masks = max(1, round(share * count))
         runs[f"GAIN_ext, {share:.0%} of masks"] = ["loss=gain_ext", f"masks={masks}"]
     for name, pairs in runs.items():
-        yield name, *trained(flags, "gain", dataset, folder, name, pairs)
+        yield name, *trained(flags, "gain", "deeplab", dataset, folder, name, pairs)
 
 
-def trained(flags, model, dataset, folder, name, pairs, classes=None):
+def trained(flags, model, other, dataset, folder, name, pairs, classes=None):
     """(trainer, configuration) of a run below the folder, trained or gone on with. --set is for
-    the models that know the name."""
+    those of the study's two models, `model` and `other`, that know the name."""
     import keras
 
     print(f"{flags.study}: {name}", flush=True)
     one = argparse.Namespace(**vars(flags))
-    others = names("deeplab" if model == "gain" else "gain") - names(model)
+    others = names(other) - names(model)
     asked = [pair for pair in flags.set if pair.partition("=")[0] not in others]
     one.mode, one.model, one.dataset, one.set = "train", model, dataset, [*asked, *pairs]
     one.strategy, one.stop, one.num, one.inception = "auto", None, None, None

@@ -7,7 +7,7 @@ import io
 import json
 from pathlib import Path
 
-from modes import guidance, shared, train
+from modes import guidance, shared, train, translations
 from modes.evaluate import localize, make_judge
 from modes.shared import UsageError
 
@@ -262,3 +262,4 @@ def teaching(flags):
 STUDIES = {"memorisation": memorisation, "fid_spatial": fid_spatial}
 STUDIES |= dict.fromkeys(CONTRASTS, contrast) | {"teaching": teaching}
 STUDIES |= {"gain": guidance.gain, "biased": guidance.biased}
+STUDIES |= {"translation": translations.translation}
