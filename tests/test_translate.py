@@ -1,6 +1,7 @@
 """Translators on the command line: trained, scored, published, and used on pictures of any size."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ from PIL import Image
 
 import main
 import zoo
-from modes import shared, translate
+from modes import shared, translate, translations
 
 DATA = "creatures/plain2striped/tiny"
 
@@ -47,6 +48,26 @@ def test_both_directions_are_scored(trained, capsys):
             assert found[f"{name}_16_test_{end}"]["direction"] == way
     both = [found[f"l1_truth_16_test_{end}"]["value"] for end in "ab"]
     assert both[0] != both[1]
+
+
+def test_the_study_goes_on_and_sets_both_directions_side_by_side(
+    trained, tmp_path, monkeypatch, capsys
+):
+    shutil.copytree(trained, tmp_path / "scheme_2")
+    monkeypatch.setattr(translations, "RUNS", [("scheme 2", "attention_gan", [])])
+    flags = ["--mode=study", "--study=translation", f"--dataset={DATA}", "--image_size=32"]
+    flags += ["--batch_size=2", "--set=width=4", "--set=blocks=1", "--set=masks=3", "--steps=2"]
+    assert main.main([*flags, "--seed=1", f"--output={tmp_path}"]) == 2  # another run's folder
+    assert main.main([*flags, f"--output={tmp_path}"]) == 0
+    assert "trained 2 steps already" in capsys.readouterr().out
+    for way, end, other in (("a2b", "a", "b"), ("b2a", "b", "a")):
+        scores = json.loads((tmp_path / f"translation_{way}.json").read_text())["scheme 2"]
+        value = scores[f"kid_resnet9-creatures_16_test_{other}"]
+        assert f"| {value:.4g} |" in (tmp_path / f"translation_{way}.md").read_text()
+        assert 0 < scores[f"attention_iou_best_16_test_{end}"] <= 1
+        assert np.asarray(Image.open(tmp_path / f"translation_{way}.png")).std() > 10
+    assert main.main([*flags, "--metrics=kid"]) == 2
+    assert "does not go with --study=translation" in capsys.readouterr().err
 
 
 def test_both_directions_are_published_and_translate_pictures_of_any_size(
