@@ -217,6 +217,11 @@ def test_resnet_9_by_hand():
     assert zoo.get("resnet9").params["image_size=32"] == {
         "classifier": whiten + stages + 256 * 10 + 10
     }
+    assert zoo.get("resnet9").params["image_size=32,stages=2"] == {
+        "classifier": whiten + stages - stage(128, 256) + 128 * 10 + 10
+    }
+    with pytest.raises(ValueError, match="stages takes 2 or 3"):
+        resnet9.build(stages=1)
 
 
 def test_maps_have_the_paper_s_sizes():
@@ -224,6 +229,8 @@ def test_maps_have_the_paper_s_sizes():
     assert small.get_layer("middle").output.shape[1:] == (8, 8, 8)
     assert small.get_layer("map").output.shape[1:] == (4, 4, 16)
     assert small.get_layer("features").output.shape[1:] == (16,)
+    finer = resnet9.build(image_size=32, width=4, stages=2)["classifier"]
+    assert finer.get_layer("map").output.shape[1:] == (8, 8, 8)
     small = resnet.build(image_size=32, width=4)["classifier"]
     assert small.get_layer("map").output.shape[1:] == (4, 4, 32)
     assert small.get_layer("middle").output.shape[1:] == (8, 8, 16)

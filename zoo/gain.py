@@ -97,6 +97,7 @@ def build(
     layer="map",
     head="gap",
     normalise="none",
+    stages=3,
     start="",
 ):
     """-> {"classifier": image (B, S, S, 3) in [-1, 1] -> logits (B, classes), "features": image ->
@@ -104,8 +105,8 @@ def build(
     S, S) from 0 to 1}}, all of the same weights.
 
     There is no "attention" with layer="middle", nor with a head that is no global average.
-    backbone: a classifier of the zoo. width, head, normalise: its options, of which the last two
-    some have. layer: f, "map" or "middle". start: MODEL:TAG, weights that training starts from.
+    backbone: a classifier of the zoo. width, head, normalise, stages: its options, of which all but
+    the first some have. layer: f, "map" or "middle". start: MODEL:TAG, weights that training starts from.
     """
     known = [name for name in registry.names() if registry.get(name).trainer == "classifier"]
     if backbone not in known:
@@ -114,7 +115,7 @@ def build(
         raise ValueError(f"layer takes one of {', '.join(LAYERS)}, not {layer!r}")
     if start and not start.partition(":")[2]:
         raise ValueError(f"start takes MODEL:TAG, the weights of a {backbone}, not {start!r}")
-    options = {"head": (head, "gap"), "normalise": (normalise, "none")}
+    options = {"head": (head, "gap"), "normalise": (normalise, "none"), "stages": (stages, 3)}
     options = {name: value for name, (value, usual) in options.items() if value != usual}
     for name in options.keys() - registry.options(backbone).keys():
         raise ValueError(f"{backbone} has no option {name}")
