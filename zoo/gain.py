@@ -106,7 +106,8 @@ def build(
 
     There is no "attention" with layer="middle", nor with a head that is no global average.
     backbone: a classifier of the zoo. width, head, normalise, stages: its options, of which all but
-    the first some have. layer: f, "map" or "middle". start: MODEL:TAG, weights that training starts from.
+    the first some have. layer: f, "map" or "middle". start: MODEL:TAG, weights that training starts
+    from.
     """
     known = [name for name in registry.names() if registry.get(name).trainer == "classifier"]
     if backbone not in known:
