@@ -1,14 +1,15 @@
 # `make run` trains RAGAN on the embedded data set; `make test` runs the tests; `make parity` compares
 # the metrics and imported weights with their references, `make addons` those of TensorFlow Addons;
 # `make browser` tests the page of --mode=demo; `make scale` sets trainings on several devices and
-# by several processes beside the same on one; `make serving` exports and serves every model.
+# by several processes beside the same on one; `make serving` exports and serves every model;
+# `make chaos` kills trainings, fills their disks, and takes their data and workers away.
 # Each sets up all that it needs in .venv, and installs nothing when that is done already.
 PYTHON ?= python3
 VENV ?= .venv
 ADDONS_PYTHON ?= python3.11
 ADDONS ?= .venv-addons
 
-.PHONY: run test parity addons browser scale serving lint clean
+.PHONY: run test parity addons browser scale serving chaos lint clean
 .DELETE_ON_ERROR:
 
 run: $(VENV)/user
@@ -39,6 +40,11 @@ scale: $(VENV)/user
 # Every model exported and served, each signature asked by REST and gRPC; writes docs/signatures.md.
 serving: $(VENV)/dev
 	$(VENV)/bin/python tests/serving_models.py
+
+# A hundred kills at random moments of RAGAN and of AttentionGAN, and the other ends that a run may
+# meet, each going on to the end of one that nothing disturbed.
+chaos: $(VENV)/user
+	$(VENV)/bin/python tests/chaos.py
 
 lint: $(VENV)/dev
 	$(VENV)/bin/ruff check .

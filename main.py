@@ -122,7 +122,8 @@ def parse(arguments):
 
 
 def main(arguments=None):
-    """Runs one command; returns the exit status: 0, 1 for a failed run, 2 for a mistake in use."""
+    """Runs one command; returns the exit status: 0, 1 for a failed run, 2 for a mistake in use or a
+    full disk. SIGTERM ends a training, and the process, with 0."""
     try:
         flags = parse(arguments)
         importlib.import_module(f"modes.{flags.mode}").run(flags)
@@ -140,7 +141,7 @@ def main(arguments=None):
 
 
 def status_of(error):
-    """2 for a user's mistake, 1 for what stops a run (NaN, a full disk), None for our defects."""
+    """2 for a user's mistake, 1 for what stops a run (NaN, a lost worker), None for our defects."""
     if isinstance(error, (UsageError, zoo.UnknownModel, zoo.WeightsError, table.DataError)):
         return 2
     if isinstance(error, getattr(sys.modules.get("evaluate.protocol"), "ScoreError", ())):

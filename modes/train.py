@@ -1,6 +1,8 @@
 """Trains a model, or goes on where its run directory stands."""
 
+import atexit
 import dataclasses
+import errno
 import functools
 import hashlib
 import json
@@ -24,10 +26,29 @@ KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "
 
 
 def run(flags, classes=None):
-    """classes: a class map for each training image, in place of the data set's own."""
+    """classes: a class map for each training image, in place of the data set's own.
+
+    SIGTERM ends it, and the process with exit code 0, one of several workers with 130: what was
+    reached is saved.
+    """
+    handlers = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)}
+    code = 130 if flags.strategy == "multi_worker" else 0
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(code))  # until there are steps to be saved
+    try:
+        started(flags, classes)
+    except SystemExit:
+        print("stopped by SIGTERM: the same command goes on from here", file=sys.stderr)
+        raise
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+
+
+def started(flags, classes):
     config = configure(flags)
     import tensorflow as tf
 
+    from trainers.run import RunError
     from trainers.workers import Lost, Workers
 
     if not config["jit"]:  # XLA has no deterministic gradient of max pooling
@@ -37,17 +58,35 @@ def run(flags, classes=None):
     workers = Workers(strategy)
     try:
         training(flags, config, classes, workers)
-    except tf.errors.OpError:
+    except (OSError, tf.errors.OpError) as error:  # TensorBoard's writer raises the latter
+        reasons = [os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT)]
+        full = next((reason for reason in reasons if reason in str(error)), None)
+        if full or isinstance(error, OSError):
+            place = getattr(error, "filename", None) or run_folder(flags, config)
+            advice = "make room" if full else "mend that"
+            raise RunError(
+                f"{place}: {full or error.strerror or error}: {advice}, then the same command goes "
+                "on from the last checkpoint"
+            ) from None
         if workers.count == 1:
             raise
+        atexit.register(leave)
         raise Lost(
             f"worker {workers.number} has lost another one, whose last line says why: the same "
             "commands go on from the last checkpoint"
         ) from None
 
 
+def leave():
+    """Ends the process at once: TensorFlow's own end waits a minute and more for the one lost."""
+    sys.stdout.flush()
+    os._exit(1)
+
+
 def training(flags, config, classes, workers):
     """Trains as one of the workers, of which the chief alone writes and speaks."""
+    import keras
+
     import datasets
     from evaluate import two_stage
     from trainers import callbacks, run
@@ -73,7 +112,7 @@ def training(flags, config, classes, workers):
     if not workers.agree(hash_of([config, str(folder)])):
         raise UsageError("the workers have different flags or data: give all the same command")
 
-    done, over = -1, False
+    done, over, recorder = -1, False, None
     if workers.chief:
         if judged(flags) and not flags.extractor:
             flags.extractor = recorded_extractor(folder)
@@ -88,6 +127,13 @@ def training(flags, config, classes, workers):
             found = two_stage.stages(record.rows(), **stop) if stop else None
             return bool(found and found.loss_rest is not None)
 
+        parts = {k: watched[k] for k in ("score", "draw", "attention")}
+        after = functools.partial(refresh, record.folder)
+        recorder = callbacks.Record(
+            record, config["every"], config["steps"], at_rest=at_rest, after=after, **parts
+        )
+        recorder.set_model(trainer)
+        recorder.catch_up(done)
         over = done >= config["steps"] or at_rest()
     if workers.largest(over):
         if workers.chief:
@@ -107,32 +153,26 @@ def training(flags, config, classes, workers):
     stream = {"batch_size": batch_size, "seed": config["seed"], "keys": keys, **source}
     stream["image_size"] = config.get("load_size", config["image_size"])
     stream["replace"] = None if classes is None else {"classes": classes}
-    recorder, watchers = None, [callbacks.NaNGuard()]
+    end, watchers = callbacks.Stop(recorder, workers), [callbacks.NaNGuard()]
+    begin = keras.callbacks.LambdaCallback(on_train_batch_end=end.begin)
     if workers.chief:
         watched.get("begin", dict)()
-        parts = {k: watched[k] for k in ("score", "draw", "attention")}
-        after = functools.partial(refresh, record.folder)
-        recorder = callbacks.Record(
-            record, config["every"], config["steps"], at_rest=at_rest, after=after, **parts
-        )
-        progress = callbacks.Progress(done, config["steps"])
-        watchers = [progress, *watchers, recorder]
     trainer.prepare(datasets.load(config["dataset"], **stream).as_numpy_iterator())
     data = shared_out(strategy, trainer, config["dataset"], {"start": done, **stream})
-    handlers = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)}
+    if workers.chief:
+        progress = callbacks.Progress(done, config["steps"])
+        watchers = [progress, *watchers, recorder]
     try:
         trainer.fit(
             data,
             steps_per_epoch=config["steps"] - done,
-            callbacks=[*watchers, callbacks.Stop(recorder, workers)],
+            callbacks=[begin, *watchers, end],
             verbose=0,
             shuffle=False,
         )
     finally:
         if workers.chief:
             progress.bar.close()
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
     if workers.chief:
         finish(record)
     workers.largest(0)  # none leaves before all is written
@@ -281,7 +321,9 @@ def strategy_of(name):
 
     if name == "multi_worker":
         check_cluster(os.environ.get("TF_CONFIG"))
-        return tf.distribute.MultiWorkerMirroredStrategy()
+        strategy = tf.distribute.MultiWorkerMirroredStrategy()
+        strategy.extended._check_health_interval = 10  # seconds; with its 30, a minute would pass
+        return strategy
     if name == "tpu":
         try:
             resolver = tf.distribute.cluster_resolver.TPUClusterResolver(
@@ -515,11 +557,14 @@ def restore_newest(trainer, record):
     """Loads the newest whole checkpoint of a run, if any; returns its step."""
     from trainers import run
 
-    for path in reversed(run.list_checkpoints(record.folder)):
+    paths = run.list_checkpoints(record.folder)
+    while paths:
+        path = paths.pop()
         try:
             arrays = run.read_checkpoint(path)
         except run.Damaged as error:
-            print(f"{error}: it is set aside, the one before it is used", file=sys.stderr)
+            other = "the one before it is used" if paths else "there is none before it"
+            print(f"{error}: it is set aside, {other}", file=sys.stderr)
             path.rename(path.with_suffix(".damaged"))
             continue
         run.assign(trainer.state(), arrays, path)

@@ -1,5 +1,6 @@
 """What happens beside the steps: progress, metrics, sample grids, checkpoints, NaN guard."""
 
+import functools
 import io
 import math
 import signal
@@ -18,6 +19,10 @@ ADVICE = (
     ": the last good checkpoint is kept; look at the losses before this step in metrics.jsonl, and "
     "try a lower learning_rate"
 )
+
+
+class Asked(BaseException):
+    """A signal asks for an end while scores are, or would be, measured."""
 
 
 class NotFinite(ArithmeticError):
@@ -112,11 +117,14 @@ class Record(keras.callbacks.Callback):
     """Writes metrics, pictures and checkpoints of a trainers.run.Run.
 
     every: {"log", "sample", "save", "eval"} -> steps. steps: the last one, where all are due.
-    score: a function () -> {metric: value}, asked when "eval" is due, with a checkpoint.
-    draw, attention: functions () -> uint8 (H, W, 3), or None where there is nothing to see.
-    at_rest: a function () -> bool, asked after each score: may the run end here? after: a
-    function () called when scores or pictures were added.
+    score: a function () -> {metric: value}, asked when "eval" is due, after a checkpoint: it may
+    take long, and nothing is lost by an end while `scoring`. draw, attention: functions () -> uint8
+    (H, W, 3), or None where there is nothing to see. at_rest: a function () -> bool, asked after
+    each score: may the run end here? after: a function () called when scores or pictures were
+    added.
     """
+
+    scoring = asked = False  # asked: for an end, by a signal
 
     def __init__(
         self, run, every, steps, score, draw=None, attention=None, at_rest=None, after=None
@@ -125,31 +133,62 @@ class Record(keras.callbacks.Callback):
         self.run, self.every, self.steps, self.score = run, every, steps, score
         self.pictures = {"samples": draw, "attention": attention}
         self.at_rest, self.after = at_rest, after
+        self.started = (time.perf_counter(), 0)
+
+    @functools.cached_property
+    def events(self):
+        return tf.summary.create_file_writer(str(self.run.folder))
+
+    def due(self, step):
+        """Which of `every` are due at a step."""
+        return {k for k, every in self.every.items() if step % every == 0 or step == self.steps}
+
+    def catch_up(self, step):
+        """Measures the scores of a step that was saved, but not scored any more."""
+        due = self.due(step)
+        if step and "eval" in due:
+            rows = [row for row in self.run.rows() if row["step"] == step]
+            if len(rows) == ("log" in due):
+                self.evaluate(step)
 
     def on_train_begin(self, logs=None):
-        self.events = tf.summary.create_file_writer(str(self.run.folder))
         self.started = (time.perf_counter(), int(self.model.step.numpy()))
 
     def on_train_batch_end(self, batch, logs=None):
         step = int(self.model.step.numpy())
-        due = {k for k, every in self.every.items() if step % every == 0 or step == self.steps}
+        due = self.due(step)
         if due & {"sample", "save", "eval"}:
             self.prepare(step)
         if "log" in due:
             self.record(step, {k: float(v) for k, v in logs.items()})
         if "sample" in due:
             self.draw(step)
-        if "eval" in due:
-            self.record(step, self.score())
         if due & {"save", "eval"}:
             self.checkpoint(step)
+        if "eval" in due:
+            self.evaluate(step)
+        if due & {"save", "eval"}:
             self.events.flush()
-        if "eval" in due and self.at_rest and self.at_rest():
-            self.model.stop_training = True
-            if "sample" not in due:
-                self.draw(step)
         if due & {"sample", "eval"} and self.after:
             self.after()
+
+    def evaluate(self, step):
+        """Scores of a step, and where the run may end with it, its pictures."""
+        try:
+            self.scoring = True
+            if self.asked:
+                raise Asked
+            scores = self.score()
+        except Asked:
+            return  # `catch_up` does it when the run goes on
+        finally:
+            self.scoring = False
+        self.record(step, scores)
+        self.run.prune()
+        if self.at_rest and self.at_rest():
+            self.model.stop_training = True
+            if "sample" not in self.due(step):
+                self.draw(step)
 
     def record(self, step, values):
         """One row in metrics.jsonl, one point a value in TensorBoard."""
@@ -186,22 +225,37 @@ class Stop(keras.callbacks.Callback):
     """SIGINT and SIGTERM end the run after the step that is under way, with a checkpoint of it; so
     does a signal to any of its workers, and an end that the recorder finds is that of all.
 
-    A second signal ends it at once. Comes after Record, whose recorder it uses; of a worker that
-    is not the chief this is None.
+    Scores that are being measured are given up. Before the first step has ended, and at a second
+    SIGINT, the end is at once. It is KeyboardInterrupt, and where this process had SIGTERM and is
+    the only one, exit code 0: of several workers none tells that its work is done. Comes after
+    Record, whose recorder it uses (of a worker that is not the chief this is None); `begin` is to
+    be called before Record.
     """
 
     def __init__(self, recorder, workers):
         super().__init__()
-        self.recorder, self.workers, self.asked = recorder, workers, False
+        self.recorder, self.workers, self.asked, self.begun = recorder, workers, 0, False
 
     def on_train_begin(self, logs=None):
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self.ask)
 
+    def begin(self, batch, logs=None):
+        self.begun = True
+
     def ask(self, number, frame):
-        if self.asked:
+        if not self.begun or (self.asked and number == signal.SIGINT):
+            self.end(number)
+        first, self.asked = not self.asked, number
+        if first and self.recorder:
+            self.recorder.asked = True
+            if self.recorder.scoring:
+                raise Asked
+
+    def end(self, number):
+        if number != signal.SIGTERM:
             raise KeyboardInterrupt
-        self.asked = True
+        raise SystemExit(130 if self.workers.count > 1 else 0)
 
     def on_train_batch_end(self, batch, logs=None):
         verdict = self.workers.largest(2 if self.asked else int(self.model.stop_training))
@@ -212,4 +266,4 @@ class Stop(keras.callbacks.Callback):
                 self.recorder.prepare(step)
                 self.recorder.checkpoint(step)
             self.workers.largest(0)  # all stay until the checkpoint is there
-            raise KeyboardInterrupt
+            self.end(self.asked)

@@ -5,6 +5,7 @@ place, flushed to disk and moved in, so that a kill at any moment leaves the las
 """
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -17,7 +18,6 @@ FREE = ("steps", "stop", "replicas")  # what a resume may change: a longer run i
 CONFIG = {"model", "dataset", "image_size", "batch_size", "steps", "seed", "loss"}
 CONFIG |= {"options", "hparams", "every"}
 EARLIER = {"precision": "float32", "jit": False, "steps_per_execution": 1}  # where it says nothing
-DAMAGE = (ValueError, EOFError, RuntimeError, zipfile.BadZipFile)  # what a broken .npz raises
 
 
 class RunError(ValueError):
@@ -42,7 +42,7 @@ def replace_file(path, write):
             file.flush()
             os.fsync(file.fileno())
         os.replace(beside, path)
-    except OSError:
+    except BaseException:  # also a signal's
         with contextlib.suppress(OSError):
             beside.unlink()
         raise
@@ -73,10 +73,15 @@ class Run:
                 raise RunError(f"{folder} holds other files: give an empty or new --run_dir")
             self.checkpoints.mkdir(parents=True, exist_ok=True)
             self._lock()
+            for part in self.folder.rglob("*.part"):
+                part.unlink()  # half-written by a process that was killed
             text = json.dumps({"config": self.config, "starts": [*starts, info]}, indent=2) + "\n"
             write_file(record, text.encode())
         except OSError as error:
-            raise RunError(f"cannot write the run directory {folder}: {error.strerror}") from None
+            raise RunError(
+                f"cannot write the run directory {folder}: {error.strerror}: mend that, or give "
+                "another --run_dir"
+            ) from None
 
     def _strangers(self):
         """Files that a run which was killed at its very start would not have left."""
@@ -90,7 +95,10 @@ class Run:
         try:
             fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise RunError(f"{self.folder} is being trained by another process") from None
+            raise RunError(
+                f"{self.folder} is being trained by another process: wait for its end, or give "
+                "another --run_dir"
+            ) from None
 
     def _compare(self, old):
         new = self.config
@@ -126,6 +134,10 @@ class Run:
         """Writes the checkpoint of a step; keeps the newest and the best by the metric."""
         path = checkpoint(self.folder, step)
         replace_file(path, lambda file: np.savez(file, **arrays))
+        self.prune()
+
+    def prune(self):
+        """Removes all checkpoints but the newest `keep` and the best."""
         best = self.best()
         for old in list_checkpoints(self.folder)[: -self.keep]:
             if step_of(old) != best:
@@ -189,12 +201,19 @@ def step_of(path):
 def read_checkpoint(path):
     """{variable name: array} of a checkpoint; a damaged file raises Damaged."""
     try:
+        with zipfile.ZipFile(path) as file:  # all of it: np.load trusts each length that it finds
+            file.fp.seek(-12, os.SEEK_END)
+            whole = len(file.namelist()) == int.from_bytes(file.fp.read(2), "little")
+            if not whole or file.testzip():
+                raise zipfile.BadZipFile("its parts are not those that were written")
         with np.load(path, allow_pickle=False) as file:
             return dict(file)
-    except DAMAGE as error:
+    except MemoryError:
+        raise
+    except Exception as error:  # of all kinds, by what is damaged
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
+            raise RunError(f"the checkpoint {path} cannot be read: {error.strerror}") from None
         raise Damaged(f"the checkpoint {path} is damaged ({error})") from None
-    except OSError as error:
-        raise RunError(f"the checkpoint {path} cannot be read: {error.strerror}") from None
 
 
 def assign(state, arrays, source):
