@@ -9,6 +9,7 @@ import functools
 import os
 import shutil
 import socket
+import sys
 import tempfile
 import time
 import urllib.request
@@ -377,7 +378,8 @@ def _prepare(name, spec, builder, data_dir):
                 f"{offline}"
             ) from None
     try:
-        builder.download_and_prepare()
+        with contextlib.redirect_stdout(sys.stderr):  # what it tells is no result of a command
+            builder.download_and_prepare()
     except Exception as error:  # whatever a download or a disk can raise
         cause = " ".join(str(error).split())[:200]
         raise DataError(
