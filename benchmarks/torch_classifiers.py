@@ -45,12 +45,12 @@ class Stage(nn.Module):
 
 
 class ResNet9(Network):
-    def __init__(self, classes, width):
+    def __init__(self, classes, width, stages=3):
         super().__init__()
         self.whiten = nn.Conv2d(3, 24, 2).requires_grad_(False)
-        widths = [24, width, 2 * width, 4 * width]
+        widths = [24, *(width * 2**i for i in range(stages))]
         self.stages = nn.Sequential(*(Stage(a, b) for a, b in zip(widths, widths[1:])))
-        self.logits = nn.Linear(4 * width, classes)
+        self.logits = nn.Linear(widths[-1], classes)
 
     def features(self, x):
         x = self.whiten(functional.pad(x, (0, 1, 0, 1)))  # where Keras' "same" pads

@@ -48,8 +48,8 @@ MODELS = {  # the PyTorch side, our options that it takes, flags of the run whos
     "vgg16": ("torch_classifiers.vgg16", "classes width", CIFAR10),
     "gain": (
         "torch_gain.GAIN",
-        "classes width backbone",
-        "--dataset=creatures/many --set=delay=0",
+        "classes width stages backbone",
+        "--dataset=creatures/many --set=delay=0 --set=judge=shared",
     ),
     "deeplab": (
         "torch_deeplab.DeepLab",

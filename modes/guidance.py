@@ -2,6 +2,7 @@
 the object where data are biased."""
 
 import argparse
+import functools
 import gc
 import json
 from pathlib import Path
@@ -10,9 +11,11 @@ import zoo
 from modes import shared, train
 from modes.shared import UsageError
 
-RUNS = {"Grad-CAM": ["loss=classifier"], "GAIN": ["loss=gain"]}  # what --set gives of each
+RUNS = {"Grad-CAM": ["loss=classifier", "alpha=0"], "GAIN": ["loss=gain"]}  # --set's of each
 SHARES = (0.01, 0.1)  # of the training images, whose masks GAIN_ext is shown
+FOREGROUND = 0.2  # share of a map's maximum above which a pixel is of its class (GAIN's notes)
 CUES = {"foreground": 0.2, "background": 0.05, "conflict": "smallest"}  # SEC's, of the attention
+SWEPT = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6)  # other thresholds, for which labels are scored too
 VOC_SIDE = 500  # pixels, for which the CRF's defaults are
 SHOWN = 6  # images drawn
 IGNORED = 255
@@ -20,7 +23,11 @@ IGNORED = 255
 
 def gain(flags):
     """Classifier, GAIN and GAIN_ext -> attention -> pseudo labels -> DeepLab -> CRF -> mIoU, and
-    SEC beside them. The same command goes on where it was interrupted."""
+    SEC beside them. The same command goes on where it was interrupted. --threshold, --background:
+    of pseudo labels (evaluate.segmentation.pseudo_labels), the latter as the former by default."""
+    foreground = FOREGROUND if flags.threshold is None else flags.threshold
+    if flags.background is not None and flags.background > foreground:
+        raise UsageError(f"--background lies above --threshold={foreground:g}")
     dataset, folder = flags.dataset or "creatures/many", Path(flags.output or "gain")
     needed(flags, dataset, "labels", "classes")
     import numpy as np
@@ -28,18 +35,20 @@ def gain(flags):
     import datasets
     from evaluate import segmentation
 
-    maps, rows, cues, source = {}, {}, None, None
+    maps, rows, swept, cues = {}, {}, {}, None
     for name, trainer, config in attentive(flags, dataset, folder, SHARES):
         source = {"image_size": config["image_size"], "data_dir": flags.data_dir}
         held = datasets.arrays(dataset, "train", **source)
         classes = held["labels"].shape[1] + 1
         attention = of_all(trainer, held)
-        maps[name] = segmentation.pseudo_labels(attention, held["labels"], config["image_size"])
-        rows[name] = [scored(held["classes"], maps[name][..., None], classes)]
+        labelled = functools.partial(
+            segmentation.pseudo_labels, attention, held["labels"], config["image_size"]
+        )
+        maps[name] = labelled(foreground=foreground, background=flags.background)
+        rows[name] = [scored(held["classes"], maps[name], classes)]
+        swept[name] = [scored(held["classes"], labelled(foreground=t), classes) for t in SWEPT]
         if cues is None:  # of the plain classifier
-            cues = segmentation.pseudo_labels(
-                attention, held["labels"], config["image_size"], **CUES
-            )
+            cues = labelled(**CUES)
     maps["SEC"], rows["SEC"] = cues, [None]
 
     found = {}
@@ -56,9 +65,10 @@ def gain(flags):
         rows[name] += [scored(truth, answer, classes) for answer in (p.argmax(-1), found[name])]
 
     lines = [["attention of", "pseudo labels, mIoU", "DeepLab, mIoU", "and CRF, mIoU"]]
-    lines += [
-        [k, *("–" if v is None else f"{100 * v:.1f}" for v in row)] for k, row in rows.items()
-    ]
+    lines[0] += [f"pseudo labels at {t}" for t in SWEPT]
+    for name, row in rows.items():
+        row += swept.get(name, [None] * len(SWEPT))
+        lines.append([name, *("–" if v is None else f"{100 * v:.1f}" for v in row)])
     seen = test["image"][:SHOWN], test["classes"][:SHOWN, ..., 0]
     written(folder, "gain", lines, rows, drawn(*seen, {k: v[:SHOWN] for k, v in found.items()}))
     given = held["image"][:SHOWN], held["classes"][:SHOWN, ..., 0]

@@ -14,7 +14,7 @@ from modes.shared import UsageError
 TRAINS = """set steps batch_size log_every sample_every save_every eval_every metrics split
 stop_window stop_tolerance"""
 USES = f"""model dataset study weights num seed data_dir output extractor inception image_size
-{TRAINS}"""
+threshold background {TRAINS}"""
 SHOWN = 12  # images whose maps are drawn
 CONTRASTS = {  # study -> its question, and (name, model, what --set gives) of each run
     "attention": (
@@ -55,6 +55,8 @@ CONTRASTS = {  # study -> its question, and (name, model, what --set gives) of e
 def run(flags):
     if not flags.study:
         raise UsageError(f"--mode=study needs --study={'|'.join(STUDIES)}")
+    if flags.study != "gain":
+        shared.refuse(flags, "threshold background", f"does not go with --study={flags.study}")
     return STUDIES[flags.study](flags)
 
 

@@ -311,6 +311,25 @@ def test_the_masked_pass_leaves_the_batch_statistics_alone():
     assert gap(values(still), start) > 1e-3
 
 
+def test_a_judge_of_averaged_weights_learns_nothing_from_what_it_judges():
+    trainer = make(judge="average")
+    network, average = (n["classifier"] for n in (trainer.networks, trainer.average))
+    x, here = tf.constant(drawn(4, 16, 16, 3)), tf.constant([[0, 1]] * 4)
+    masks = tf.constant(abs(drawn(4, 2, 16, 16, seed=2)))
+    for i, v in enumerate(average.trainable_variables):
+        v.assign_add(0.1 * drawn(*v.shape, seed=i))
+    with tf.GradientTape() as tape:
+        tape.watch(masks)
+        scores = trainer.mined(x, masks, here)
+    star = tf.reshape(grad_cam.masked(x, masks), (-1, 16, 16, 3))
+    expected = tf.sigmoid(average(star, training=False)).numpy().reshape(4, 2, 3)
+    expected = np.stack([expected[:, 0, 0], expected[:, 1, 1]], 1)
+    assert abs(scores.numpy() - expected).max() < 1e-6
+    by_mask, *by_weight = tape.gradient(scores, [masks, *network.trainable_variables])
+    assert abs(by_mask.numpy()).max() > 1e-4
+    assert all(g is None for g in by_weight)
+
+
 def test_the_terms_are_those_of_the_paper():
     """One masked image a class, by explicit loops over images and classes."""
     trainer = make(most=2)
@@ -423,6 +442,7 @@ OPTIONS = {
     "sigma": 0.3,
     "delay": 0.5,
     "masking": "joint",
+    "judge": "average",
     "most": 3,
     "masks": 3,
     "mask_batch": 3,
@@ -460,6 +480,8 @@ def test_hyper_parameters_without_meaning_are_refused():
             gain.HParams(**wrong)
     with pytest.raises(ValueError, match="masking takes one of each, joint, not 'all'"):
         gain.HParams(masking="all")
+    with pytest.raises(ValueError, match="judge takes one of shared, average, not 'none'"):
+        gain.HParams(judge="none")
 
 
 def prepared(**hp):

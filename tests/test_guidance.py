@@ -21,11 +21,15 @@ def one(monkeypatch):
 
 def test_from_attention_to_segmentation(tmp_path, capsys):
     flags = ["--mode=study", "--study=gain", "--dataset=creatures/many/tiny", "--set=fc=8"]
+    flags += ["--set=head_rate=10", "--threshold=0.3"]
     assert main.main([*flags, *TINY, "--num=8", f"--output={tmp_path}"]) == 0
     rows = json.loads((tmp_path / "gain.json").read_text())["rows"]
     assert list(rows) == ["Grad-CAM", "SEC"] and rows["SEC"][0] is None
     values = [v for row in rows.values() for v in row if v is not None]
-    assert len(values) == 5 and all(0 < v < 1 for v in values)
+    assert len(values) == 5 + len(guidance.SWEPT) and all(0 < v < 1 for v in values)
+    labels, *_, swept = rows["Grad-CAM"][0], rows["Grad-CAM"][3:]
+    at = dict(zip(guidance.SWEPT, swept))
+    assert labels == at[0.3] and len(set(swept)) > 3
     assert "| SEC | – |" in (tmp_path / "gain.md").read_text()
     for name in ("gain", "gain_pseudo_labels"):
         assert np.asarray(Image.open(tmp_path / f"{name}.png")).std() > 20
@@ -65,6 +69,18 @@ def test_attention_on_objects_of_own_and_of_other_scenes(tmp_path, capsys):
 def test_a_data_set_without_maps_is_refused(capsys):
     assert main.main(["--mode=study", "--study=gain", "--dataset=creatures/tiny"]) == 2
     assert "needs labels, classes, which creatures/tiny lacks" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--study=gain", "--threshold=0.3", "--background=0.4"], "--background lies above"),
+        (["--study=biased", "--threshold=0.3"], "--threshold does not go with --study=biased"),
+    ],
+)
+def test_thresholds_without_meaning_are_refused(flags, said, capsys):
+    assert main.main(["--mode=study", *flags]) == 2
+    assert said in capsys.readouterr().err
 
 
 def test_pixels_that_are_not_labelled_count_as_background():

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+import zoo
 from evaluate import crf, segmentation
 from trainers import deeplab as training
 from trainers import losses
@@ -241,6 +242,23 @@ def test_a_segmenter_starts_from_a_classifier_s_convolutions(tmp_path):
     with pytest.raises(ValueError, match=r"no conv1_1 of shape \(3, 3, 3, 3\)"):
         deeplab.initialise(other, classifier)
     assert all(np.array_equal(a, b) for a, b in zip(values, other.variables))
+
+
+def test_a_run_begins_with_the_classifier_s_convolutions(tmp_path):
+    classifier = vgg.build(image_size=64, width=2, classes=3)["classifier"]
+    options = {"image_size": 64, "width": 2, "classes": 3}
+    about = {"network": "classifier", "options": options, "dataset": "none", "scores": {}}
+    zoo.save("vgg16", "mine", classifier, {**about, "origin": {}, "license": "none"}, tmp_path)
+    made = [deeplab.build(**{**TINY, "start": f"vgg16:{tmp_path}/mine"}) for _ in range(2)]
+    trainer = training.DeepLab(*made, training.HParams(decay_steps=10), seed=3)
+    trainer.prepare(iter([]))
+    for network in (trainer.networks["segmenter"], trainer.average["segmenter"]):
+        ours, theirs = (n.get_layer("conv5_1").kernel for n in (network, classifier))
+        assert abs(np.asarray(ours) - np.asarray(theirs)).max() < 1e-3  # stored in float16
+    with pytest.raises(zoo.WeightsError, match="a segmenter takes the convolutions of a vgg16"):
+        deeplab.build(**{**TINY, "width": 3, "start": f"vgg16:{tmp_path}/mine"}).begin()
+    with pytest.raises(ValueError, match="start takes MODEL:TAG"):
+        deeplab.build(**{**TINY, "start": "vgg16"})
 
 
 # The losses

@@ -89,6 +89,7 @@ class Trainer(keras.Model):
     def __init__(self, networks, average, hp, seed):
         super().__init__()
         self.networks, self.hp, self.seed = networks, hp, seed
+        self.begin = getattr(networks, "begin", lambda: False)  # zoo.weights.Networks have one
         self.average = {k: m for k, m in average.items() if k != "discriminator"}
         self._inference = {}
         for mean, value in self._averaged():
@@ -202,7 +203,13 @@ class Trainer(keras.Model):
         return {}
 
     def prepare(self, batches):
-        """Called before training with an iterator of the training batches as arrays."""
+        """Called before training with an iterator of the training batches as arrays. Where a run
+        begins, sets the weights that it starts from; True if there are any."""
+        if int(self.step.numpy()) or not self.begin():
+            return False
+        for mean, value in self._averaged():
+            mean.assign(value)
+        return True
 
     def before_save(self):
         """Called before samples are drawn and before the state is saved."""

@@ -114,7 +114,9 @@ class Classifier(base.Trainer):
         return {"loss": loss, "accuracy": tf.reduce_mean(tf.cast(right, tf.float32))}
 
     def prepare(self, batches):
-        """Sets a layer `whiten` by the first 2,000 images, where a run begins."""
+        """And sets a layer `whiten` by the first 2,000 images, unless it came with the weights."""
+        if super().prepare(batches):
+            return
         networks = (self.networks["classifier"], self.average["classifier"])
         if not int(self.step.numpy()) and any(x.name == "whiten" for x in networks[0].layers):
             images = []

@@ -77,13 +77,19 @@ class SECHParams(HParams):
 
 
 RECIPES = {  # by data set: --image_size, --batch_size, --steps, options of the networks
-    "creatures": {  # ours
+    "creatures": {  # ours, of weights that start at random
         "image_size": 64,
         "batch_size": 16,
-        "steps": 4_000,
+        "steps": 3_000,
         "options": {"classes": 9, "width": 16, "fc": 256, "stride": 4, "dilation": 4},
+        "hparams": {"learning_rate": 0.02, "policy": "poly", "head_rate": 1.0},
     },
-    "voc2012": {"image_size": 321, "batch_size": 15, "steps": 8_000},  # GAIN's notes
+    "voc2012": {  # GAIN's notes
+        "image_size": 321,
+        "batch_size": 15,
+        "steps": 8_000,
+        "options": {"normalise": "imagenet", "start": "vgg16:imagenet"},
+    },
 }
 
 

@@ -28,6 +28,7 @@ def picked(logits, classes):
 
 
 MASKING = {"each": each, "joint": joint}
+JUDGES = ("shared", "average")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,6 +39,8 @@ class HParams(classifier.HParams):
     in the notes; these are those of the implementations that are public (gain.py of
     AustinDoolittle/Pytorch-Gain and ilyak93/GAIN-pytorch). delay: share of the steps before L_am
     counts (ours). masking: a masked image for each class that is there, or a joint one (cheaper).
+    judge: the weights that look at the masked image, `shared` (the paper's: they can also learn to
+    answer no where anything is masked) or their moving `average`: L_am moves the mask alone (ours).
     most: classes of an image that are looked at in a step; of more, so many are drawn. masks:
     images whose masks are known, the first of the training's (notes, table: 200 or 1464; 0: GAIN
     without). mask_batch: how many of them join each batch, over all devices.
@@ -52,6 +55,7 @@ class HParams(classifier.HParams):
     sigma: float = 0.5
     delay: float = 0.0
     masking: str = "each"
+    judge: str = "shared"
     most: int = 3
     masks: int = 0
     mask_batch: int = 4
@@ -62,6 +66,8 @@ class HParams(classifier.HParams):
         base.check(self, delay=(0, 1), most=(1, inf), masks=(0, inf), mask_batch=(1, inf))
         if self.masking not in MASKING:
             raise ValueError(f"masking takes one of {', '.join(MASKING)}, not {self.masking!r}")
+        if self.judge not in JUDGES:
+            raise ValueError(f"judge takes one of {', '.join(JUDGES)}, not {self.judge!r}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,8 +85,8 @@ class ExtHParams(HParams):
 
 
 OURS = {  # of weights that start at random: attention is guided once there is some
-    "options": {"backbone": "resnet9", "width": 16},
-    "hparams": {"learning_rate": 0.02, "warm_up": 0.2, "delay": 0.5},
+    "options": {"backbone": "resnet9", "stages": 2, "width": 32},
+    "hparams": {"learning_rate": 0.02, "warm_up": 0.2, "delay": 0.5, "judge": "average"},
 }
 RECIPES = {  # by data set: --image_size, --batch_size, --steps, options, hyper-parameters
     "creatures": {"image_size": 64, "batch_size": 16, "steps": 2_000, **OURS},
@@ -99,7 +105,6 @@ class GAIN(classifier.Classifier):
 
     def __init__(self, networks, average, hp, seed):
         super().__init__(networks, average, hp, seed)
-        self.begin = networks.begin
         self.explained = tf.function(self._explained, reduce_retracing=True)
 
     def prepare(self, batches):
@@ -112,10 +117,7 @@ class GAIN(classifier.Classifier):
                 found["classes"].extend(batch["classes"])
                 found["present"].extend(np.asarray(self.present(batch)))
             self.known = {k: tf.constant(np.stack(v[: self.hp.masks])) for k, v in found.items()}
-        if int(self.step.numpy()) or not self.begin():
-            return super().prepare(batches)
-        for mean, value in self._averaged():
-            mean.assign(value)
+        super().prepare(batches)
 
     def present(self, batch):
         """Which classes are in the images, float32 (B, C): "labels" (B, C), else "label" (B,)."""
@@ -166,7 +168,8 @@ class GAIN(classifier.Classifier):
         Batch normalisation takes its moving statistics, and leaves them.
         """
         star = tf.reshape(grad_cam.masked(x, masks), (-1, *x.shape[1:]))  # (B M, S, S, 3)
-        logits = self.networks["classifier"](star, training=False)
+        networks = self.networks if self.hp.judge == "shared" else self.average
+        logits = networks["classifier"](star, training=False)
         logits = tf.reshape(logits, (-1, masks.shape[1], logits.shape[1]))  # (B, M, C)
         return tf.sigmoid(picked(logits, classes))
 

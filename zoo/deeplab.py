@@ -15,13 +15,16 @@ CRFs (Chen, Papandreou, Kokkinos, Murphy, Yuille, ICLR 2015), over VGG16 (zoo.vg
 
 Where stride is not 8, or the image below 128 x 128, what is dilated follows from the same rule: a
 convolution reaches as far over the image as the same one of zoo.vgg's classifier does, whose
-weights `initialise` takes over. The CRF is no part of the network: evaluate.crf.
+weights `start` takes over. The CRF is no part of the network: evaluate.crf.
 """
+
+import functools
 
 import keras
 import numpy as np
 from keras import ops
 
+from zoo import weights
 from zoo.layers.imagenet import normalised
 
 
@@ -65,13 +68,23 @@ def conv(x, channels, side, name, dilation=1):
     return keras.layers.ReLU(name=f"{name}_relu")(x)
 
 
-def build(image_size=321, classes=21, width=64, fc=1024, stride=8, dilation=12, normalise="none"):
+def build(
+    image_size=321,
+    classes=21,
+    width=64,
+    fc=1024,
+    stride=8,
+    dilation=12,
+    normalise="none",
+    start="",
+):
     """-> {"segmenter": image (B, S, S, 3) in [-1, 1] -> logits (B, S, S, classes)}.
 
     S is k stride, where poolings are VGG's, or k stride + 1, where they are the paper's, 3x3 about
     the pixel kept. classes: with the background, which is the first. width: channels of the first
     convolution; fc: of fc6 and fc7. stride: pixels between the scores, 2, 4 or 8; dilation: scores
     between fc6's taps. normalise: "imagenet" for weights trained elsewhere (zoo.layers.imagenet).
+    start: MODEL:TAG, a vgg16 of equal width from whose convolutions training starts.
     """
     if stride not in (2, 4, 8) or image_size < 32 or image_size % stride > 1:
         raise ValueError(
@@ -95,11 +108,13 @@ def build(image_size=321, classes=21, width=64, fc=1024, stride=8, dilation=12, 
     x = keras.layers.MaxPooling2D(**kept, name="pool5")(x)
     x = conv(x, fc, 3, "fc6", dilation)
     x = conv(x, fc, 1, "fc7")
-    start = keras.initializers.RandomNormal(stddev=0.01)
+    small = keras.initializers.RandomNormal(stddev=0.01)
     full = {"dtype": keras.config.floatx()}
-    x = keras.layers.Conv2D(classes, 1, kernel_initializer=start, name="logits", **full)(x)
+    x = keras.layers.Conv2D(classes, 1, kernel_initializer=small, name="logits", **full)(x)
     logits = Interpolated(image_size, stride, name="segmentation", **full)(x)
-    return {"segmenter": keras.Model(image, logits, name="segmenter")}
+    segmenter = keras.Model(image, logits, name="segmenter")
+    begin = functools.partial(initialise, segmenter)
+    return weights.Networks({"segmenter": segmenter}, start, begin)
 
 
 def initialise(segmenter, classifier):

@@ -30,38 +30,18 @@ from zoo.layers import cam, grad_cam
 LAYERS = ("map", "middle")
 
 
-class Networks(dict):
-    """{name: keras.Model}; begin() sets the weights that training starts from and says whether
-    there are any: who loads published weights of this model needs no others at hand."""
-
-    def __init__(self, networks, begin):
-        super().__init__(networks)
-        self.begin = begin
-
-
-def begin(classifier, start):
-    """Sets a classifier's weights to those of MODEL:TAG or MODEL:PLACE/TAG (zoo.weights.find), all
-    but the last layer's; False without a start. What does not fit raises WeightsError."""
-    if not start:
-        return False
-    name, _, tag = start.partition(":")
-    try:
-        found = weights.load(name, tag)
-    except weights.WeightsError as error:
-        raise weights.WeightsError(
-            f"start: {error}; --mode=import brings some, --set start= begins without"
-        ) from None
+def begin(classifier, found):
+    """Sets a classifier's weights to those of another, all but the last layer's."""
     held = {v.path: v for v in found.variables}
     ours = [v for v in classifier.variables if not v.path.startswith("logits/")]
     wrong = [v.path for v in ours if v.path not in held or held[v.path].shape != v.shape]
     if wrong:
-        raise weights.WeightsError(
-            f"start={start} does not fit the backbone ({', '.join(wrong[:3])} of {len(wrong)}): "
+        raise ValueError(
+            f"does not fit the backbone ({', '.join(wrong[:3])} of {len(wrong)}): "
             "--set backbone=, width= and head= as it was made with"
         )
     for variable in ours:
         variable.assign(held[variable.path])
-    return True
 
 
 def explained(classifier):
@@ -86,7 +66,7 @@ def parts(classifier, layer="map", start=""):
     average = classifier.get_layer("features")
     if layer == "map" and isinstance(average, keras.layers.GlobalAveragePooling2D):
         networks["attention"] = explained(classifier)
-    return Networks(networks, functools.partial(begin, classifier, start))
+    return weights.Networks(networks, start, functools.partial(begin, classifier))
 
 
 def build(
@@ -114,8 +94,6 @@ def build(
         raise ValueError(f"backbone takes one of {', '.join(known)}, not {backbone!r}")
     if layer not in LAYERS:
         raise ValueError(f"layer takes one of {', '.join(LAYERS)}, not {layer!r}")
-    if start and not start.partition(":")[2]:
-        raise ValueError(f"start takes MODEL:TAG, the weights of a {backbone}, not {start!r}")
     options = {"head": (head, "gap"), "normalise": (normalise, "none"), "stages": (stages, 3)}
     options = {name: value for name, (value, usual) in options.items() if value != usual}
     for name in options.keys() - registry.options(backbone).keys():
