@@ -2,6 +2,7 @@
 
     python -m benchmarks.train_step --model=dcgan --model=ragan [--rounds=9] [--profile]
     python -m benchmarks.train_step --model=attention_gan --steps=1      # 256 x 256, a step a turn
+    python -m benchmarks.train_step --model=gain --set=loss=classifier --set=alpha=0
 
 Each side is a process of its own; they take turns, a few steps each, so that a machine whose speed
 drifts is equally fair to all. Ratios are taken round by round. PyTorch runs eager and compiled,
@@ -238,10 +239,10 @@ def best(found):
     return max(others, key=lambda side: statistics.median(found[side]["rates"]), default=None)
 
 
-def report(config, rounds, steps):
+def report(config, rounds, steps, chosen):
     from benchmarks import flops
 
-    found = measure(config, rounds, steps, sides())
+    found = measure(config, rounds, steps, chosen)
     peak = machine.convolution_peak()
     size, digits = config["image_size"], 1 if examples(config) > 1 else 3
     print(f"{config['model']}, {size} x {size}, batch {config['batch_size']}: ", end="")
@@ -252,7 +253,7 @@ def report(config, rounds, steps):
         ratios = [a / b for a, b in zip(found["ours"]["rates"], found[other]["rates"])]
         print(f"  ours / {other}: {show(ratios, 3).strip()}, {rounds} rounds")
     else:
-        print("  PyTorch is not installed: nothing to compare with")
+        print("  nothing to compare with: PyTorch is not installed, or --set was given")
     used = statistics.median(found["ours"]["rates"]) * flops.per_image(config) / 1e9
     print(f"  convolutions and matrix products: {used:.0f} GFLOP/s, ", end="")
     print(f"{used / peak:.0%} of the measured convolution peak, {peak:.0f} GFLOP/s")
@@ -263,6 +264,9 @@ def run(arguments=None):
     parser.add_argument("--model", action="append", choices=MODELS)
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--steps", type=int, help="a turn (default: as fill two seconds)")
+    parser.add_argument(
+        "--set", action="append", default=[], help="as main.py's, of our step, measured alone then"
+    )
     parser.add_argument("--profile", action="store_true", help="where the time of our step goes")
     parser.add_argument("--work", help=argparse.SUPPRESS)
     parser.add_argument("--config", type=json.loads, help=argparse.SUPPRESS)
@@ -270,8 +274,8 @@ def run(arguments=None):
     if flags.work:
         return work(flags.work, flags.config)
     for model in flags.model or MODELS:
-        config = configured(model)
-        report(config, flags.rounds, flags.steps)
+        config = configured(model, *(f"--set={pair}" for pair in flags.set))
+        report(config, flags.rounds, flags.steps, SIDES[:1] if flags.set else sides())
         if flags.profile:
             print("  time in operations: ", end="")
             print(", ".join(f"{name} {share:.0%}" for name, share in profile(config)[:10]))

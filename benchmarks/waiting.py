@@ -8,7 +8,6 @@ import numpy as np
 from PIL import Image
 
 import main
-import zoo
 from benchmarks import train_step
 from modes import shared, train
 
@@ -45,16 +44,8 @@ def rates(model, rounds, steps):
         config = train.configure(main.parse([f"--model={model}", *flags]))
         trainer = shared.make_trainer(config)
         step = tf.function(trainer.train_step)
-        stream = iter(
-            datasets.load(
-                config["dataset"],
-                batch_size=config["batch_size"] * trainer.batches_per_step,
-                seed=0,
-                keys=train.keys_of(zoo.get(model), config),
-                image_size=config.get("load_size", config["image_size"]),
-                data_dir=data_dir,
-            )
-        )
+        stream = train.stream_of(trainer, config, data_dir)
+        stream = iter(datasets.load(config["dataset"], **stream))
 
         def turn(count):
             """Seconds of waiting, and of all, in `count` steps."""

@@ -149,9 +149,7 @@ def training(flags, config, classes, workers):
     if not workers.chief:
         restore_chief(trainer, folder, done, workers.number)
 
-    batch_size = config["batch_size"] * trainer.batches_per_step
-    stream = {"batch_size": batch_size, "seed": config["seed"], "keys": keys, **source}
-    stream["image_size"] = config.get("load_size", config["image_size"])
+    stream = stream_of(trainer, config, flags.data_dir) | {"keys": keys}
     stream["replace"] = None if classes is None else {"classes": classes}
     end, watchers = callbacks.Stop(recorder, workers), [callbacks.NaNGuard()]
     begin = keras.callbacks.LambdaCallback(on_train_batch_end=end.begin)
@@ -176,6 +174,17 @@ def training(flags, config, classes, workers):
     if workers.chief:
         finish(record)
     workers.largest(0)  # none leaves before all is written
+
+
+def stream_of(trainer, config, data_dir):
+    """What datasets.load is told of a run's batches."""
+    return {
+        "batch_size": config["batch_size"] * trainer.batches_per_step,
+        "seed": config["seed"],
+        "keys": keys_of(zoo.get(config["model"]), config),
+        "image_size": config.get("load_size", config["image_size"]),
+        "data_dir": data_dir,
+    }
 
 
 def shared_out(strategy, trainer, name, stream):

@@ -22,6 +22,7 @@ TINY = ("--dataset=creatures/tiny", "--batch_size=8", "--image_size=32", "--set=
 PAIR = ("--dataset=creatures/plain2striped/tiny", "--batch_size=4", "--image_size=32")
 PAIR += ("--set=width=4", "--set=blocks=1")
 MANY = ("--dataset=creatures/many/tiny", "--batch_size=8", "--image_size=32", "--set=width=4")
+VGG16 = ("--set=backbone=vgg16", "--set=stages=3")
 RUNS = {  # every model of the zoo, and what differs with its loss; MODEL and what follows
     "dcgan": TINY,
     "wgan": (*TINY, "--set=n_critic=2"),
@@ -35,8 +36,8 @@ RUNS = {  # every model of the zoo, and what differs with its loss; MODEL and wh
     "resnet18": TINY,
     "squeezenet": TINY,
     "vgg16": TINY,
-    "gain": (*MANY, "--set=backbone=vgg16", "--set=delay=0"),
-    "gain gain_ext": (*MANY, "--set=backbone=vgg16", "--set=loss=gain_ext", "--set=masks=8"),
+    "gain": (*MANY, *VGG16, "--set=delay=0"),
+    "gain gain_ext": (*MANY, *VGG16, "--set=loss=gain_ext", "--set=masks=8"),
     "deeplab": (*MANY, "--set=fc=8"),
     "deeplab sec": (*MANY, "--set=fc=8", "--set=loss=sec"),
 }
@@ -46,20 +47,13 @@ def made(run, strategy, *flags):
     """(trainer, its training batches) of one of RUNS, under a strategy."""
     import datasets
     import main
-    import zoo
     from modes import shared, train
 
     flags = main.parse([f"--model={run.split()[0]}", *RUNS[run], f"--steps={STEPS}", *flags])
     config = train.configure(flags)
     with strategy.scope():
         trainer = shared.make_trainer(config)
-    stream = {
-        "batch_size": config["batch_size"] * trainer.batches_per_step,
-        "seed": config["seed"],
-        "keys": train.keys_of(zoo.get(config["model"]), config),
-        "image_size": config.get("load_size", config["image_size"]),
-        "data_dir": flags.data_dir,
-    }
+    stream = train.stream_of(trainer, config, flags.data_dir)
     trainer.prepare(datasets.load(config["dataset"], **stream).as_numpy_iterator())
     return trainer, train.shared_out(strategy, trainer, config["dataset"], stream)
 

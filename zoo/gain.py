@@ -94,9 +94,12 @@ def build(
         raise ValueError(f"backbone takes one of {', '.join(known)}, not {backbone!r}")
     if layer not in LAYERS:
         raise ValueError(f"layer takes one of {', '.join(LAYERS)}, not {layer!r}")
-    options = {"head": (head, "gap"), "normalise": (normalise, "none"), "stages": (stages, 3)}
-    options = {name: value for name, (value, usual) in options.items() if value != usual}
-    for name in options.keys() - registry.options(backbone).keys():
-        raise ValueError(f"{backbone} has no option {name}")
+    usual = {"head": "gap", "normalise": "none", "stages": 3}
+    options = {"head": head, "normalise": normalise, "stages": stages}
+    options = {name: value for name, value in options.items() if value != usual[name]}
+    for name in sorted(options.keys() - registry.options(backbone).keys()):
+        raise ValueError(
+            f"{backbone} has no option {name}: --set {name}={usual[name]} goes with it"
+        )
     made = registry.create(backbone, image_size=image_size, classes=classes, width=width, **options)
     return parts(made["classifier"], layer, start)
