@@ -79,8 +79,8 @@ class SECHParams(HParams):
 RECIPES = {  # by data set: --image_size, --batch_size, --steps, options of the networks
     "creatures": {  # ours, of weights that start at random
         "image_size": 64,
-        "batch_size": 16,
-        "steps": 3_000,
+        "batch_size": 8,
+        "steps": 4_000,
         "options": {"classes": 9, "width": 16, "fc": 256, "stride": 4, "dilation": 4},
         "hparams": {"learning_rate": 0.02, "policy": "poly", "head_rate": 1.0},
     },
