@@ -6,6 +6,7 @@ A run is a dict: "name", "rows" of its metrics.jsonl, "pictures" [(step, uint8 (
 
 import base64
 import io
+import textwrap
 from html import escape
 
 import numpy as np
@@ -98,7 +99,7 @@ def pictures(rows):
         for place, picture in zip(line, shown):
             place.imshow(picture, interpolation="nearest")
             place.set(xticks=[], yticks=[])
-        line[0].set_ylabel(name, fontsize=7)
+        line[0].set_ylabel(textwrap.fill(name, 22), fontsize=7)
     return _png(figure)
 
 

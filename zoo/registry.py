@@ -447,6 +447,9 @@ _SPECS = (
             "The images whose masks GAIN_ext knows are the first of the run's order; four of them "
             "join each batch (not said): `masks`, `mask_batch`.",
             "The masked image passes with batch normalisation's moving statistics.",
+            "On small data sets the moving average of the weights looks at it (paper: the weights "
+            "that are trained, which there learn to answer no where anything is masked, so that "
+            "attention does not grow: docs/gain.md): `judge`.",
             "L_cl is summed over classes, and s^c in L_am is a sigmoid (not said).",
             "On small data sets weights start at random, from a resnet9, and L_am counts from half "
             "of the steps on (paper: VGG16 of ImageNet): `start`, `delay`, `backbone`.",
@@ -474,6 +477,8 @@ _SPECS = (
             "Pools are 2x2 where the image is a multiple of the stride (paper: 3x3, 8 k + 1).",
             "Below 128 x 128 the fourth pooling is left out, as in `vgg16`.",
             "fc6 and fc7 start anew (paper: from VGG16's); no average pooling after pool5.",
+            "On small data sets all weights do, with a rate of 0.02 that falls as (1 - t)^0.9 and "
+            "is the last layer's too.",
             "Pictures are fitted whole into a square (paper: random cuts of 321).",
             "SEC's rank pooling and CRF are scaled to the size of the map.",
             "The head's bias learns 10 times as fast, as its kernel does.",
