@@ -87,7 +87,7 @@ def maps(images, masks, found):
             place.imshow(picture, cmap="magma", vmin=0, vmax=1, interpolation="nearest")
             place.contour(mask, [0.5], colors="#e33" if i == 0 else "#fff", linewidths=0.8)
             place.set(xticks=[], yticks=[])
-        line[0].set_ylabel(name, fontsize=8)
+        line[0].set_ylabel(textwrap.fill(name, 16), fontsize=8)
     return _png(figure)
 
 

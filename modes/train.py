@@ -256,7 +256,8 @@ def configure(flags):
     asked = dict(pair.partition("=")[::2] for pair in flags.set).get("loss", first)
     if asked not in module.LOSSES:
         raise UsageError(f"--set loss={asked}: {spec.name} has {', '.join(module.LOSSES)}")
-    hparams = dataclasses.asdict(module.LOSSES[asked][0]()) | recipe.get("hparams", {})
+    hparams = dataclasses.asdict(module.LOSSES[asked][0]())
+    hparams |= recipe.get("hparams", {}) | recipe.get(asked, {})
     options = zoo.options(spec.name) | recipe.get("options", {})
     del options["image_size"]
     changed = overrides(flags.set, {**options, **hparams, "loss": first})

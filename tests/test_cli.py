@@ -556,6 +556,14 @@ def test_every_option_reaches_the_networks_and_the_trainer():
     assert trainer.networks["attention"].output["centres"].shape[1] == 2
 
 
+def test_a_recipe_can_give_a_loss_values_of_its_own():
+    flags = ["--model=deeplab", "--dataset=creatures/many"]
+    asked = [[], ["--set=loss=sec"], ["--set=loss=sec", "--set=learning_rate=0.1"]]
+    found = [train.configure(main.parse(flags + more))["hparams"] for more in asked]
+    assert [hp["learning_rate"] for hp in found] == [0.02, 0.005, 0.1]
+    assert "sigma_alpha" in found[1] and found[1]["policy"] == "poly"
+
+
 def test_strategy_and_batch_must_agree(folder, capsys):
     flags = [*TINY, f"--data_dir={folder}", "--strategy=mirrored", "--batch_size=15"]
     assert "must divide by 2 devices" in mistake(capsys, *flags, f"--run_dir={folder / 'm'}")

@@ -76,13 +76,14 @@ class SECHParams(HParams):
         base.check(self, **dict.fromkeys(("sigma_alpha", "sigma_beta", "sigma_gamma"), (0.01, inf)))
 
 
-RECIPES = {  # by data set: --image_size, --batch_size, --steps, options of the networks
+RECIPES = {  # by data set: --image_size, --batch_size, --steps, options, hyper-parameters
     "creatures": {  # ours, of weights that start at random
         "image_size": 64,
         "batch_size": 8,
         "steps": 4_000,
         "options": {"classes": 9, "width": 16, "fc": 256, "stride": 4, "dilation": 4},
         "hparams": {"learning_rate": 0.02, "policy": "poly", "head_rate": 1.0},
+        "sec": {"learning_rate": 0.005},  # of that loss; with more all becomes background
     },
     "voc2012": {  # GAIN's notes
         "image_size": 321,
