@@ -14,6 +14,7 @@ from modes.shared import UsageError
 RUNS = {"Grad-CAM": ["loss=classifier", "alpha=0"], "GAIN": ["loss=gain"]}  # --set's of each
 SHARES = (0.01, 0.1)  # of the training images, whose masks GAIN_ext is shown
 FOREGROUND = 0.2  # share of a map's maximum above which a pixel is of its class (GAIN's notes)
+SEC = {"Grad-CAM": "SEC", "GAIN": "SEC, cues of GAIN"}  # whose attention gives cues to it
 CUES = {"foreground": 0.2, "background": 0.05, "conflict": "smallest"}  # SEC's, of the attention
 SWEPT = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6)  # other thresholds, for which labels are scored too
 VOC_SIDE = 500  # pixels, for which the CRF's defaults are
@@ -23,7 +24,7 @@ IGNORED = 255
 
 def gain(flags):
     """Classifier, GAIN and GAIN_ext -> attention -> pseudo labels -> DeepLab -> CRF -> mIoU, and
-    SEC beside them. The same command goes on where it was interrupted. --threshold, --background:
+    SEC on the cues of some. The same command goes on where it was interrupted. --threshold, --background:
     of pseudo labels (evaluate.segmentation.pseudo_labels), the latter as the former by default."""
     foreground = FOREGROUND if flags.threshold is None else flags.threshold
     if flags.background is not None and flags.background > foreground:
@@ -35,7 +36,7 @@ def gain(flags):
     import datasets
     from evaluate import segmentation
 
-    maps, rows, swept, cues = {}, {}, {}, None
+    maps, rows, swept, cues = {}, {}, {}, {}
     for name, trainer, config in attentive(flags, dataset, folder, SHARES):
         source = {"image_size": config["image_size"], "data_dir": flags.data_dir}
         held = datasets.arrays(dataset, "train", **source)
@@ -47,13 +48,13 @@ def gain(flags):
         maps[name] = labelled(foreground=foreground, background=flags.background)
         rows[name] = [scored(held["classes"], maps[name], classes)]
         swept[name] = [scored(held["classes"], labelled(foreground=t), classes) for t in SWEPT]
-        if cues is None:  # of the plain classifier
-            cues = labelled(**CUES)
-    maps["SEC"], rows["SEC"] = cues, [None]
+        if name in SEC:
+            cues[SEC[name]] = labelled(**CUES)
+    maps, rows = maps | cues, rows | {name: [None] for name in cues}
 
     found = {}
     for name, labels in maps.items():
-        pairs = ["loss=sec"] if name == "SEC" else []
+        pairs = ["loss=sec"] if name in cues else []
         run = f"{name}: deeplab"
         given = flags, "deeplab", "gain", dataset, folder, run, pairs
         trainer, _ = trained(*given, labels[..., None])

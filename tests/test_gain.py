@@ -130,7 +130,7 @@ def test_the_losses_by_hand():
 @pytest.mark.parametrize("wrong", ["backbone", "layer", "head", "start", "stages"])
 def test_a_network_that_cannot_be_built_is_refused(wrong):
     told = {"backbone": "takes one of resnet9", "layer": "takes one of map, middle"}
-    told |= {"head": "resnet9 has no option head: --set head=gap goes with it", "start": "start takes MODEL:TAG"}
+    told |= {"head": "resnet9 has no option head: --set head=gap", "start": "takes MODEL:TAG"}
     told |= {"stages": "stages takes 2 or 3"}
     with pytest.raises(ValueError, match=told[wrong]):
         networks.build(**{**RESNET9, wrong: "dcgan"})
