@@ -24,8 +24,8 @@ IGNORED = 255
 
 def gain(flags):
     """Classifier, GAIN and GAIN_ext -> attention -> pseudo labels -> DeepLab -> CRF -> mIoU, and
-    SEC on the cues of some. The same command goes on where it was interrupted. --threshold, --background:
-    of pseudo labels (evaluate.segmentation.pseudo_labels), the latter as the former by default."""
+    SEC on the cues of some. The same command goes on where it was interrupted. --threshold and
+    --background, by default the same: of pseudo labels (evaluate.segmentation.pseudo_labels)."""
     foreground = FOREGROUND if flags.threshold is None else flags.threshold
     if flags.background is not None and flags.background > foreground:
         raise UsageError(f"--background lies above --threshold={foreground:g}")
