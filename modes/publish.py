@@ -69,6 +69,7 @@ def run(flags):
             "of_steps": config["steps"],
             "seed": config["seed"],
             "commit": start["versions"].get("commit"),
+            **({"run": folder.name} if "--mode=study" in start["command"] else {}),
             **extractor,
         },
         "license": "Apache-2.0",
@@ -226,6 +227,7 @@ def card(spec, tag, weights, entry, grid):
         f"On `{entry.dataset}`, after {origin['steps']:,} of {origin['of_steps']:,} steps, seed "
         f"{origin['seed']}, commit `{origin['commit']}`, by",
         f"    {origin['command']}",
+        *([f"whose run `{origin['run']}` it is."] if "run" in origin else []),
         "The weights are the run's averaged ones; kernels are stored in float16 where the stored "
         "probe allows it, and the scores are of what is stored.",
         "## Scores",
