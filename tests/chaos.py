@@ -212,9 +212,11 @@ def hit(model, number, count, folder):
                 slowest = max(slowest, time.monotonic() - begun)
                 half += writing(place)
                 hits[way] += not finished
-            early = code == -number and not place.exists()  # before it has begun to listen
-            if struck and number == signal.SIGTERM and (code or writing(place)) and not early:
-                failures.append(f"exit code {code} after SIGTERM ({way}): {last_line(log)}")
+            silent = not said and not last_line(log)
+            deaf = code == -number and (silent or finished)  # not listening yet, or no more
+            if struck and number == signal.SIGTERM and (code or writing(place)) and not deaf:
+                tail = [*said.splitlines(), last_line(log)][-2:]
+                failures.append(f"exit code {code} after SIGTERM ({way}): {tail}")
             if finished or (code and not struck):
                 break
         if not finished:
