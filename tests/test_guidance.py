@@ -1,6 +1,7 @@
 """The studies of GAIN, each of one network of two steps, and what they are made of."""
 
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -19,9 +20,10 @@ def one(monkeypatch):
     monkeypatch.setattr(guidance, "SHARES", ())
 
 
-def test_from_attention_to_segmentation(tmp_path, capsys):
+def test_from_attention_to_segmentation(tmp_path, capsys, monkeypatch):
     flags = ["--mode=study", "--study=gain", "--dataset=creatures/many/tiny", "--set=fc=8"]
     flags += ["--set=head_rate=10", "--threshold=0.3"]
+    monkeypatch.setattr(sys, "argv", ["main.py", *flags])
     assert main.main([*flags, *TINY, "--num=8", f"--output={tmp_path}"]) == 0
     rows = json.loads((tmp_path / "gain.json").read_text())["rows"]
     assert list(rows) == ["Grad-CAM", "SEC"] and rows["SEC"][0] is None
