@@ -36,8 +36,9 @@ def passes(config):
         }
         return {net: {k: count / n for k, count in own.items()} for net, own in kinds.items()}
     if model == "gain":
-        masked = min(hparams["most"], options["classes"]) if hparams["alpha"] else 0
-        return {"classifier": {"train": 1, "both": masked}}
+        masked = min(hparams["most"], options["classes"]) if hparams["masking"] == "each" else 1
+        kind = "both" if hparams["judge"] == "shared" else "through"
+        return {"classifier": {"train": 1, kind: masked if hparams["alpha"] else 0}}
     if model == "ragan":
         encoder = {"train": 1, "both": options["regions"]}
         return {"decoder": {"train": 1}, "encoder": encoder, "discriminator": TWO}

@@ -41,6 +41,18 @@ def test_flops_are_those_that_pytorch_counts_in_its_step(model, flags, expected,
     assert abs(found / expected - 1) <= tolerance
 
 
+def test_flops_of_gain_follow_how_images_are_masked_and_judged():
+    def of(*pairs):
+        pairs = ("stages=3", *pairs)
+        config = train_step.configured("gain", *SMALL, *(f"--set={pair}" for pair in pairs))
+        return flops.per_image(config)
+
+    plain, joint = of("loss=classifier", "alpha=0"), of("masking=joint")
+    assert abs((of() - plain) / (joint - plain) - 3) < 1e-9  # three classes, each masked
+    judged = of("masking=joint", "judge=average") - plain  # no gradients by weights
+    assert 2 / 3 < judged / (joint - plain) < 0.7  # a first layer that is not trained has none
+
+
 @pytest.mark.parametrize("model", zoo.names())
 def test_every_model_has_a_pytorch_side_that_is_given_options_that_there_are(model):
     side, options, _ = train_step.MODELS[model]
