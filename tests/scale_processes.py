@@ -20,7 +20,7 @@ sys.path.insert(0, str(ROOT))
 STEPS = 20
 TINY = ("--dataset=creatures/tiny", "--batch_size=8", "--image_size=32", "--set=width=4")
 PAIR = ("--dataset=creatures/plain2striped/tiny", "--batch_size=4", "--image_size=32")
-PAIR += ("--set=width=4", "--set=blocks=1")
+PAIR += ("--set=width=4", "--set=blocks=1", "--set=learning_rate=0.00002")
 MANY = ("--dataset=creatures/many/tiny", "--batch_size=8", "--image_size=32", "--set=width=4")
 SLOW = "--set=learning_rate=0.001"
 VGG16 = ("--set=backbone=vgg16", "--set=stages=3")
