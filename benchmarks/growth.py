@@ -80,7 +80,7 @@ def picture(rows):
             label = f"{model}: n^{a:.2f}, arithmetic n^{b:.2f}"
             axes[0, column].loglog(x, seconds, "o-", color=colour, label=label)
             axes[0, column].loglog(x, ideal, "--", color=colour)
-            axes[1, column].loglog(x, memory, "o-", color=colour, label=f"{model}: n^{c:.2f}")
+            axes[1, column].semilogx(x, memory, "o-", color=colour, label=f"{model}: n^{c:.2f}")
         for axis in axes[:, column]:
             axis.legend(fontsize="small")
             axis.set_xticks(GROWN[grown], [str(value) for value in GROWN[grown]])
