@@ -39,7 +39,7 @@ sys.exit(main.main(sys.argv[1:]))
 COMMON = ["--image_size=32", "--batch_size=4", "--steps=2", "--set=width=4"]
 RUNS = {
     "attending": ["--model=dcgan", "--dataset=creatures/tiny", "--set=self_attention=true"],
-    "cells": ["--model=ata_gan", "--dataset=creatures/tiny"],
+    "taught": ["--model=ata_gan", "--dataset=creatures/tiny"],
     "guided": ["--model=gain", "--dataset=creatures/many/tiny", "--set=backbone=resnet9"],
     "regional": ["--model=ragan", "--dataset=creatures/tiny", "--set=encoder_width=4"],
     "striped": ["--model=attention_gan", "--dataset=creatures/plain2striped/tiny"],
@@ -226,7 +226,7 @@ def test_translations(page, tmp_path):
 def test_looks(page, tmp_path):
     page.get_by_role("tab", name="Look").click()
     after(page, lambda: send(page, written(tmp_path / "a.jpg", (90, 62))))
-    for name in ("guided", "cells", "resnet9:creatures"):
+    for name in ("guided", "taught", "resnet9:creatures"):
         shown = after(page, lambda name=name: choose(page, name))
         assert shown.shape == (372, 540, 3) and shown.std() > 10
     assert len(scored(page) & set(creatures.LABELS)) == 5
