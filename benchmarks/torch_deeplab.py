@@ -37,7 +37,7 @@ class Segmenter(nn.Module):
 
 
 class DeepLab(torch_step.Step):
-    decay, rate, head_rate, ignore = 0.99, 1e-3, 10.0, 255
+    decay, rate, head_rate, ignore = 0.99, 0.02, 1.0, 255
 
     def __init__(self, mode, size, **options):
         network = Segmenter(**options)

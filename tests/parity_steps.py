@@ -29,7 +29,8 @@ FLAGS = {  # small networks, whose learning rate is at its highest from the firs
     "squeezenet": f"{SMALL} --set=width=8 --set=warm_up=0",
     "vgg16": f"{SMALL} --set=width=8 --set=warm_up=0",
     "gain": "--batch_size=4 --set=width=8 --set=warm_up=0",
-    "deeplab": "--batch_size=4 --set=width=4 --set=fc=16 --set=flip=false --set=learning_rate=0.05",
+    "deeplab": "--batch_size=4 --set=width=4 --set=fc=16 --set=flip=false --set=learning_rate=0.05 "
+    "--set=head_rate=10",
 }
 
 SCALES = {"wgan": 1e-4, "deeplab": 1e-3}  # losses and their changes are not that small elsewhere
@@ -84,6 +85,7 @@ def fill(module, network):
 def test_two_steps_are_ours(model, monkeypatch):
     config = train_step.configured(model, *FLAGS[model].split())
     monkeypatch.setattr(torch_deeplab.DeepLab, "rate", 0.05)
+    monkeypatch.setattr(torch_deeplab.DeepLab, "head_rate", 10.0)
     config.pop("load_size", None)  # images come as large as they are taken
     trainer = shared.make_trainer(config)
     step, data = train_step.theirs(config, "eager")
