@@ -109,11 +109,7 @@ def parse(arguments):
     add("--stop_tolerance", type=share, help="the least improvement, as a share (default: 0.01)")
     add("--direction", choices=("a2b", "b2a"), help="of a translator (default: a2b, or both)")
     add("--threshold", type=share, help="annotate, export, gain: the least of a map on the object")
-    add(
-        "--background",
-        type=share,
-        help="gain: the most of a map on the background",
-    )
+    add("--background", type=share, help="gain: the most of a map on the background")
     add("--all", action="store_true", help="export: all published weights of the zoo")
     add("--tag", help="the name of published weights")
     add("--port", type=whole(1, 65535), help="demo: of the page (default: 7860)")

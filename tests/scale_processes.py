@@ -59,6 +59,13 @@ def made(run, strategy, *flags):
     return trainer, train.shared_out(strategy, trainer, config["dataset"], stream)
 
 
+def steadied(trainer, epsilon=1e-3):
+    """Sets Adam's epsilon: with this one a gradient that is zero but for rounding moves nothing."""
+    for _, optimizer in trainer.played.values():
+        if hasattr(optimizer, "epsilon"):
+            optimizer.epsilon = epsilon
+
+
 def nudged(trainer):
     """Moves each weight by about one part in 10^7, as much as rounding does."""
     import numpy as np
@@ -72,8 +79,7 @@ def nudged(trainer):
 def work(strategy, runs, *flags):
     """Trains each of the runs as one process of a strategy: {run: [{loss: value} of each step]}.
 
-    Adam's epsilon is 1e-3, with which a gradient that is zero but for rounding moves nothing.
-    --nudge among the flags: from weights that `nudged` has moved.
+    Each is `steadied`. --nudge among the flags: from weights that `nudged` has moved.
     """
     import keras
     import tensorflow as tf
@@ -95,9 +101,7 @@ def work(strategy, runs, *flags):
     for run in runs:
         rows = found[run] = []
         trainer, data = made(run, strategy, *(flag for flag in flags if flag != "--nudge"))
-        for _, optimizer in trainer.played.values():
-            if hasattr(optimizer, "epsilon"):
-                optimizer.epsilon = 1e-3
+        steadied(trainer)
         if "--nudge" in flags:
             nudged(trainer)
         trainer.fit(data, steps_per_epoch=STEPS, callbacks=[Kept()], verbose=0, shuffle=False)

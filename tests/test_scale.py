@@ -15,7 +15,7 @@ import tensorflow as tf
 import datasets
 import main
 from modes import shared, train
-from tests.scale_processes import RUNS, made
+from tests.scale_processes import RUNS, made, steadied
 from trainers import base, callbacks, run, wgan
 from trainers.workers import Workers
 
@@ -77,12 +77,11 @@ def test_a_mean_over_what_is_known_is_that_of_all_replicas(mirrored):
 
 
 def steps(strategy, name, *flags, count=1, epsilon=1e-3):
-    """The losses of each step, and all weights after them; without a graph. epsilon: Adam's, with
-    which a gradient that is zero but for rounding moves nothing; None: its own."""
+    """The losses of each step, and all weights after them; without a graph. epsilon: as of
+    `steadied`; None: Adam's own."""
     trainer, data = made(name, strategy, *flags)
-    for _, optimizer in trainer.played.values():
-        if hasattr(optimizer, "epsilon") and epsilon:
-            optimizer.epsilon = epsilon
+    if epsilon:
+        steadied(trainer, epsilon)
     batches, rows = iter(data), []
     for _ in range(count):
         logs = strategy.run(lambda x: base.together(trainer.train_step(x)), args=(next(batches),))

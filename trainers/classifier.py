@@ -116,7 +116,7 @@ class Classifier(base.Trainer):
     def prepare(self, batches):
         """And sets a layer `whiten` by the first 2,000 images, unless it came with the weights."""
         if super().prepare(batches):
-            return
+            return True
         networks = (self.networks["classifier"], self.average["classifier"])
         if not int(self.step.numpy()) and any(x.name == "whiten" for x in networks[0].layers):
             images = []
@@ -125,6 +125,7 @@ class Classifier(base.Trainer):
             kernel = whitening(np.stack(images[:2000]))
             for network in networks:
                 network.get_layer("whiten").kernel.assign(kernel)
+        return False
 
 
 LOSSES = {"cross_entropy": (HParams, Classifier)}

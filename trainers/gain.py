@@ -117,7 +117,7 @@ class GAIN(classifier.Classifier):
                 found["classes"].extend(batch["classes"])
                 found["present"].extend(np.asarray(self.present(batch)))
             self.known = {k: tf.constant(np.stack(v[: self.hp.masks])) for k, v in found.items()}
-        super().prepare(batches)
+        return super().prepare(batches)
 
     def present(self, batch):
         """Which classes are in the images, float32 (B, C): "labels" (B, C), else "label" (B,)."""
