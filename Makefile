@@ -35,16 +35,16 @@ browser: $(VENV)/browser
 
 # Every model for 20 steps on one device, on two, by two and by four processes, and through XLA.
 scale: $(VENV)/user
-	$(VENV)/bin/python tests/scale_processes.py
+	$(VENV)/bin/python tools/scale.py
 
 # Every model exported and served, each signature asked by REST and gRPC; writes docs/signatures.md.
 serving: $(VENV)/dev
-	$(VENV)/bin/python tests/serving_models.py
+	$(VENV)/bin/python tools/serving_check.py
 
 # A hundred kills at random moments of RAGAN and of AttentionGAN, and the other ends that a run may
 # meet, each going on to the end of one that nothing disturbed.
 chaos: $(VENV)/user
-	$(VENV)/bin/python tests/chaos.py
+	$(VENV)/bin/python tools/chaos.py
 
 lint: $(VENV)/dev
 	$(VENV)/bin/ruff check .

@@ -18,8 +18,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from benchmarks import fid, machine, results, serving, train_step, waiting
-from modes import shared
+from attention_zoo.modes import shared
+
+from . import fid, machine, results, serving, train_step, waiting
 
 REPLICAS = ("ours", "ours 2", "ours 4")
 
@@ -40,7 +41,7 @@ def rows(name, found):
 
 def step(model, flags):
     """A model's step, the sides taking turns, and the convolution peak after it."""
-    from benchmarks import flops
+    from . import flops
 
     config = train_step.configured(model)
     found = train_step.measure(config, flags.rounds, flags.steps, train_step.sides())

@@ -18,7 +18,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from benchmarks import machine
+from . import machine
 
 SIDES = ("ours", "usual")
 STAGES = {"distance": "moments to distance", "all": "features to distance"}
@@ -39,7 +39,7 @@ def make(folder, count, dims):
 
 def ours():
     """Our functions: features -> moments; moments of both sides -> distance."""
-    from evaluate import fid
+    from attention_zoo.evaluate import fid
 
     return fid.moments, fid.frechet_distance
 

@@ -8,8 +8,8 @@ import math
 
 import keras
 
-import zoo
-from zoo.layers.self_attention import SelfAttention
+from attention_zoo import zoo
+from attention_zoo.zoo.layers.self_attention import SelfAttention
 
 KINDS = {  # of a pass: how often a layer's products are done, of `trained` and `reached`, 0 or 1
     "forward": lambda trained, reached: 1,

@@ -14,7 +14,7 @@ import math
 import statistics
 from pathlib import Path
 
-from benchmarks import train_step
+from . import train_step
 
 MODELS = {  # where each starts from: 64 x 64 small enough for 256 x 256 to be measured
     "dcgan": {"image_size": 64, "batch_size": 16, "width": 32},
@@ -44,7 +44,7 @@ def slope(x, y):
 def points(models, rounds):
     """A dict for each point: "model", what grows and its "value", "seconds" of a step (a list),
     "megabytes" of its process, "flops" of a step."""
-    from benchmarks import flops
+    from . import flops
 
     for model in models:
         for grown, values in GROWN.items():

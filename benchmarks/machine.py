@@ -13,7 +13,7 @@ from pathlib import Path
 
 def described():
     """What a result depends on: CPU, cores, memory, versions, and how busy it was before."""
-    from modes import shared
+    from attention_zoo.modes import shared
 
     found = {"cpu": platform.processor() or platform.machine(), "cores": os.cpu_count()}
     with contextlib.suppress(OSError, IndexError):

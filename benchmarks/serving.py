@@ -21,8 +21,8 @@ from pathlib import Path
 
 import numpy as np
 
-from modes import shared
-from serving import client, files
+from attention_zoo.modes import shared
+from attention_zoo.serving import client, files
 
 
 def started(folder, *flags):
@@ -59,7 +59,7 @@ def loaded(folder, model, signature, batch):
     them in this process, as a function) of a model's newest version."""
     import tensorflow as tf
 
-    from serving import local
+    from attention_zoo.serving import local
 
     path = folder / model / str(max(files.versions(folder / model)))
     requests = [r for name, r in local.warm_up_requests(path) if name == signature]

@@ -8,8 +8,9 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from benchmarks import torch_classifiers, torch_gan, torch_step
-from zoo import registry
+from attention_zoo.zoo import registry
+
+from . import torch_classifiers, torch_gan, torch_step
 
 
 def keep(inputs, outputs):

@@ -7,7 +7,7 @@ Same layers, loss, optimiser and moving average as zoo.deeplab, for images of k 
 from torch import nn
 from torch.nn import functional
 
-from benchmarks import torch_classifiers, torch_step
+from . import torch_classifiers, torch_step
 
 
 class Segmenter(nn.Module):

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from benchmarks import torch_step
+from . import torch_step
 
 
 def up(inputs, outputs):

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from benchmarks import torch_gan
+from . import torch_gan
 
 
 def normalised(weight, u):

@@ -23,10 +23,11 @@ import tempfile
 import time
 from pathlib import Path
 
-import main
-import zoo
-from benchmarks import machine
-from modes import shared, train
+from attention_zoo import zoo
+from attention_zoo.cli import main
+from attention_zoo.modes import shared, train
+
+from . import machine
 
 SIDES = ("ours", "torch eager", "torch compiled")
 WARM_UP, TURN = 3, 2.0  # steps before anything is measured; the least seconds of a turn
@@ -119,7 +120,7 @@ def theirs(config, mode):
     """PyTorch's step and what it is called with, without TensorFlow in the process."""
     import torch
 
-    from benchmarks import torch_step
+    from . import torch_step
 
     torch.manual_seed(0)
     name, names, _ = MODELS[config["model"]]
@@ -240,7 +241,7 @@ def best(found):
 
 
 def report(config, rounds, steps, chosen):
-    from benchmarks import flops
+    from . import flops
 
     found = measure(config, rounds, steps, chosen)
     peak = machine.convolution_peak()

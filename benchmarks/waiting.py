@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-import main
-from benchmarks import train_step
-from modes import shared, train
+from attention_zoo.cli import main
+from attention_zoo.modes import shared, train
+
+from . import train_step
 
 WARM_UP = 5  # steps
 
@@ -31,7 +32,7 @@ def rates(model, rounds, steps):
     shared.quiet_import()
     import tensorflow as tf
 
-    import datasets
+    from attention_zoo import datasets
 
     tf.config.experimental.enable_op_determinism()  # as modes.train does
     with tempfile.TemporaryDirectory() as folder:

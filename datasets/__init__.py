@@ -1,8 +1,8 @@
 """Where images come from: `load(name, ...)` gives a tf.data.Dataset of dicts."""
 
-from datasets.folder import Folder
-from datasets.stream import arrays, classes, has_split, identity, labelled, load, paired, place
-from datasets.table import DATASETS, DataError, names
+from .folder import Folder
+from .stream import arrays, classes, has_split, identity, labelled, load, paired, place
+from .table import DATASETS, DataError, names
 
 __all__ = [
     "DATASETS",

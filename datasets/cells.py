@@ -27,7 +27,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from datasets.creatures import clip01, pixel_centres, smoothstep, spline
+from .creatures import clip01, pixel_centres, smoothstep, spline
 
 LABELS = ("homogeneous", "speckled", "nucleolar", "centromere", "golgi", "nuclear membrane")
 INTENSITIES = ("intermediate", "positive")

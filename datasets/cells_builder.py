@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import tensorflow_datasets as tfds
 
-from datasets import cells, creatures
+from . import cells, creatures
 
 
 class CellsConfig(tfds.core.BuilderConfig):

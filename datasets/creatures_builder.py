@@ -7,7 +7,7 @@ import sys
 
 import tensorflow_datasets as tfds
 
-from datasets import creatures
+from . import creatures
 
 SIZE = 64
 

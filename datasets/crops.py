@@ -8,8 +8,8 @@ stretching every box, with nothing cut off and nothing made up beyond the border
 
 import numpy as np
 
-from datasets.skipped import Skipped
-from datasets.table import DataError
+from .skipped import Skipped
+from .table import DataError
 
 
 def window(bbox, height, width):

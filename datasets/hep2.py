@@ -34,9 +34,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from datasets import cells, crops, folder, resize
-from datasets.skipped import Skipped
-from datasets.table import DataError
+from . import cells, crops, folder, resize
+from .skipped import Skipped
+from .table import DataError
 
 ICPR = (
     "homogeneous",

@@ -3,8 +3,8 @@
 import os
 from pathlib import Path
 
-from datasets import folder
-from datasets.table import DataError
+from . import folder
+from .table import DataError
 
 PLACES = {"train_a": "trainA", "train_b": "trainB", "test_a": "testA", "test_b": "testB"}
 LAYOUT = "two domains are trainA/ and trainB/, and testA/ and testB/ where both exist"

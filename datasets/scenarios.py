@@ -13,8 +13,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from datasets import creatures
-from datasets.creatures import COATS, LABELS, MARGIN, SCENES, SPLIT_SEEDS
+from . import creatures
+from .creatures import COATS, LABELS, MARGIN, SCENES, SPLIT_SEEDS
 
 VERSION = "1.0.0"  # another one where other pictures are drawn
 PLAIN2STRIPED, MANY, BIASED = 2, 3, 4  # first of an example's seed; `creatures` has 0 and 1

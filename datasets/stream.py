@@ -17,8 +17,8 @@ from pathlib import Path
 
 import numpy as np
 
-from datasets import crops, folder, hep2, pairs, resize, scenarios, table, voc
-from datasets.table import DATASETS, DataError
+from . import crops, folder, hep2, pairs, resize, scenarios, table, voc
+from .table import DATASETS, DataError
 
 # sources that a user's path names; a folder of two domains is pairs.Pairs
 PATHS = {"folder": folder.Folder, "hep2": hep2.Hep2, "voc2012": voc.Voc}
@@ -347,11 +347,11 @@ def _builder(spec, data_dir):
     import tensorflow_datasets as tfds
 
     if spec.tfds.startswith("creatures/"):
-        from datasets.creatures_builder import Creatures
+        from .creatures_builder import Creatures
 
         return Creatures(config=spec.tfds.removeprefix("creatures/"), data_dir=str(data_dir))
     if spec.tfds.startswith("cells/"):
-        from datasets.cells_builder import Cells
+        from .cells_builder import Cells
 
         return Cells(config=spec.tfds.removeprefix("cells/"), data_dir=str(data_dir))
     return tfds.builder(spec.tfds, data_dir=str(data_dir))

@@ -30,9 +30,9 @@ from xml.etree import ElementTree
 import numpy as np
 from PIL import Image
 
-from datasets import folder
-from datasets.skipped import Skipped
-from datasets.table import DataError
+from . import folder
+from .skipped import Skipped
+from .table import DataError
 
 CLASSES = (
     "aeroplane",

@@ -11,8 +11,8 @@ from html import escape
 
 import numpy as np
 
-from evaluate import two_stage
-from evaluate.report import CSS, PAGE
+from . import two_stage
+from .report import CSS, PAGE
 
 SHOWN = 4  # columns and rows of a grid's 8 x 8 samples
 SHADES = ("#1b6ca8", "#e08e0b", "#6b4a9e", "#3d7a3d", "#b3261e", "#6b6b6b")

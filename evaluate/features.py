@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from evaluate.fid import Moments
+from .fid import Moments
 
 VERSION = 1  # of what extractors do with their weights: kept features of another are not read
 BLOCK = 100

@@ -5,8 +5,8 @@ import sys
 
 from tqdm import tqdm
 
-from evaluate import protocol
-from evaluate.features import Features
+from . import protocol
+from .features import Features
 
 
 class Judge:

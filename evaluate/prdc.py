@@ -7,7 +7,7 @@ neighbour of its own, but its exact copy is one, at distance 0.
 
 import numpy as np
 
-from evaluate.kid import paired
+from .kid import paired
 
 BLOCK = 1000
 ROUNDING = 1e-12

@@ -7,7 +7,7 @@ generated images and all images of the test split. A name without a split needs 
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from evaluate import coverage, fid, inception_score, kid, prdc
+from . import coverage, fid, inception_score, kid, prdc
 
 
 @dataclass(frozen=True)

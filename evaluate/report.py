@@ -11,7 +11,7 @@ from html import escape
 
 import numpy as np
 
-from evaluate.protocol import METRICS
+from .protocol import METRICS
 
 BETTER = {name: "higher" if m.higher else "lower" for m in METRICS.values() for name in m.names}
 BETTER |= {"accuracy": "higher", "swd": "lower"}

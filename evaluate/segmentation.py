@@ -7,7 +7,7 @@ a class, gives another number.
 
 import numpy as np
 
-from evaluate.localization import interpolation
+from .localization import interpolation
 
 IGNORE = 255
 CONFLICTS = ("strongest", "smallest", "ignore")

@@ -7,7 +7,7 @@ Masks and `where` are bool (N, H, W). All is computed in float64.
 
 import numpy as np
 
-from evaluate import localization
+from . import localization
 
 WINDOW, SIGMA, K1, K2 = 11, 1.5, 0.01, 0.03  # of SSIM
 

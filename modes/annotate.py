@@ -5,9 +5,9 @@ import json
 from html import escape
 from pathlib import Path
 
-from modes import shared
-from modes.evaluate import chosen_threshold, draws
-from modes.shared import UsageError
+from . import shared
+from .evaluate import chosen_threshold, draws
+from .shared import UsageError
 
 USES = "model weights num seed input output threshold"
 SHOWN = 24  # images of the overview
@@ -90,7 +90,7 @@ def bounds(mask):
 
 def _drawn(about, z):
     """Yields (name, image, image) of generated images, uint8 (S, S, 3)."""
-    from trainers import callbacks
+    from ..trainers import callbacks
 
     for start in range(0, len(z), 100):
         made = about["network"].predict_on_batch(about["given"](z[start : start + 100]))
@@ -100,8 +100,8 @@ def _drawn(about, z):
 
 def _read(path, side):
     """Yields (name, image, the whole of it as a square of the network's side) of a folder's."""
-    import datasets
-    from datasets import resize
+    from .. import datasets
+    from ..datasets import resize
 
     for name, pixels in datasets.Folder(path, "train").pictures():
         yield name.as_posix(), pixels, resize.whole(pixels, side)
@@ -110,7 +110,7 @@ def _read(path, side):
 def _threshold(about, network):
     """The threshold published with the weights, or the one that finds the objects of the training
     images best, or the middle where their masks are not known."""
-    import datasets
+    from .. import datasets
 
     if "scores" in about:
         return about["scores"].get("threshold", shared.MIDDLE)
@@ -124,7 +124,7 @@ def _map(network, small, size):
     import numpy as np
     from PIL import Image
 
-    from evaluate import localization
+    from ..evaluate import localization
 
     side = small.shape[0]
     found = localization.prepared(shared.attended(network, small[None]), side)[0]
@@ -138,7 +138,7 @@ def _object(attention, threshold):
     """{map >= threshold} inside the box of its largest component, bool (H, W)."""
     import numpy as np
 
-    from evaluate import localization
+    from ..evaluate import localization
 
     height, width = attention.shape
     side = max(height, width)
@@ -170,14 +170,14 @@ def _drawing(image, attention, mask):
 
 
 def _write_png(path, pixels):
-    from trainers import callbacks
+    from ..trainers import callbacks
 
     shared.write(path, callbacks.png(pixels))
 
 
 def _page(made, coco, shown):
-    from evaluate.report import CSS, PAGE
-    from trainers import callbacks
+    from ..evaluate.report import CSS, PAGE
+    from ..trainers import callbacks
 
     figures = "\n".join(
         f'<figure><img class="enlarged" alt="{escape(name)}: image, map, mask and box" '

@@ -6,9 +6,9 @@ import tempfile
 import types
 from pathlib import Path
 
-import zoo
-from modes import shared
-from modes.shared import UsageError
+from .. import zoo
+from . import shared
+from .shared import UsageError
 
 USES = "weights port"
 PORT = 7860
@@ -23,7 +23,7 @@ def run(flags):
         why = "--mode=demo needs Gradio: pip install -r requirements-demo.txt"
         raise UsageError(why) from None
     shared.quiet_import()
-    from serving import demo
+    from ..serving import demo
 
     found = models(flags.weights)
     with tempfile.TemporaryDirectory() as folder:
@@ -39,7 +39,7 @@ def run(flags):
 def models(weights):
     """{name on the page: (model, tag or None, run directory or None)}: the run directory that
     --weights is, or those in it, and what the zoo has published."""
-    from trainers import run
+    from ..trainers import run
 
     found = {}
     if weights:
@@ -71,10 +71,10 @@ def tabs(found):
 def loaded(found, name):
     """serving.export.Served of a name of `models`; its about also holds the names of "classes",
     where they are known. What cannot be loaded is Refused."""
-    from datasets import cells, creatures
-    from modes import export
-    from serving import demo
-    from trainers import run
+    from ..datasets import cells, creatures
+    from ..serving import demo
+    from ..trainers import run
+    from . import export
 
     model, tag, folder = found[name]
     try:
@@ -96,8 +96,8 @@ def picture(path):
     import numpy as np
     from PIL import Image, ImageOps
 
-    from datasets import folder
-    from serving import demo, signatures
+    from ..datasets import folder
+    from ..serving import demo, signatures
 
     if not path:
         raise demo.Refused("give a picture first")
@@ -117,7 +117,7 @@ def examples(folder):
     """Paths of pictures to begin with, written into a folder: animals, cells."""
     import numpy as np
 
-    from datasets import cells, creatures
+    from ..datasets import cells, creatures
 
     coats = [creatures.COATS.index(coat) for coat in ("plain", "striped")] * 2
     rngs = [np.random.default_rng(i) for i in range(4)]

@@ -6,9 +6,9 @@ import json
 import sys
 from pathlib import Path
 
-import zoo
-from modes import shared
-from modes.shared import UsageError
+from .. import zoo
+from . import shared
+from .shared import UsageError
 
 USES = """model weights input dataset image_size seed data_dir against direction
 metrics extractor inception split num"""
@@ -23,8 +23,8 @@ def run(flags):
     shared.quiet_import()
     import numpy as np
 
-    import datasets
-    from evaluate import protocol
+    from .. import datasets
+    from ..evaluate import protocol
 
     theirs = read_scores(flags.against) if flags.against else None
     located = "localization" in (flags.metrics or ())
@@ -93,7 +93,7 @@ def stamped(rows, flags, about):
 
 def tell(rows, about, theirs):
     """Prints the rows, keeps them with their run, and sets them against others."""
-    from evaluate import protocol
+    from ..evaluate import protocol
 
     for row in rows:
         print(json.dumps(row))
@@ -126,8 +126,8 @@ def judge_translator(flags, network, about, theirs):
 def translation_rows(flags, translate, about, source):
     """The rows of one direction: what is made of one domain's test images, judged beside the test
     images of the other, and by the truth where it is known."""
-    import datasets
-    from evaluate import protocol, translation
+    from .. import datasets
+    from ..evaluate import protocol, translation
 
     dataset, (end, other) = about["dataset"], about["direction"].split("2")
     held = datasets.arrays(dataset, f"test_{end}", **source)
@@ -170,7 +170,7 @@ def draws(count, latent, seed):
 
 def samples(sample, latent, count, seed):
     """Yields `count` images, uint8 (100, S, S, 3) at a time: a function of the seed alone."""
-    from trainers import callbacks
+    from ..trainers import callbacks
 
     z = draws(count, latent, seed)
     for start in range(0, count, 100):
@@ -180,8 +180,8 @@ def samples(sample, latent, count, seed):
 def localize(about, source, split, network):
     """The rows of --metrics=localization: how well a network's maps (`shared.explainer`) find the
     objects of a split, with the threshold chosen on 1,000 training images."""
-    import datasets
-    from evaluate import localization, protocol
+    from .. import datasets
+    from ..evaluate import localization, protocol
 
     dataset, side = about["dataset"], source["image_size"]
     train, held = (datasets.arrays(dataset, part, **source) for part in ("train", split))
@@ -206,7 +206,7 @@ def localize(about, source, split, network):
 def objects(network, held, count=None):
     """(prepared maps (n, S, S), masks bool (n, S, S), which of the images those are) of the first
     `count` images of {"image", "mask"} that hold an object."""
-    from evaluate import localization
+    from ..evaluate import localization
 
     masks = held["mask"][:count, ..., 0] > 127
     kept = masks.any((1, 2))
@@ -216,7 +216,7 @@ def objects(network, held, count=None):
 
 def chosen_threshold(network, train):
     """The threshold of a network's maps that finds the objects of 1,000 training images best."""
-    from evaluate import localization
+    from ..evaluate import localization
 
     maps, masks, _ = objects(network, train, 1000)
     return localization.best_threshold(maps, masks)
@@ -225,8 +225,8 @@ def chosen_threshold(network, train):
 def make_judge(flags, dataset, source, first=None):
     """The evaluate.judge.Judge of --metrics, --extractor, --split and --num; of the `first` real
     images only, where that is given."""
-    import datasets
-    from evaluate import judge
+    from .. import datasets
+    from ..evaluate import judge
 
     if "localization" in (flags.metrics or ()):
         raise UsageError("localization is measured by --mode=evaluate, by itself")
@@ -248,7 +248,7 @@ def extractor_of(flags, dataset):
     """The evaluate.features.Extractor of --extractor and --inception."""
     import tensorflow as tf
 
-    from evaluate import features, inception
+    from ..evaluate import features, inception
 
     held = {f"{n}-{tag}": (n, tag) for n in zoo.names() for tag in zoo.get(n).weights}
     held = {k: v for k, v in held.items() if zoo.get(v[0]).serve == "classifier"}
@@ -288,8 +288,8 @@ def classify(flags, network, about, source):
     """The row of a classifier: its accuracy and confusion matrix, [label][answer] -> images."""
     import numpy as np
 
-    import datasets
-    from evaluate import protocol
+    from .. import datasets
+    from ..evaluate import protocol
 
     split, dataset = flags.split or "test", about["dataset"]
     classes = about["options"]["classes"]
@@ -312,7 +312,7 @@ def classify(flags, network, about, source):
 def class_scores(network, held, split, most=None):
     """{metric: value} of a function of batches to logits, on {"image", "labels" or "label"}: mean
     average precision of many classes an image, accuracy of one; of the first `most` images."""
-    from evaluate import multilabel, protocol
+    from ..evaluate import multilabel, protocol
 
     images = held["image"][:most]
     end = f"{protocol.short(len(images))}_{split}"
@@ -328,7 +328,7 @@ def pixel_scores(network, held, split, classes, most=None):
     S, K), on {"image", "classes"}; of the first `most` images."""
     import numpy as np
 
-    from evaluate import protocol, segmentation
+    from ..evaluate import protocol, segmentation
 
     images, matrix = held["image"][:most], np.zeros((classes, classes), np.int64)
     for start in range(0, len(images), 50):
@@ -344,7 +344,7 @@ def seen(flags, network, about, source):
     classifier whose attention is trained."""
     import numpy as np
 
-    import datasets
+    from .. import datasets
 
     why = f"does not go with {about['model']}, which makes no images"
     shared.refuse(flags, "metrics extractor inception num", why)
@@ -366,7 +366,7 @@ def seen(flags, network, about, source):
 
 def read_scores(path):
     """The rows of a run directory's evaluation.jsonl, or of such a file."""
-    from trainers import run
+    from ..trainers import run
 
     path = Path(path)
     path = path / "evaluation.jsonl" if path.is_dir() else path

@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-import zoo
-from modes import shared
-from modes.publish import public
-from modes.shared import UsageError
+from .. import zoo
+from . import shared
+from .publish import public
+from .shared import UsageError
 
 USES = "model weights output threshold all"
 
@@ -23,7 +23,7 @@ def run(flags):
         models = [published(flags.model, flags.weights, flags.threshold, flags.model)]
     else:
         models = [trained(flags)]
-    from serving import export
+    from ..serving import export
 
     root = Path(flags.output or "exported")
     try:
@@ -40,7 +40,7 @@ def published(name, tag, threshold, served):
     """serving.export.Served of weights of the zoo; `served`: the name it is exported under."""
     import keras
 
-    from zoo import weights
+    from ..zoo import weights
 
     network, entry = weights.load_entry(name, tag)
     parts = {layer.name: layer for layer in network.layers if isinstance(layer, keras.Model)}
@@ -63,7 +63,7 @@ def trained(flags):
 
 def _served(name, model, networks, threshold, about):
     """A Served of all networks at hand; its role says which of them are needed."""
-    from serving import export, signatures
+    from ..serving import export, signatures
 
     role, size = zoo.get(model).serve, about["options"]["image_size"]
     wanted = signatures.AHEAD if role == "a2b" else (role,)

@@ -7,9 +7,9 @@ import gc
 import json
 from pathlib import Path
 
-import zoo
-from modes import shared, train
-from modes.shared import UsageError
+from .. import zoo
+from . import shared, train
+from .shared import UsageError
 
 RUNS = {"Grad-CAM": ["loss=classifier", "alpha=0"], "GAIN": ["loss=gain"]}  # --set's of each
 SHARES = (0.01, 0.1)  # of the training images, whose masks GAIN_ext is shown
@@ -33,8 +33,8 @@ def gain(flags):
     needed(flags, dataset, "labels", "classes")
     import numpy as np
 
-    import datasets
-    from evaluate import segmentation
+    from .. import datasets
+    from ..evaluate import segmentation
 
     maps, rows, swept, cues = {}, {}, {}, {}
     for name, trainer, config in attentive(flags, dataset, folder, SHARES):
@@ -84,8 +84,8 @@ def biased(flags):
     needed(flags, dataset, "label", "mask", "classes", "context")
     import numpy as np
 
-    import datasets
-    from evaluate import contrast as beside
+    from .. import datasets
+    from ..evaluate import contrast as beside
 
     rows, maps = {}, {}
     for name, trainer, config in attentive(flags, dataset, folder, SHARES[1:]):
@@ -110,7 +110,7 @@ def needed(flags, dataset, *keys):
     why = f"does not go with --study={flags.study}"
     shared.refuse(flags, "weights model metrics extractor split stop_window stop_tolerance", why)
     shared.quiet_import()
-    import datasets
+    from .. import datasets
 
     held = datasets.arrays(dataset, "train", image_size=flags.image_size, data_dir=flags.data_dir)
     lacking = [key for key in keys if key not in held]
@@ -120,7 +120,7 @@ def needed(flags, dataset, *keys):
 
 def attentive(flags, dataset, folder, shares):
     """Trains each network whose attention is looked at; yields (name, trainer, configuration)."""
-    import datasets
+    from .. import datasets
 
     count = len(datasets.arrays(dataset, "train", data_dir=flags.data_dir)["image"])
     runs = dict(RUNS)
@@ -151,7 +151,7 @@ def trained(flags, model, other, dataset, folder, name, pairs, classes=None):
 
 def names(model):
     """What --set can change of a model."""
-    import trainers
+    from .. import trainers
 
     hparams = next(iter(trainers.get(model).LOSSES.values()))[0]()
     return {*zoo.options(model), *vars(hparams)}
@@ -173,7 +173,7 @@ def scored(truth, predicted, classes):
     background where it was predicted."""
     import numpy as np
 
-    from evaluate import segmentation
+    from ..evaluate import segmentation
 
     predicted = np.reshape(predicted, truth.shape)
     predicted = np.where(predicted == IGNORED, 0, predicted)
@@ -185,7 +185,7 @@ def refined(p, images):
     import numpy as np
     from tqdm import tqdm
 
-    from evaluate import crf
+    from ..evaluate import crf
 
     pairs = tqdm(zip(p, images), total=len(p), unit="CRF", dynamic_ncols=True, leave=False)
     scale = images.shape[1] / VOC_SIDE
@@ -194,8 +194,8 @@ def refined(p, images):
 
 def drawn(images, truth, found):
     """PNG: images, their true class maps, and below a row of class maps a name."""
-    from evaluate import contrast as beside
-    from trainers.deeplab import palette
+    from ..evaluate import contrast as beside
+    from ..trainers.deeplab import palette
 
     rows = {"image": images, "truth": palette()[truth]}
     rows |= {name: palette()[maps.reshape(truth.shape)] for name, maps in found.items()}
@@ -204,7 +204,7 @@ def drawn(images, truth, found):
 
 def written(folder, name, lines, rows, picture):
     """The table as Markdown and JSON, the picture; the table on stdout."""
-    from evaluate import contrast as beside
+    from ..evaluate import contrast as beside
 
     table = beside.markdown(lines)
     shared.write(folder / f"{name}.md", table.encode())

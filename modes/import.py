@@ -8,11 +8,11 @@ The checkpoint tells the number of classes; `--set` gives what it cannot tell (w
 import hashlib
 from pathlib import Path
 
-import zoo
-from modes import shared
-from modes.publish import check_tag
-from modes.shared import UsageError
-from modes.train import overrides
+from .. import zoo
+from . import shared
+from .publish import check_tag
+from .shared import UsageError
+from .train import overrides
 
 USES = "model input tag output image_size set"
 FOLDER = "imported"  # the zoo's own folder is for what was trained here
@@ -24,7 +24,7 @@ def run(flags):
     check_tag(flags.tag)
     spec = zoo.get(flags.model)
     shared.quiet_import()
-    from zoo import bridge, weights
+    from ..zoo import bridge, weights
 
     file = Path(flags.input)
     if file.is_dir():

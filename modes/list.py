@@ -2,8 +2,8 @@
 
 import textwrap
 
-import zoo
-from datasets import table
+from .. import zoo
+from ..datasets import table
 
 USES = ""
 

@@ -6,9 +6,9 @@ import re
 import shlex
 from pathlib import Path
 
-import zoo
-from modes import shared
-from modes.evaluate import (
+from .. import zoo
+from . import shared
+from .evaluate import (
     accuracy,
     draws,
     localize,
@@ -17,7 +17,7 @@ from modes.evaluate import (
     seen,
     translation_rows,
 )
-from modes.shared import UsageError
+from .shared import UsageError
 
 USES = "run_dir tag output seed data_dir metrics extractor inception split num direction"
 CARDS = Path(__file__).parents[1] / "docs" / "weights"
@@ -36,8 +36,8 @@ def run(flags):
         raise UsageError("--mode=publish needs --run_dir=RUN_DIR and --tag=NAME")
     check_tag(flags.tag)
     shared.quiet_import()
-    from trainers import run
-    from zoo import weights as door
+    from ..trainers import run
+    from ..zoo import weights as door
 
     folder = Path(flags.run_dir)
     best = run.best_checkpoint(folder)
@@ -116,8 +116,8 @@ def check_tag(tag):
 
 def classifier(flags, trainer, config):
     """(scores, what measured them, no picture) of a classifier: its accuracy on test images."""
-    import datasets
-    from evaluate import protocol
+    from .. import datasets
+    from ..evaluate import protocol
 
     why = "measures images: the score of a classifier is its accuracy"
     shared.refuse(flags, "metrics extractor inception split num", why)
@@ -132,7 +132,7 @@ def classifier(flags, trainer, config):
 
 def generator(flags, trainer, config):
     """(scores, what measured them, PNG of samples) of a generator."""
-    from trainers import callbacks
+    from ..trainers import callbacks
 
     flags.metrics = flags.metrics or METRICS
     source = {"image_size": config["image_size"], "data_dir": flags.data_dir}
@@ -149,7 +149,7 @@ def generator(flags, trainer, config):
 def localization(flags, trainer, config):
     """How well the discriminator's maps find the objects of real images, where their masks are
     known: the scores, and the threshold that --mode=annotate takes."""
-    import datasets
+    from .. import datasets
 
     source = {"image_size": config["image_size"], "data_dir": flags.data_dir}
     if "mask" not in datasets.arrays(config["dataset"], "train", **source):
@@ -164,8 +164,8 @@ def localization(flags, trainer, config):
 def translator(flags, trainer, config):
     """(scores, what measured them, PNG of test images and what becomes of them) of one direction of
     a translator."""
-    import datasets
-    from trainers import callbacks
+    from .. import datasets
+    from ..trainers import callbacks
 
     shared.refuse(flags, "split num", "does not go with a translator's test images")
     direction, source = flags.direction or "a2b", {"data_dir": flags.data_dir}
@@ -185,8 +185,8 @@ def looking(flags, trainer, config):
     attention is trained."""
     import numpy as np
 
-    import datasets
-    from trainers import callbacks
+    from .. import datasets
+    from ..trainers import callbacks
 
     serve = zoo.get(config["model"]).serve
     about = {key: config[key] for key in ("model", "dataset", "options")}

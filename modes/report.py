@@ -1,7 +1,7 @@
 """Writes report.html of a run directory."""
 
-from modes import shared
-from modes.shared import UsageError
+from . import shared
+from .shared import UsageError
 
 USES = "run_dir"
 

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from modes import shared
-from modes.evaluate import draws
-from modes.shared import UsageError
+from . import shared
+from .evaluate import draws
+from .shared import UsageError
 
 USES = "model weights num seed output attention"
 
@@ -13,7 +13,7 @@ def run(flags):
     draw, about = shared.served(flags)
     import numpy as np
 
-    from trainers import callbacks
+    from ..trainers import callbacks
 
     if "latent" not in about["options"]:
         raise UsageError(f"{about['model']} makes no images")
@@ -32,8 +32,8 @@ def looking(about, z, pictures):
     """A row a sample: it, and where four of its places look, by the generator's self-attention."""
     import numpy as np
 
-    from trainers import callbacks
-    from zoo.layers import self_attention
+    from ..trainers import callbacks
+    from ..zoo.layers import self_attention
 
     network, side = about["network"], pictures.shape[1]
     if not self_attention.attends(network):

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-import zoo
+from .. import zoo
 
 MIDDLE = 0.5  # the threshold of a map where none is known to be better
 
@@ -65,7 +65,7 @@ def make_trainer(config):
     """A trainer with fresh weights for a configuration, the same ones for the same seed."""
     import keras
 
-    import trainers
+    from .. import trainers
 
     keras.utils.set_random_seed(config["seed"])
     spec = zoo.get(config["model"])
@@ -93,7 +93,7 @@ def trained(flags):
     if not flags.weights:
         raise UsageError(f"--mode={flags.mode} needs --weights=RUN_DIR")
     quiet_import()
-    from trainers import run
+    from ..trainers import run
 
     path = Path(flags.weights)
     folder = path.parent.parent if path.suffix == ".npz" else path
@@ -145,7 +145,7 @@ def served(flags):
     path = Path(flags.weights or ".")
     if published(flags):
         quiet_import()
-        from zoo import weights
+        from ..zoo import weights
 
         network, entry = weights.load_entry(flags.model, flags.weights)
         about = {"model": flags.model, "weights": flags.weights, "ema": True}
@@ -162,7 +162,7 @@ def served(flags):
             network = network.get_layer(serve)
         about |= {"network": network, "given": lambda z: z}
         if len(network.inputs) > 1:
-            from zoo.layers.labels import labels
+            from ..zoo.layers.labels import labels
 
             about["given"] = lambda z: [z, labels(z, entry.options["classes"])]
         return lambda x: network.predict_on_batch(about["given"](x)), about
@@ -191,7 +191,7 @@ def explainer(about):
     h, w), the discriminator's or a classifier's Soft-CAM. Where there is none: UsageError."""
     import keras
 
-    from zoo.layers import cam
+    from ..zoo.layers import cam
 
     critic = about.get("discriminator")
     if critic is not None and len(critic.outputs) > 1:
@@ -244,7 +244,7 @@ def translated(translate, images, keys):
     is "translated" as uint8, the rest as it is. Keys that there are not are left out."""
     import numpy as np
 
-    from trainers import callbacks
+    from ..trainers import callbacks
 
     size = max(1, 2**18 // images.shape[1] ** 2)
     found = {}
@@ -260,9 +260,9 @@ def translated(translate, images, keys):
 
 def make_report(folder):
     """Writes report.html of a run directory; returns its path."""
-    from evaluate import report as pages
-    from evaluate import two_stage
-    from trainers import run
+    from ..evaluate import report as pages
+    from ..evaluate import two_stage
+    from ..trainers import run
 
     folder = Path(folder)
     record = run.read_record(folder)
@@ -283,7 +283,7 @@ def make_report(folder):
 
 def write(path, data):
     """Writes an output file, its folders too; what cannot be written raises UsageError."""
-    from trainers import run
+    from ..trainers import run
 
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

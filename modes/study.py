@@ -7,9 +7,9 @@ import io
 import json
 from pathlib import Path
 
-from modes import guidance, shared, train, translations
-from modes.evaluate import localize, make_judge
-from modes.shared import UsageError
+from . import guidance, shared, train, translations
+from .evaluate import localize, make_judge
+from .shared import UsageError
 
 TRAINS = """set steps batch_size log_every sample_every save_every eval_every metrics split
 stop_window stop_tolerance"""
@@ -67,9 +67,9 @@ def memorisation(flags):
     import keras
     import numpy as np
 
-    import datasets
-    from evaluate import memorisation as measure
-    from trainers import callbacks
+    from .. import datasets
+    from ..evaluate import memorisation as measure
+    from ..trainers import callbacks
 
     if not hasattr(trainer, "sample_with_reference"):
         raise UsageError(f"{config['model']} sees no reference images: this study is ragan's")
@@ -116,8 +116,8 @@ def fid_spatial(flags):
     """Real images against the same with their layout broken: which metric notices?"""
     shared.refuse(flags, f"weights model {TRAINS}", "does not go with --study=fid_spatial")
     shared.quiet_import()
-    import datasets
-    from evaluate import spatial
+    from .. import datasets
+    from ..evaluate import spatial
 
     dataset = flags.dataset or "creatures"
     source = {"image_size": flags.image_size, "data_dir": flags.data_dir}
@@ -162,9 +162,9 @@ def contrast(flags):
     import numpy as np
     from PIL import Image
 
-    from evaluate import contrast as beside
-    from evaluate import report, two_stage
-    from trainers import callbacks, run
+    from ..evaluate import contrast as beside
+    from ..evaluate import report, two_stage
+    from ..trainers import callbacks, run
 
     folder = Path(flags.output or flags.study)
     window, tolerance = train.stop_values(flags)
@@ -232,9 +232,9 @@ def teaching(flags):
     """The contrast of ATA-GAN, and whose map finds the object: its discriminator's, a regular
     GAN's, the teacher's."""
     runs = contrast(flags)
-    import datasets
-    from evaluate import contrast as beside
-    from evaluate import localization
+    from .. import datasets
+    from ..evaluate import contrast as beside
+    from ..evaluate import localization
 
     found, maps = {}, {}
     for name, folder in runs.items():

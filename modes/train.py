@@ -13,11 +13,11 @@ import sys
 import time
 from pathlib import Path
 
-import zoo
-from datasets import table
-from modes import shared
-from modes.evaluate import accuracy, class_scores, make_judge, pixel_scores, samples
-from modes.shared import UsageError
+from .. import zoo
+from ..datasets import table
+from . import shared
+from .evaluate import accuracy, class_scores, make_judge, pixel_scores, samples
+from .shared import UsageError
 
 USES = """model dataset set steps batch_size image_size seed run_dir data_dir strategy
 log_every sample_every save_every eval_every stop stop_window stop_tolerance
@@ -48,8 +48,8 @@ def started(flags, classes):
     config = configure(flags)
     import tensorflow as tf
 
-    from trainers.run import RunError
-    from trainers.workers import Lost, Workers
+    from ..trainers.run import RunError
+    from ..trainers.workers import Lost, Workers
 
     if not config["jit"]:  # XLA has no deterministic gradient of max pooling
         tf.config.experimental.enable_op_determinism()
@@ -87,9 +87,9 @@ def training(flags, config, classes, workers):
     """Trains as one of the workers, of which the chief alone writes and speaks."""
     import keras
 
-    import datasets
-    from evaluate import two_stage
-    from trainers import callbacks, run
+    from .. import datasets
+    from ..evaluate import two_stage
+    from ..trainers import callbacks, run
 
     strategy, folder = workers.strategy, run_folder(flags, config)
     with strategy.scope():
@@ -189,7 +189,7 @@ def stream_of(trainer, config, data_dir):
 
 def shared_out(strategy, trainer, name, stream):
     """The training batches; of several replicas each is given its own part, in their order."""
-    import datasets
+    from .. import datasets
 
     replicas = strategy.num_replicas_in_sync
     if replicas == 1:
@@ -241,8 +241,7 @@ def configure(flags):
     if not flags.stop:
         shared.refuse(flags, "stop_window stop_tolerance", "goes with --stop=two_stage")
     shared.quiet_import()
-    import datasets
-    import trainers
+    from .. import datasets, trainers
 
     module = trainers.get(spec.trainer or spec.name)
     kind = dataset.split(":")[0].split("/")[0]
@@ -387,7 +386,7 @@ def run_folder(flags, config):
 
 def recorded_extractor(folder):
     """--extractor of a run that is there already; None where it is new."""
-    from trainers import run
+    from ..trainers import run
 
     if not (folder / "run.json").exists():
         return None
@@ -408,9 +407,9 @@ def watch_generator(trainer, config, source, flags):
     """
     import numpy as np
 
-    import datasets
-    from evaluate import swd
-    from trainers import callbacks
+    from .. import datasets
+    from ..evaluate import swd
+    from ..trainers import callbacks
 
     images = datasets.arrays(config["dataset"], "train", **source)["image"]
     latent, seed = config["options"]["latent"], config["seed"]
@@ -448,8 +447,8 @@ def watch_generator(trainer, config, source, flags):
 
 def watch_classifier(trainer, config, source, flags):
     """The same of a classifier: its accuracy on test images, which chooses no checkpoint."""
-    import datasets
-    from evaluate import protocol
+    from .. import datasets
+    from ..evaluate import protocol
 
     if judged(flags):
         raise UsageError(f"{config['model']} makes no images: --metrics and --stop judge images")
@@ -468,9 +467,9 @@ def watch_translator(trainer, config, source, flags):
     directions, and the health of its masks. Test images are drawn where there are any."""
     import numpy as np
 
-    import datasets
-    from evaluate import mask_health, swd
-    from trainers import callbacks
+    from .. import datasets
+    from ..evaluate import mask_health, swd
+    from ..trainers import callbacks
 
     if judged(flags):
         raise UsageError(f"{config['model']} is scored by --mode=evaluate, not while it trains")
@@ -511,8 +510,8 @@ def watch_translator(trainer, config, source, flags):
 
 def watch_segmenter(trainer, config, source, flags):
     """The same of a segmenter: the mean intersection over union of test images' classes."""
-    import datasets
-    from evaluate import protocol
+    from .. import datasets
+    from ..evaluate import protocol
 
     if judged(flags):
         raise UsageError(f"{config['model']} makes no images: --metrics and --stop judge images")
@@ -533,8 +532,8 @@ def watch_segmenter(trainer, config, source, flags):
 def watch_guided(trainer, config, source, flags):
     """The same of a classifier whose attention is trained: mean average precision on test images of
     many classes, accuracy on those of one."""
-    import datasets
-    from trainers import callbacks
+    from .. import datasets
+    from ..trainers import callbacks
 
     if judged(flags):
         raise UsageError(f"{config['model']} makes no images: --metrics and --stop judge images")
@@ -565,7 +564,7 @@ WATCHED = {
 
 def restore_newest(trainer, record):
     """Loads the newest whole checkpoint of a run, if any; returns its step."""
-    from trainers import run
+    from ..trainers import run
 
     paths = run.list_checkpoints(record.folder)
     while paths:
@@ -587,7 +586,7 @@ def restore_newest(trainer, record):
 
 def restore_chief(trainer, folder, step, number):
     """Loads the checkpoint that the chief goes on from, as worker `number`."""
-    from trainers import run
+    from ..trainers import run
 
     if step:
         path = run.checkpoint(folder, step)
@@ -608,7 +607,7 @@ def refresh(folder):
 
 
 def finish(record):
-    from trainers import run
+    from ..trainers import run
 
     grids = sorted(record.samples.glob("*.png"))
     if grids:

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from modes import shared
-from modes.shared import UsageError
+from . import shared
+from .shared import UsageError
 
 USES = "model weights input output direction batch_size"
 MULTIPLE, LEAST = 4, 8  # sides of what a translator takes
@@ -19,7 +19,7 @@ def run(flags):
         raise UsageError(f"{about['model']} translates no images")
     from tqdm import tqdm
 
-    import datasets
+    from .. import datasets
 
     folder = datasets.Folder(flags.input, "train")
     out, count = Path(flags.output or "translated"), 0
@@ -66,7 +66,7 @@ def cropped(made, size):
 
 
 def _write(out, name, made):
-    from trainers import callbacks
+    from ..trainers import callbacks
 
     def write(folder, end, pixels):
         place = out / folder / Path(shared.as_png(name.as_posix()))
@@ -82,6 +82,6 @@ def _write(out, name, made):
 
 
 def _grey(mask):
-    from trainers import callbacks
+    from ..trainers import callbacks
 
     return callbacks.to_uint8(2 * mask - 1)

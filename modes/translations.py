@@ -4,8 +4,8 @@ import argparse
 import json
 from pathlib import Path
 
-from modes import guidance, shared
-from modes.evaluate import translation_rows
+from . import guidance, shared
+from .evaluate import translation_rows
 
 RUNS = [  # name, model, what --set gives of it
     ("CycleGAN", "cyclegan", []),
@@ -28,8 +28,8 @@ def translation(flags):
     shared.quiet_import()
     import numpy as np
 
-    import datasets
-    from evaluate import contrast as beside
+    from .. import datasets
+    from ..evaluate import contrast as beside
 
     scores, drawn = {"a2b": {}, "b2a": {}}, {}
     for name, model, pairs in RUNS:

@@ -87,7 +87,7 @@ class Client:
     def _connect(self, address):
         import grpc
 
-        from serving import messages
+        from . import messages
 
         options = {"grpc.max_send_message_length": -1, "grpc.max_receive_message_length": -1}
         options |= {"grpc.initial_reconnect_backoff_ms": 100, "grpc.max_reconnect_backoff_ms": 1000}
@@ -101,7 +101,7 @@ class Client:
     def _ask_grpc(self, model, arrays, signature, version):
         import grpc
 
-        from serving import messages
+        from . import messages
 
         request = messages.PredictRequest()
         request.model_spec.name, request.model_spec.signature_name = model, signature

@@ -14,8 +14,8 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image, ImageDraw
 
-from serving import signatures
-from zoo.layers import labels, self_attention
+from ..zoo.layers import labels, self_attention
+from . import signatures
 
 SIDE = 512  # pixels of what is shown, at least
 LARGEST = 1024  # of a picture that is looked at

@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-from serving import files, loaded, messages, signatures
+from . import files, loaded, messages, signatures
 
 TOLERANCE = 1e-5  # of the largest value, where that is above 1
 PROBE = 2  # images that are compared

@@ -11,7 +11,7 @@ stretched to the network's where not said otherwise (with no eye for EXIF's orie
 import keras
 import tensorflow as tf
 
-from zoo.layers import cam, self_attention
+from ..zoo.layers import cam, self_attention
 
 PIXELS = 25e6  # of an encoded picture; more are refused before they are decoded
 AREA = 2**18  # pixels of a picture that is translated

@@ -13,9 +13,9 @@ import pytest
 from PIL import Image
 from playwright.sync_api import sync_playwright
 
-import main
-import modes.demo
-from datasets import creatures
+from attention_zoo.cli import main
+from attention_zoo.datasets import creatures
+from attention_zoo.modes import demo as demo_mode
 
 ROOT = Path(__file__).parents[1]
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
@@ -33,7 +33,7 @@ def tell(event, given):
             print("abroad", event, name, file=sys.stderr, flush=True)
 
 sys.addaudithook(tell)
-import main
+from attention_zoo.cli import main
 sys.exit(main.main(sys.argv[1:]))
 """
 COMMON = ["--image_size=32", "--batch_size=4", "--steps=2", "--set=width=4"]
@@ -186,7 +186,7 @@ def test_a_sample_is_looked_at(page):
     assert shown.shape == (512, 512, 3) and shown.std() > 20
     red = (shown == (255, 0, 0)).all(-1).sum()
     assert 100 < red < 512 * 512 / 10  # a box
-    assert len(scored(page) & set(modes.demo.CIFAR10)) == 5
+    assert len(scored(page) & set(demo_mode.CIFAR10)) == 5
     page.get_by_role("tab", name="Sample").click()
 
 

@@ -3,9 +3,14 @@ prepared data sets of their own, which go with them."""
 
 import os
 import shutil
+import sys
 import tempfile
+from pathlib import Path
 
 import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+import main  # noqa: E402, F401  makes the checkout the package attention_zoo
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 HOMES = ("XDG_CACHE_HOME", "TFDS_DATA_DIR")

@@ -13,9 +13,9 @@ import keras
 import numpy as np
 import pytest
 
-import zoo
-from zoo import bridge
-from zoo.layers.spectral_norm import SNConv2D, SNConv2DTranspose, SNDense, SNEmbedding
+from attention_zoo import zoo
+from attention_zoo.zoo import bridge
+from attention_zoo.zoo.layers.spectral_norm import SNConv2D, SNConv2DTranspose, SNDense, SNEmbedding
 
 ROOT = Path(__file__).parents[1]
 layers = keras.layers

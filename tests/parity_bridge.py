@@ -14,9 +14,9 @@ import torch
 from test_bridge import Bomb, fill_from
 from torch import nn
 
-import main
-import zoo
-from zoo import bridge
+from attention_zoo import zoo
+from attention_zoo.cli import main
+from attention_zoo.zoo import bridge
 
 MEAN, DEVIATION = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
 

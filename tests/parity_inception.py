@@ -19,7 +19,7 @@ import tensorflow as tf
 import torch
 from test_inception import FEATURES, LOGITS, random_arrays, random_images
 
-from evaluate import inception
+from attention_zoo.evaluate import inception
 
 
 class NoTorchvision(importlib.abc.MetaPathFinder, importlib.abc.Loader):

@@ -16,7 +16,7 @@ import scipy.linalg
 import scipy.spatial.distance
 import torch
 
-from evaluate import fid, inception_score, kid, prdc
+from attention_zoo.evaluate import fid, inception_score, kid, prdc
 
 
 def stand_in_for_torchvision():

@@ -11,9 +11,9 @@ import pytest
 import tensorflow as tf
 import torch
 
-from benchmarks import torch_classifiers, torch_deeplab, torch_step, train_step
-from modes import shared
-from zoo.layers.self_attention import SelfAttention
+from attention_zoo.benchmarks import torch_classifiers, torch_deeplab, torch_step, train_step
+from attention_zoo.modes import shared
+from attention_zoo.zoo.layers.self_attention import SelfAttention
 
 SMALL = "--image_size=32 --batch_size=4"
 FLAGS = {  # small networks, whose learning rate is at its highest from the first step on
@@ -102,7 +102,7 @@ def test_two_steps_are_ours(model, monkeypatch):
             optimizer.epsilon = 1e-16
     trainer.noise = lambda count, stream=0: tf.constant(noise[turn, stream])
     step.noise = lambda count, stream=0: torch.tensor(noise[turn, stream])
-    monkeypatch.setattr("trainers.classifier.augment", lambda x, *_: x)
+    monkeypatch.setattr("attention_zoo.trainers.classifier.augment", lambda x, *_: x)
     monkeypatch.setattr(torch_classifiers, "augment", lambda x: x)
     monkeypatch.setattr(torch_step, "mirrored", lambda *tensors: tensors)
     losses = []

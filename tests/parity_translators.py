@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from zoo import attention_gan, bridge, cyclegan, weights
+from attention_zoo.zoo import attention_gan, bridge, cyclegan, weights
 
 
 def enlarging(inputs, filters):

@@ -7,10 +7,10 @@ import pytest
 from PIL import Image
 from pycocotools.coco import COCO
 
-import main
-import zoo
-from evaluate import localization
-from modes import annotate
+from attention_zoo import zoo
+from attention_zoo.cli import main
+from attention_zoo.evaluate import localization
+from attention_zoo.modes import annotate
 
 
 @pytest.fixture(scope="module")

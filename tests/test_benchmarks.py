@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-import zoo
-from benchmarks import __main__ as suite
-from benchmarks import flops, growth, machine, results, train_step
+from attention_zoo import zoo
+from attention_zoo.benchmarks import __main__ as suite
+from attention_zoo.benchmarks import flops, growth, machine, results, train_step
 
 ROOT = Path(__file__).parents[1]
 SMALL = ("--set=width=8",)

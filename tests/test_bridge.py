@@ -13,11 +13,11 @@ import keras
 import numpy as np
 import pytest
 
-import main
-import zoo
-from zoo import bridge, weights
-from zoo.layers.self_attention import SelfAttention
-from zoo.layers.spectral_norm import SNConv2D, SNConv2DTranspose, SNDense
+from attention_zoo import zoo
+from attention_zoo.cli import main
+from attention_zoo.zoo import bridge, weights
+from attention_zoo.zoo.layers.self_attention import SelfAttention
+from attention_zoo.zoo.layers.spectral_norm import SNConv2D, SNConv2DTranspose, SNDense
 
 TINY = {  # model -> options of a small network in torchvision's layout
     "resnet18": {"image_size": 128, "width": 4, "classes": 3},

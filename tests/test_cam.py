@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-import zoo
-from trainers import ata_gan, dcgan, losses
-from zoo import weights
-from zoo.layers import cam
+from attention_zoo import zoo
+from attention_zoo.trainers import ata_gan, dcgan, losses
+from attention_zoo.zoo import weights
+from attention_zoo.zoo.layers import cam
 
 
 def drawn(*shape, seed=1):

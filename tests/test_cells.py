@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from numpy.lib.stride_tricks import sliding_window_view
 
-import datasets
-from datasets import cells
-from datasets.cells import BLOCK, INTENSITIES, LABELS, render
+from attention_zoo import datasets
+from attention_zoo.datasets import cells
+from attention_zoo.datasets.cells import BLOCK, INTENSITIES, LABELS, render
 
 HOMOGENEOUS, SPECKLED, NUCLEOLAR, CENTROMERE, GOLGI, MEMBRANE = range(6)
 
@@ -275,7 +275,7 @@ def test_patterns_are_told_apart_by_their_texture_but_not_by_brightness(many):
 
 
 def test_examples_are_those_of_the_blocks_whatever_the_count():
-    from datasets import cells_builder
+    from attention_zoo.datasets import cells_builder
 
     longer = list(cells_builder.examples("test", BLOCK + 6, 64))
     assert len(longer) == 70
@@ -323,7 +323,7 @@ def test_cells_have_classes_splits_and_a_name(place):
     [("full", 64, 20_000, 2_000), ("128", 128, 10_000, 1_000), ("tiny", 64, 256, 64)],
 )
 def test_configurations(tmp_path, config, size, train, test):
-    from datasets.cells_builder import Cells
+    from attention_zoo.datasets.cells_builder import Cells
 
     builder = Cells(config=config, data_dir=str(tmp_path))
     assert builder.builder_config.counts == {"train": train, "test": test}
@@ -335,7 +335,7 @@ def test_configurations(tmp_path, config, size, train, test):
 
 
 def test_the_list_names_them(capsys):
-    import main
+    from attention_zoo.cli import main
 
     assert main.main(["--mode=list"]) == 0
     said = capsys.readouterr().out

@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-import zoo
-from trainers import classifier, losses, run
-from zoo import resnet, resnet9, squeezenet, vgg
-from zoo.layers import cam
+from attention_zoo import zoo
+from attention_zoo.trainers import classifier, losses, run
+from attention_zoo.zoo import resnet, resnet9, squeezenet, vgg
+from attention_zoo.zoo.layers import cam
 
 
 def make(**hp):

@@ -13,12 +13,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import datasets
-import main
-import zoo
-from evaluate import protocol
-from modes import publish, shared, study, train
-from trainers import run
+from attention_zoo import datasets, zoo
+from attention_zoo.cli import main
+from attention_zoo.evaluate import protocol
+from attention_zoo.modes import publish, shared, study, train
+from attention_zoo.trainers import run
 
 ROOT = Path(__file__).parent.parent
 TINY = [
@@ -526,7 +525,7 @@ def test_a_stopped_run_goes_on_bit_identically(finished, folder):
     ],
 )
 def test_a_mistake_ends_in_one_line_and_exit_code_2(flags, message, capsys, tmp_path, monkeypatch):
-    from datasets import stream
+    from attention_zoo.datasets import stream
 
     def refuse(*_, **__):
         raise OSError

@@ -5,8 +5,8 @@ import itertools
 import numpy as np
 import pytest
 
-from datasets import creatures
-from datasets.creatures import COATS, LABELS, SCENES, render
+from attention_zoo.datasets import creatures
+from attention_zoo.datasets.creatures import COATS, LABELS, SCENES, render
 
 
 def rng(seed):
@@ -186,7 +186,7 @@ def test_seed_gives_the_same_composition_at_every_size():
 
 
 def test_rendering_processes_give_the_same_bytes():
-    from datasets import creatures_builder as builder
+    from attention_zoo.datasets import creatures_builder as builder
 
     serial = list(builder.examples("test", 9))
     parallel = list(builder.examples("test", 9, workers=2))
@@ -195,7 +195,7 @@ def test_rendering_processes_give_the_same_bytes():
 
 
 def test_builder(tmp_path):
-    from datasets.creatures_builder import Creatures
+    from attention_zoo.datasets.creatures_builder import Creatures
 
     assert Creatures(data_dir=str(tmp_path)).builder_config.name == "full"
     builder = Creatures(config="tiny", data_dir=str(tmp_path))

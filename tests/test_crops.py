@@ -6,8 +6,8 @@ import io
 import numpy as np
 import pytest
 
-import datasets
-from datasets import crops, resize, stream
+from attention_zoo import datasets
+from attention_zoo.datasets import crops, resize, stream
 
 RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
 
@@ -253,7 +253,7 @@ def test_creatures_crops_are_labelled_by_body_plan(creatures):
 
 
 def test_the_list_names_both(capsys):
-    import main
+    from attention_zoo.cli import main
 
     assert main.main(["--mode=list"]) == 0
     said = capsys.readouterr().out

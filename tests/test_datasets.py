@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import datasets
-from datasets import folder, resize, stream
+from attention_zoo import datasets
+from attention_zoo.datasets import folder, resize, stream
 
 
 def write_images(root, count, size=(40, 30)):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from evaluate import memorisation, swd
+from attention_zoo.evaluate import memorisation, swd
 
 
 def photos(count, seed, size=32):

@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-import zoo
-from trainers import gain, losses, run
-from zoo import gain as networks
-from zoo.layers import cam, grad_cam
-from zoo.layers.batch_norm import BatchNorm
+from attention_zoo import zoo
+from attention_zoo.trainers import gain, losses, run
+from attention_zoo.zoo import gain as networks
+from attention_zoo.zoo.layers import cam, grad_cam
+from attention_zoo.zoo.layers.batch_norm import BatchNorm
 
 RESNET9 = {"image_size": 16, "classes": 3, "width": 4, "backbone": "resnet9"}
 FC = {"image_size": 64, "classes": 3, "width": 2, "head": "fc"}  # of VGG16

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import main
-from evaluate import multilabel
-from modes import guidance
+from attention_zoo.cli import main
+from attention_zoo.evaluate import multilabel
+from attention_zoo.modes import guidance
 
 TINY = ["--set=backbone=resnet9", "--set=width=4", "--batch_size=4", "--steps=2"]
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import datasets
-from datasets import cells, hep2
+from attention_zoo import datasets
+from attention_zoo.datasets import cells, hep2
 
 PATTERNS = ("Homogeneous", "Speckled", "Nucleolar", "Centromere", "Golgi", "NuMem")
 

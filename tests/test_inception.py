@@ -8,8 +8,8 @@ import keras
 import numpy as np
 import pytest
 
-from evaluate import inception
-from evaluate.inception import InceptionError
+from attention_zoo.evaluate import inception
+from attention_zoo.evaluate.inception import InceptionError
 
 # torch-fidelity's outputs for random_images() under random_arrays(): parity_inception.py
 FEATURES = [0.18326, 0.21821, 2.06326, 2.11752]  # means and largest of the two images

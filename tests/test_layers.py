@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from zoo.layers import self_attention
-from zoo.layers.self_attention import SelfAttention
-from zoo.layers.spectral_norm import SNConv2D, SNConv2DTranspose, SNDense, SNEmbedding
+from attention_zoo.zoo.layers import self_attention
+from attention_zoo.zoo.layers.self_attention import SelfAttention
+from attention_zoo.zoo.layers.spectral_norm import SNConv2D, SNConv2DTranspose, SNDense, SNEmbedding
 
 VARIANTS = self_attention.VARIANTS
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from evaluate import localization
+from attention_zoo.evaluate import localization
 
 
 def drawn(*rows):

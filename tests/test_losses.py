@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from trainers import losses
+from attention_zoo.trainers import losses
 
 REAL = np.array([[2.0], [-1.0]], "float32")
 FAKE = np.array([[0.0], [1.0]], "float32")

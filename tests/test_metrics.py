@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from evaluate import coverage, fid, inception_score, kid, prdc
+from attention_zoo.evaluate import coverage, fid, inception_score, kid, prdc
 
 
 def blobs(count, seed, dims=8):

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import datasets
-from datasets import creatures, scenarios, stream
+from attention_zoo import datasets
+from attention_zoo.datasets import creatures, scenarios, stream
 
 
 def write_images(root, values, size=8):

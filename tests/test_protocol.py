@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from evaluate import features, judge, protocol, spatial, two_stage
+from attention_zoo.evaluate import features, judge, protocol, spatial, two_stage
 
 
 def pictures(count, seed=0, size=16):

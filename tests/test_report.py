@@ -8,8 +8,8 @@ from html.parser import HTMLParser
 import pytest
 from PIL import Image
 
-from evaluate import report
-from evaluate.two_stage import Stages
+from attention_zoo.evaluate import report
+from attention_zoo.evaluate.two_stage import Stages
 
 FID = "fid_resnet9-cifar10_10k_test"
 INCEPTION_SCORE = "is_resnet9-cifar10_10k"

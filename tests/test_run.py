@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from trainers import run
+from attention_zoo.trainers import run
 
 CONFIG = {name: None for name in run.CONFIG} | {"model": "dcgan", "steps": 10, "seed": 0}
 

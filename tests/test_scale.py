@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-import datasets
-import main
-from modes import shared, train
-from tests.scale_processes import RUNS, made, steadied
-from trainers import base, callbacks, run, wgan
-from trainers.workers import Workers
+from attention_zoo import datasets
+from attention_zoo.cli import main
+from attention_zoo.modes import shared, train
+from attention_zoo.tools.scale import RUNS, made, steadied
+from attention_zoo.trainers import base, callbacks, run, wgan
+from attention_zoo.trainers.workers import Workers
 
 ROOT = Path(__file__).parents[1]
 ONE = tf.distribute.get_strategy()
@@ -228,7 +228,7 @@ def test_precision_is_that_of_what_lies_between(precision):
 
 
 def test_batch_statistics_are_of_float32():
-    from zoo.layers.batch_norm import BatchNorm
+    from attention_zoo.zoo.layers.batch_norm import BatchNorm
 
     x = np.random.default_rng(0).normal(300, 1, (64, 4, 4, 2)).astype("float16")
     layer = BatchNorm(momentum=0.0, dtype="mixed_float16")

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-import zoo
-from evaluate import crf, segmentation
-from trainers import deeplab as training
-from trainers import losses
-from zoo import deeplab, vgg
+from attention_zoo import zoo
+from attention_zoo.evaluate import crf, segmentation
+from attention_zoo.trainers import deeplab as training
+from attention_zoo.trainers import losses
+from attention_zoo.zoo import deeplab, vgg
 
 TRUTH = np.array([[0, 0, 0], [1, 1, 2], [255, 255, 2]], np.uint8)
 FOUND = np.array([[0, 0, 1], [1, 1, 0], [2, 3, 2]])

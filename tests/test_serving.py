@@ -24,12 +24,12 @@ from keras import ops
 from PIL import Image
 from tensorflow.core.protobuf import saved_model_pb2
 
-import main
-import modes.export
-import zoo
-from serving import client as clients
-from serving import export, files, loaded, messages, signatures
-from zoo.layers import cam, self_attention
+from attention_zoo import zoo
+from attention_zoo.cli import main
+from attention_zoo.modes import export as export_mode
+from attention_zoo.serving import client as clients
+from attention_zoo.serving import export, files, loaded, messages, signatures
+from attention_zoo.zoo.layers import cam, self_attention
 
 ROOT = Path(__file__).parents[1]
 GRAY = np.full((1, 32, 32, 3), 0.5, "float32")
@@ -713,7 +713,7 @@ def test_a_run_exports_its_averaged_networks(networks, monkeypatch, tmp_path):
     config = {"model": "ragan", "dataset": "folder:/home/me/cats", "image_size": 32}
     config["options"] = {"width": 4}
     written = []
-    monkeypatch.setattr(modes.shared, "trained", lambda _: (trainer, config))
+    monkeypatch.setattr(export_mode.shared, "trained", lambda _: (trainer, config))
     monkeypatch.setattr(export, "write", lambda models, _: written.extend(models) or [])
     flags = ["--mode=export", f"--weights={tmp_path}/run", "--threshold=0.2", "--output=x"]
     assert main.main(flags) == 0
@@ -727,7 +727,7 @@ def test_a_run_exports_its_averaged_networks(networks, monkeypatch, tmp_path):
 
 def test_all_published_weights(monkeypatch, tmp_path):
     asked, written = [], []
-    monkeypatch.setattr(modes.export, "published", lambda *given: asked.append(given))
+    monkeypatch.setattr(export_mode, "published", lambda *given: asked.append(given))
     monkeypatch.setattr(export, "write", lambda models, root: written.append(root) or [])
     assert main.main(["--mode=export", "--all", f"--output={tmp_path}"]) == 0
     assert ("ragan", "cifar10", None, "ragan-cifar10") in asked and written == [tmp_path]
@@ -737,7 +737,7 @@ def test_all_published_weights(monkeypatch, tmp_path):
 def test_a_run_without_what_is_served(networks, monkeypatch, capsys):
     trainer = types.SimpleNamespace(step=tf.Variable(7), average={}, networks={"classifier": None})
     config = {"model": "gain", "dataset": "creatures/many", "image_size": 32, "options": {}}
-    monkeypatch.setattr(modes.shared, "trained", lambda _: (trainer, config))
+    monkeypatch.setattr(export_mode.shared, "trained", lambda _: (trainer, config))
     assert main.main(["--mode=export", "--weights=runs/x"]) == 2
     assert "gain has no attention to export" in capsys.readouterr().err
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import main
-from evaluate import contrast
+from attention_zoo.cli import main
+from attention_zoo.evaluate import contrast
 
 
 def test_teaching_trains_both_goes_on_and_says_whose_map_finds_the_object(tmp_path, capsys):

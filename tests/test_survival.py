@@ -12,10 +12,10 @@ import keras
 import numpy as np
 import pytest
 
-from modes import train
-from tests import chaos
-from trainers import callbacks, run
-from trainers.workers import Workers
+from attention_zoo.modes import train
+from attention_zoo.tools import chaos
+from attention_zoo.trainers import callbacks, run
+from attention_zoo.trainers.workers import Workers
 
 CONFIG = dict.fromkeys(run.CONFIG)
 TINY = ("--model=dcgan", "--dataset=creatures/many/tiny", "--batch_size=8", "--image_size=32")

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-import zoo
-from trainers import callbacks, dcgan, get, losses, ragan, run, sagan, wgan
-from zoo.layers import self_attention
+from attention_zoo import zoo
+from attention_zoo.trainers import callbacks, dcgan, get, losses, ragan, run, sagan, wgan
+from attention_zoo.zoo.layers import self_attention
 
 
 def make(cls, hp, model, **options):

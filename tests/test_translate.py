@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import main
-import zoo
-from modes import shared, translate, translations
+from attention_zoo import zoo
+from attention_zoo.cli import main
+from attention_zoo.modes import shared, translate, translations
 
 DATA = "creatures/plain2striped/tiny"
 

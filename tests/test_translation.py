@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from evaluate import localization, mask_health, translation
+from attention_zoo.evaluate import localization, mask_health, translation
 
 
 def grey(values):

@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-import zoo
-from trainers import attention_gan as training
-from trainers import cyclegan as cycle_training
-from trainers import losses, run
-from zoo import attention_gan, bridge, cyclegan, weights
+from attention_zoo import zoo
+from attention_zoo.trainers import attention_gan as training
+from attention_zoo.trainers import cyclegan as cycle_training
+from attention_zoo.trainers import losses, run
+from attention_zoo.zoo import attention_gan, bridge, cyclegan, weights
 
 TINY = {"image_size": 24, "width": 2, "blocks": 1}
 GUIDED = {**TINY, "masks": 3, "attention_discriminators": True}

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from datasets import voc
-from datasets.table import DataError
+from attention_zoo.datasets import voc
+from attention_zoo.datasets.table import DataError
 
 XML = "<annotation>{}</annotation>"
 OBJECT = "<object><name>{}</name><part><name>head</name></part></object>"

@@ -15,8 +15,8 @@ import keras
 import numpy as np
 import pytest
 
-import zoo
-from zoo import registry, weights
+from attention_zoo import zoo
+from attention_zoo.zoo import registry, weights
 
 OPTIONS = {"image_size": 32, "classes": 3, "width": 4}
 

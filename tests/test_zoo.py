@@ -4,10 +4,10 @@ import keras
 import numpy as np
 import pytest
 
-import zoo
-from zoo import sagan
-from zoo.layers.batch_norm import BatchNorm
-from zoo.ragan import AttentionBank, BoxMask, WeightedSum
+from attention_zoo import zoo
+from attention_zoo.zoo import sagan
+from attention_zoo.zoo.layers.batch_norm import BatchNorm
+from attention_zoo.zoo.ragan import AttentionBank, BoxMask, WeightedSum
 
 TINY = {"image_size": 32, "width": 8}
 

@@ -4,19 +4,19 @@
 import importlib
 
 TRAINERS = {
-    "classifier": "trainers.classifier",
-    "dcgan": "trainers.dcgan",
-    "wgan": "trainers.wgan",
-    "ragan": "trainers.ragan",
-    "sagan": "trainers.sagan",
-    "ata_gan": "trainers.ata_gan",
-    "gain": "trainers.gain",
-    "deeplab": "trainers.deeplab",
-    "cyclegan": "trainers.cyclegan",
-    "attention_gan": "trainers.attention_gan",
+    "classifier": "classifier",
+    "dcgan": "dcgan",
+    "wgan": "wgan",
+    "ragan": "ragan",
+    "sagan": "sagan",
+    "ata_gan": "ata_gan",
+    "gain": "gain",
+    "deeplab": "deeplab",
+    "cyclegan": "cyclegan",
+    "attention_gan": "attention_gan",
 }
 
 
 def get(name):
     """The trainer module of a model."""
-    return importlib.import_module(TRAINERS[name])
+    return importlib.import_module(f".{TRAINERS[name]}", __package__)

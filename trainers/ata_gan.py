@@ -8,8 +8,8 @@ from math import inf
 import tensorflow as tf
 from keras import ops
 
-from trainers import base, dcgan, losses
-from zoo.layers import cam
+from ..zoo.layers import cam
+from . import base, dcgan, losses
 
 SIZES = {"larger": max, "smaller": min}
 PIXELS = {"mean": ops.mean, "sum": ops.sum}

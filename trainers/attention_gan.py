@@ -6,7 +6,7 @@ from math import inf
 
 import tensorflow as tf
 
-from trainers import base, cyclegan, losses
+from . import base, cyclegan, losses
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,8 +9,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from trainers import callbacks
-from zoo.layers import self_attention
+from ..zoo.layers import self_attention
+from . import callbacks
 
 
 def check(hparams, **ranges):

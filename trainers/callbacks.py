@@ -13,7 +13,7 @@ import tensorflow as tf
 from PIL import Image
 from tqdm import tqdm
 
-from trainers.run import write_file
+from .run import write_file
 
 ADVICE = (
     ": the last good checkpoint is kept; look at the losses before this step in metrics.jsonl, and "

@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
-from trainers import base, losses
+from . import base, losses
 
 
 @dataclasses.dataclass(frozen=True)

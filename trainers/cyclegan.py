@@ -7,7 +7,7 @@ import keras
 import tensorflow as tf
 from keras import ops
 
-from trainers import base, losses
+from . import base, losses
 
 ADVERSARIAL = {  # the discriminators' loss, the generators'
     "least_squares": (losses.least_squares_discriminator, losses.least_squares_generator),

@@ -6,7 +6,7 @@ from math import inf
 import keras
 import tensorflow as tf
 
-from trainers import base, losses
+from . import base, losses
 
 
 @dataclasses.dataclass(frozen=True)

@@ -15,8 +15,8 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
-from trainers import base, callbacks, losses
-from zoo.layers import cam
+from ..zoo.layers import cam
+from . import base, callbacks, losses
 
 POLICIES = {  # share of the schedule's steps that are done -> share of the learning rate
     "step": lambda t: ops.power(0.1, ops.floor(ops.minimum(4 * t, 3.0))),

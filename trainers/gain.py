@@ -8,8 +8,8 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
-from trainers import base, callbacks, classifier, losses
-from zoo.layers import grad_cam
+from ..zoo.layers import grad_cam
+from . import base, callbacks, classifier, losses
 
 
 def each(masks, here):

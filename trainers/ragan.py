@@ -3,7 +3,7 @@ images of the batch, and a bank of attention layers kept for sampling without th
 
 import numpy as np
 
-from trainers import dcgan, wgan
+from . import dcgan, wgan
 
 RECIPES = dcgan.RECIPES
 

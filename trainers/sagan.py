@@ -8,9 +8,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from trainers import base, dcgan, losses
-from zoo.layers import self_attention
-from zoo.layers.labels import labels
+from ..zoo.layers import self_attention
+from ..zoo.layers.labels import labels
+from . import base, dcgan, losses
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,7 +8,7 @@ from math import inf
 import keras
 import tensorflow as tf
 
-from trainers import base, dcgan, losses
+from . import base, dcgan, losses
 
 RECIPES = {
     **dcgan.RECIPES,

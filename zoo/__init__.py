@@ -1,8 +1,8 @@
 """The networks of the papers: `names()`, `get(name)`, `options(name)`, `create(name, ...)`, and
 `load(name, weights=TAG)` with pretrained weights, `save(...)` to publish some."""
 
-from zoo.registry import ModelSpec, UnknownModel, create, get, names, options
-from zoo.weights import WeightsError, load, save
+from .registry import ModelSpec, UnknownModel, create, get, names, options
+from .weights import WeightsError, load, save
 
 __all__ = [
     "ModelSpec",

@@ -17,8 +17,8 @@
 
 import keras
 
-from zoo import dcgan, weights
-from zoo.layers import cam
+from . import dcgan, weights
+from .layers import cam
 
 
 class Networks(dict):

@@ -25,7 +25,7 @@ What D_XA and D_YA see of scheme 2 is the attention on the foreground, 1 - A_b.
 import keras
 from keras import ops
 
-from zoo import cyclegan
+from . import cyclegan
 
 
 def fuse(image, foreground, background, contents):

@@ -25,9 +25,9 @@ import re
 import keras
 import numpy as np
 
-from zoo import weights
-from zoo.layers import spectral_norm
-from zoo.weights import WeightsError
+from . import weights
+from .layers import spectral_norm
+from .weights import WeightsError
 
 LEAVES = {  # of PyTorch's layers
     "kernel": "weight",

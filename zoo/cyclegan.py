@@ -22,7 +22,7 @@ does not, so that published checkpoints give their own pictures. AttentionGAN bu
 import keras
 from keras import ops
 
-from zoo import dcgan
+from . import dcgan
 
 
 def check(image_size, width, blocks):

@@ -18,8 +18,8 @@ row "+self-attention" of the RAGAN Letter's table 1.
 
 import keras
 
-from zoo.layers.batch_norm import BatchNorm
-from zoo.layers.self_attention import SelfAttention
+from .layers.batch_norm import BatchNorm
+from .layers.self_attention import SelfAttention
 
 # Last layers have dtype=keras.config.floatx(): float32 under mixed precision too.
 NORMAL = {"class_name": "RandomNormal", "config": {"mean": 0.0, "stddev": 0.02}}

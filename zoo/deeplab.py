@@ -24,8 +24,8 @@ import keras
 import numpy as np
 from keras import ops
 
-from zoo import weights
-from zoo.layers.imagenet import normalised
+from . import weights
+from .layers.imagenet import normalised
 
 
 @keras.saving.register_keras_serializable("zoo")

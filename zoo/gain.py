@@ -24,8 +24,8 @@ import functools
 
 import keras
 
-from zoo import registry, weights
-from zoo.layers import cam, grad_cam
+from . import registry, weights
+from .layers import cam, grad_cam
 
 LAYERS = ("map", "middle")
 

@@ -28,7 +28,7 @@ A generator that sees real images may learn to copy them; evaluate.memorisation 
 import keras
 from keras import ops
 
-from zoo import dcgan
+from . import dcgan
 
 BANK_BYTES = 4 * 2**20
 

@@ -40,7 +40,7 @@ class ModelSpec:
 
     paper, source: citation, and where it was published.
     task: what the model does, in two or three words.
-    module: import path of the file whose build(image_size, **options) returns {name: keras.Model}.
+    module: the file beside this one whose build(image_size, **options) returns {name: keras.Model}.
     datasets: the paper's data sets, by the names that `datasets.load` takes.
     batch: keys that a batch must hold.
     serve: key of the network that is sampled and exported.
@@ -99,7 +99,7 @@ _SPECS = (
         "Convolutional Generative Adversarial Networks, ICLR 2016",
         source="arXiv:1511.06434",
         task="image generation",
-        module="zoo.dcgan",
+        module="dcgan",
         datasets=("cifar10", "stl10", "celeb_a"),
         params={
             "image_size=32": {"generator": 1_069_827, "discriminator": 664_129},
@@ -119,7 +119,7 @@ _SPECS = (
         paper="Arjovsky, Chintala, Bottou: Wasserstein GAN, ICML 2017",
         source="arXiv:1701.07875",
         task="image generation",
-        module="zoo.wgan",
+        module="wgan",
         datasets=("cifar10", "stl10", "celeb_a"),
         params={
             "image_size=32": {"generator": 1_069_827, "discriminator": 664_129},
@@ -147,7 +147,7 @@ _SPECS = (
         "Electronics Letters 55(8), 2019",
         source="doi:10.1049/el.2018.8251",
         task="image generation, regional attention",
-        module="zoo.ragan",
+        module="ragan",
         datasets=("cifar10", "stl10", "celeb_a"),
         params={
             "image_size=32": {
@@ -192,7 +192,7 @@ _SPECS = (
         "Adversarial Networks",
         source="arXiv:1805.08318; Afeka College of Engineering",
         task="image generation, self-attention",
-        module="zoo.sagan",
+        module="sagan",
         datasets=("stanford_dogs", "cifar10"),
         params={
             "image_size=32": {"generator": 1_166_327, "discriminator": 595_115},
@@ -234,7 +234,7 @@ _SPECS = (
         "Adversarial Networks (ATA-GANs), 2018",
         source="arXiv:1802.09070",
         task="image generation, weak annotations",
-        module="zoo.ata_gan",
+        module="ata_gan",
         datasets=("cells",),
         publish="annotator",
         params={
@@ -264,7 +264,7 @@ _SPECS = (
         "Adversarial Networks, ICCV 2017",
         source="arXiv:1703.10593",
         task="unpaired translation",
-        module="zoo.cyclegan",
+        module="cyclegan",
         datasets=("horse2zebra", "apple2orange", "summer2winter_yosemite", "monet2photo", "maps"),
         batch=("image_a", "image_b"),
         serve="a2b",
@@ -289,7 +289,7 @@ _SPECS = (
         "Yan, IJCNN 2019; Shauryam, Kar, Faizi: slides, Chennai Mathematical Institute, 2023",
         source="arXiv:1911.11897; arXiv:1903.12296",
         task="unpaired translation, attention",
-        module="zoo.attention_gan",
+        module="attention_gan",
         datasets=("horse2zebra", "apple2orange", "creatures/plain2striped"),
         batch=("image_a", "image_b"),
         serve="a2b",
@@ -330,7 +330,7 @@ _SPECS = (
         "Single GPU, 2024",
         source="Myrtle.ai; arXiv:2404.00498",
         task="classification; features of the metrics",
-        module="zoo.resnet9",
+        module="resnet9",
         datasets=("cifar10", "creatures"),
         batch=("image", "label"),
         serve="classifier",
@@ -355,7 +355,7 @@ _SPECS = (
         paper="He, Zhang, Ren, Sun: Deep Residual Learning for Image Recognition, CVPR 2016",
         source="arXiv:1512.03385",
         task="classification; features of the metrics",
-        module="zoo.resnet",
+        module="resnet",
         datasets=("cifar10", "creatures"),
         batch=("image", "label"),
         serve="classifier",
@@ -374,7 +374,7 @@ _SPECS = (
         "with 50x fewer parameters and <0.5MB model size, 2016",
         source="arXiv:1602.07360; version 1.1: github.com/forresti/SqueezeNet",
         task="classification; class activation maps",
-        module="zoo.squeezenet",
+        module="squeezenet",
         datasets=("cifar10", "creatures"),
         batch=("image", "label"),
         serve="classifier",
@@ -399,7 +399,7 @@ _SPECS = (
         "Recognition, ICLR 2015",
         source="arXiv:1409.1556",
         task="classification; attention by gradients",
-        module="zoo.vgg",
+        module="vgg",
         datasets=("cifar10", "creatures"),
         batch=("image", "label"),
         serve="classifier",
@@ -423,7 +423,7 @@ _SPECS = (
         "CVPR 2018",
         source="arXiv:1802.10171",
         task="classification, trained attention",
-        module="zoo.gain",
+        module="gain",
         datasets=("voc2012", "creatures/many", "creatures/biased"),
         batch=("image", "labels"),
         serve="attention",
@@ -463,7 +463,7 @@ _SPECS = (
         "Convolutional Nets and Fully Connected CRFs, ICLR 2015",
         source="arXiv:1412.7062",
         task="segmentation from pseudo labels",
-        module="zoo.deeplab",
+        module="deeplab",
         datasets=("voc2012", "creatures/many"),
         batch=("image", "classes", "labels"),
         serve="segmenter",
@@ -508,7 +508,7 @@ def get(name):
 
 
 def _build(name):
-    return importlib.import_module(get(name).module).build
+    return importlib.import_module(f".{get(name).module}", __package__).build
 
 
 def options(name):

@@ -15,8 +15,8 @@ metrics read the layers `features`, `logits` and, for sFID, `middle`.
 
 import keras
 
-from zoo.layers.batch_norm import BatchNorm
-from zoo.layers.imagenet import normalised
+from .layers.batch_norm import BatchNorm
+from .layers.imagenet import normalised
 
 
 def convolution(x, filters, size, name, stride=1):

@@ -14,7 +14,7 @@ The metrics read the layers `features`, `logits` and, for sFID, `middle`.
 
 import keras
 
-from zoo.layers.batch_norm import BatchNorm
+from .layers.batch_norm import BatchNorm
 
 
 def convolution(x, filters, name):

@@ -22,10 +22,10 @@ width 64 are the authors' networks for ImageNet.
 import keras
 from keras import ops
 
-from zoo.dcgan import check_size
-from zoo.layers.batch_norm import BatchNorm
-from zoo.layers.self_attention import SelfAttention, attention_map
-from zoo.layers.spectral_norm import SNConv2D, SNDense, SNEmbedding
+from .dcgan import check_size
+from .layers.batch_norm import BatchNorm
+from .layers.self_attention import SelfAttention, attention_map
+from .layers.spectral_norm import SNConv2D, SNDense, SNEmbedding
 
 PLACES = {  # attention -> where
     "both": ("generator", "discriminator"),

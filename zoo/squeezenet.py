@@ -24,7 +24,7 @@ the default.
 
 import keras
 
-from zoo.layers.imagenet import normalised
+from .layers.imagenet import normalised
 
 HEADS = ("gap", "conv")
 

@@ -23,7 +23,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from zoo.layers.imagenet import normalised
+from .layers.imagenet import normalised
 
 HEADS = ("gap", "fc")
 RELUS = {"conv4_3": "middle", "conv5_3": "map"}  # of which one asks by name

@@ -22,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 
-from zoo import registry
+from . import registry
 
 FOLDER = registry.PRETRAINED
 MANIFEST = "manifest.json"

@@ -12,7 +12,7 @@
 
 import keras
 
-from zoo import dcgan
+from . import dcgan
 
 
 def layer_norm(x, name):

@@ -21,7 +21,7 @@ sum_k W_kc f_k, over h w: no gradient needs to be taken. `OfAverage` says so as 
 import keras
 from keras import ops
 
-from zoo.layers import cam
+from . import cam
 
 
 def grad_cam(features, gradient):

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from zoo.layers.spectral_norm import SNConv2D
+from .spectral_norm import SNConv2D
 
 VARIANTS = ("paper", "official")
 BLOCK = 2**20  # entries of the map that an image may hold at a time: 4 MiB

@@ -2,7 +2,7 @@
 each signature by REST and by gRPC, one picture and seven at a time, for what the network answers
 in this process. Then docs/signatures.md is written, what saved_model_cli shows of each.
 
-    python tests/serving_models.py
+    python tools/serving_check.py
 
 `make serving` does it.
 """
@@ -19,7 +19,8 @@ import numpy as np
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from tests.scale_processes import RUNS  # noqa: E402
+import main as checkout  # noqa: E402, F401  makes the folder the package attention_zoo
+from attention_zoo.tools.scale import RUNS  # noqa: E402
 
 MODELS = {name: flags for name, flags in RUNS.items() if " " not in name}
 MODELS |= {"sagan conditional": (*RUNS["sagan"], "--set=conditional=true", "--set=classes=8")}
@@ -28,9 +29,9 @@ MODELS |= {"attention_gan scheme1": (*RUNS["attention_gan"], "--set=scheme=1")}
 
 def served(name):
     """serving.export.Served of a fresh trainer of one of MODELS, as of a run."""
-    import main
-    import modes.export
-    from modes import shared, train
+    from attention_zoo.cli import main
+    from attention_zoo.modes import export as export_mode
+    from attention_zoo.modes import shared, train
 
     model = name.split()[0]
     config = train.configure(main.parse([f"--model={model}", *MODELS[name]]))
@@ -42,12 +43,12 @@ def served(name):
             variable.assign(rng.uniform(0.5, 1, variable.shape))
     options = {**config["options"], "image_size": config["image_size"]}
     about = {"dataset": config["dataset"], "options": options}
-    return modes.export._served(name.replace(" ", "_"), model, networks, None, about)
+    return export_mode._served(name.replace(" ", "_"), model, networks, None, about)
 
 
 def gap(made, expected):
     """The largest difference, of pictures in grey levels."""
-    from serving import export
+    from attention_zoo.serving import export
 
     if expected.dtype == object:
         pairs = zip(map(export._pixels, made), map(export._pixels, expected))
@@ -59,7 +60,7 @@ def asked(models, ports):
     """Yields (model, signature, way, count, gap) of every answer."""
     import tensorflow as tf
 
-    from serving import client, export, signatures
+    from attention_zoo.serving import client, export, signatures
 
     for model in models:
         endpoints = signatures.of(model.networks, model.role, model.size, model.threshold)
@@ -89,7 +90,7 @@ def shown(path):
 
 
 def main():
-    from serving import export
+    from attention_zoo.serving import export
 
     models = [served(name) for name in MODELS]
     with tempfile.TemporaryDirectory() as root:

@@ -1,7 +1,7 @@
 """The same training on one device, on two, and by two and four processes of this machine: how far
 their losses are apart.
 
-    python tests/scale_processes.py [RUN ...]     all of RUNS, or some; a Markdown table
+    python tools/scale.py [RUN ...]     all of RUNS, or some; a Markdown table
 
 `make scale` does it, in half an hour of two free cores.
 """
@@ -16,6 +16,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
+
+import main as checkout  # noqa: E402, F401  makes the folder the package attention_zoo
 
 STEPS = 20
 TINY = ("--dataset=creatures/tiny", "--batch_size=8", "--image_size=32", "--set=width=4")
@@ -46,9 +48,9 @@ RUNS = {  # every model of the zoo, and what differs with its loss; MODEL and wh
 
 def made(run, strategy, *flags):
     """(trainer, its training batches) of one of RUNS, under a strategy."""
-    import datasets
-    import main
-    from modes import shared, train
+    from attention_zoo import datasets
+    from attention_zoo.cli import main
+    from attention_zoo.modes import shared, train
 
     flags = main.parse([f"--model={run.split()[0]}", *RUNS[run], f"--steps={STEPS}", *flags])
     config = train.configure(flags)
@@ -84,7 +86,7 @@ def work(strategy, runs, *flags):
     import keras
     import tensorflow as tf
 
-    from modes import train
+    from attention_zoo.modes import train
 
     if strategy == "mirrored":
         cpu = tf.config.list_physical_devices("CPU")[0]

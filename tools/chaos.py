@@ -1,7 +1,7 @@
 """Trainings that are killed, stopped, short of disk, robbed of their data or left by a worker, and
 go on until they end: do they end as one that nothing disturbed?
 
-    python tests/chaos.py [--kills=N] [CASE ...]     all of CASES, or some; a Markdown table
+    python tools/chaos.py [--kills=N] [CASE ...]     all of CASES, or some; a Markdown table
 
 `make chaos` does it. All is random by a seed; the processes are forked from one that has imported
 TensorFlow and not started it.
@@ -22,8 +22,9 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from tests.scale_processes import RUNS  # noqa: E402
-from trainers import run  # noqa: E402
+import main as checkout  # noqa: E402, F401  makes the folder the package attention_zoo
+from attention_zoo.tools.scale import RUNS  # noqa: E402
+from attention_zoo.trainers import run  # noqa: E402
 
 EVERY = ("--steps=12", "--log_every=1", "--sample_every=4", "--save_every=2", "--eval_every=3")
 WAYS = ("start", "training", "writing")  # when a process is hit
@@ -74,15 +75,15 @@ class Nursery:
 
 def serve():
     """What the first process of a Nursery does."""
-    from modes import shared
+    from attention_zoo.modes import shared
 
     shared.quiet_import()
     import tensorflow_datasets  # noqa: F401
 
-    import main
-    import modes.train  # noqa: F401
-    from evaluate import judge, mask_health, report, swd, two_stage  # noqa: F401
-    from trainers import attention_gan, callbacks, dcgan, ragan, workers  # noqa: F401
+    from attention_zoo.cli import main
+    from attention_zoo.evaluate import judge, mask_health, report, swd, two_stage  # noqa: F401
+    from attention_zoo.modes import train  # noqa: F401
+    from attention_zoo.trainers import attention_gan, callbacks, dcgan, ragan, workers  # noqa: F401
 
     assert len(os.listdir("/proc/self/task")) == 1, "a thread was started: this cannot be forked"
     for line in sys.stdin:
