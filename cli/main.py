@@ -15,9 +15,7 @@ import contextlib
 import importlib
 import sys
 
-from .. import zoo
-from ..datasets import table
-from ..modes.shared import UsageError
+from ..common.errors import UsageError
 
 MODES = ("train", "list", "sample", "evaluate", "report", "study", "publish", "import", "annotate")
 MODES += ("export", "translate", "demo")
@@ -143,14 +141,9 @@ def main(arguments=None):
 
 def status_of(error):
     """2 for a user's mistake, 1 for what stops a run (NaN, a lost worker), None for our defects."""
-    if isinstance(error, (UsageError, zoo.UnknownModel, zoo.WeightsError, table.DataError)):
+    if isinstance(error, UsageError):
         return 2
-    root = __package__.removesuffix("cli")
-    if isinstance(error, getattr(sys.modules.get(root + "evaluate.protocol"), "ScoreError", ())):
-        return 2
-    run, callbacks = (sys.modules.get(f"{root}trainers.{name}") for name in ("run", "callbacks"))
-    if run and isinstance(error, run.RunError):
-        return 2
+    callbacks = sys.modules.get(__package__.removesuffix("cli") + "trainers.callbacks")
     if callbacks and isinstance(error, callbacks.NotFinite) or isinstance(error, OSError):
         return 1
     return None

@@ -61,12 +61,44 @@ def load(
 
     What cannot be found, read or downloaded raises DataError.
     """
-    import tensorflow as tf
-
     parts = {
         end: arrays(name, split + end, image_size=image_size, data_dir=data_dir)
         for end in _domains(name, split)
     }
+    if len(parts) > 1 and not shuffle:
+        raise DataError(f"{name} is read in order a domain at a time: {split}_a or {split}_b")
+    return batches_of(
+        parts,
+        name,
+        batch_size=batch_size,
+        seed=seed,
+        start=start,
+        shuffle=shuffle,
+        keys=keys,
+        replace=replace,
+        shares=shares,
+        batches=batches,
+    )
+
+
+def batches_of(
+    parts,
+    name,
+    *,
+    batch_size=64,
+    seed=0,
+    start=0,
+    shuffle=True,
+    keys=None,
+    replace=None,
+    shares=(0, 1, 1),
+    batches=1,
+):
+    """-> what `load` gives, of arrays at hand: parts {"": {key: array (N, ...)}} of one domain, or
+    {"_a": ..., "_b": ...} of two. name: of the data set, for messages."""
+    import tensorflow as tf
+
+    parts = {end: dict(part) for end, part in parts.items()}
     held = {key + end: value for end, part in parts.items() for key, value in part.items()}
     for key, array in (replace or {}).items():
         if key not in held or array.shape != held[key].shape:
@@ -78,8 +110,6 @@ def load(
         pair = "; creatures/plain2striped has two domains, and folder:PATH with trainA/ and trainB/"
         hint = pair if "image_a" in missing else ""
         raise DataError(f"{name} has no {', '.join(missing)}: it holds {', '.join(held)}{hint}")
-    if len(parts) > 1 and not shuffle:
-        raise DataError(f"{name} is read in order a domain at a time: {split}_a or {split}_b")
     count = len(held[keys[0]])
     first, last, all_shares = shares
     each = last - first  # elements a step

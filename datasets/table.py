@@ -3,8 +3,10 @@
 import difflib
 from dataclasses import dataclass
 
+from ..common.errors import UsageError
 
-class DataError(ValueError):
+
+class DataError(UsageError):
     """Images that cannot be had as asked; the message says why and what works instead."""
 
 

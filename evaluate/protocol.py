@@ -7,6 +7,7 @@ generated images and all images of the test split. A name without a split needs 
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from ..common.errors import UsageError
 from . import coverage, fid, inception_score, kid, prdc
 
 
@@ -82,7 +83,7 @@ METRICS = {
 }
 
 
-class ScoreError(ValueError):
+class ScoreError(UsageError):
     """Scores that cannot be had, or must not be compared; the message says why."""
 
 

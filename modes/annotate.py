@@ -5,6 +5,8 @@ import json
 from html import escape
 from pathlib import Path
 
+from ..common.files import write_output
+from ..common.images import png, to_uint8
 from . import shared
 from .evaluate import chosen_threshold, draws
 from .shared import UsageError
@@ -54,8 +56,8 @@ def run(flags):
         "annotations": annotations,
         "categories": [{"id": 1, "name": "object"}],
     }
-    shared.write(folder / "annotations.json", json.dumps(coco).encode())
-    shared.write(folder / "overview.html", _page(made, coco, shown).encode())
+    write_output(folder / "annotations.json", json.dumps(coco).encode())
+    write_output(folder / "overview.html", _page(made, coco, shown).encode())
     print(f"{len(images)} images, {len(annotations)} annotated: {folder / 'annotations.json'}")
     print(f"overview: {folder / 'overview.html'}")
 
@@ -90,11 +92,10 @@ def bounds(mask):
 
 def _drawn(about, z):
     """Yields (name, image, image) of generated images, uint8 (S, S, 3)."""
-    from ..trainers import callbacks
 
     for start in range(0, len(z), 100):
         made = about["network"].predict_on_batch(about["given"](z[start : start + 100]))
-        for i, image in enumerate(callbacks.to_uint8(made), start + 1):
+        for i, image in enumerate(to_uint8(made), start + 1):
             yield f"{i:06d}.png", image, image
 
 
@@ -170,18 +171,16 @@ def _drawing(image, attention, mask):
 
 
 def _write_png(path, pixels):
-    from ..trainers import callbacks
 
-    shared.write(path, callbacks.png(pixels))
+    write_output(path, png(pixels))
 
 
 def _page(made, coco, shown):
     from ..evaluate.report import CSS, PAGE
-    from ..trainers import callbacks
 
     figures = "\n".join(
         f'<figure><img class="enlarged" alt="{escape(name)}: image, map, mask and box" '
-        f'src="data:image/png;base64,{base64.b64encode(callbacks.png(pixels)).decode()}">'
+        f'src="data:image/png;base64,{base64.b64encode(png(pixels)).decode()}">'
         f"<figcaption>{escape(name)}</figcaption></figure>"
         for name, pixels in shown
     )

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from .. import zoo
+from ..common.images import foreground, to_float, to_uint8
 from . import shared
 from .shared import UsageError
 
@@ -140,7 +141,7 @@ def translation_rows(flags, translate, about, source):
     rows = judge.rows(lambda: iter(parts))
     judge.warn()
     if "truth" in held:
-        attention = shared.foreground(made["masks"]) if "masks" in made else None
+        attention = foreground(made["masks"]) if "masks" in made else None
         what = {"dataset": dataset, "split": f"test_{end}", "count": len(images)}
         what["data"] = datasets.identity(dataset, f"test_{end}", data_dir=source["data_dir"])
         rows += [
@@ -170,11 +171,10 @@ def draws(count, latent, seed):
 
 def samples(sample, latent, count, seed):
     """Yields `count` images, uint8 (100, S, S, 3) at a time: a function of the seed alone."""
-    from ..trainers import callbacks
 
     z = draws(count, latent, seed)
     for start in range(0, count, 100):
-        yield callbacks.to_uint8(sample(z[start : start + 100]))
+        yield to_uint8(sample(z[start : start + 100]))
 
 
 def localize(about, source, split, network):
@@ -333,7 +333,7 @@ def pixel_scores(network, held, split, classes, most=None):
     images, matrix = held["image"][:most], np.zeros((classes, classes), np.int64)
     for start in range(0, len(images), 50):
         part = slice(start, min(start + 50, len(images)))
-        found = np.asarray(network(shared.to_float(images[part]))).argmax(-1)
+        found = np.asarray(network(to_float(images[part]))).argmax(-1)
         truth = held["classes"][part][..., 0]
         matrix += segmentation.confusion(truth, found, classes)
     return {f"miou_{protocol.short(len(images))}_{split}": segmentation.mean_iou(matrix)}

@@ -8,6 +8,8 @@ import json
 from pathlib import Path
 
 from .. import zoo
+from ..common.files import write_output
+from ..common.images import to_float
 from . import shared, train
 from .shared import UsageError
 
@@ -74,7 +76,7 @@ def gain(flags):
     written(folder, "gain", lines, rows, drawn(*seen, {k: v[:SHOWN] for k, v in found.items()}))
     given = held["image"][:SHOWN], held["classes"][:SHOWN, ..., 0]
     pictures = drawn(*given, {k: v[:SHOWN] for k, v in maps.items()})
-    shared.write(folder / "gain_pseudo_labels.png", pictures)
+    write_output(folder / "gain_pseudo_labels.png", pictures)
 
 
 def biased(flags):
@@ -92,7 +94,7 @@ def biased(flags):
         source = {"image_size": config["image_size"], "data_dir": flags.data_dir}
         test = datasets.arrays(dataset, "test", **source)
         label, inside = test["label"], test["mask"][..., 0] > 127
-        logits, attention = trainer.explain(shared.to_float(test["image"][:]))
+        logits, attention = trainer.explain(to_float(test["image"][:]))
         attention = attention[np.arange(len(label)), label]  # of the true class, (N, S, S)
         right = logits.argmax(1) == label
         share = (attention * inside).sum((1, 2)) / np.maximum(attention.sum((1, 2)), 1e-9)
@@ -163,7 +165,7 @@ def of_all(trainer, held):
 
     parts = []
     for start in range(0, len(held["image"]), 100):
-        _, maps = trainer.explain(shared.to_float(held["image"][start : start + 100]))
+        _, maps = trainer.explain(to_float(held["image"][start : start + 100]))
         parts.append(np.moveaxis(maps, 1, -1).astype("float16"))
     return np.concatenate(parts)
 
@@ -207,8 +209,8 @@ def written(folder, name, lines, rows, picture):
     from ..evaluate import contrast as beside
 
     table = beside.markdown(lines)
-    shared.write(folder / f"{name}.md", table.encode())
-    shared.write(folder / f"{name}.json", json.dumps({"head": lines[0], "rows": rows}).encode())
-    shared.write(folder / f"{name}.png", picture)
+    write_output(folder / f"{name}.md", table.encode())
+    write_output(folder / f"{name}.json", json.dumps({"head": lines[0], "rows": rows}).encode())
+    write_output(folder / f"{name}.png", picture)
     print(table)
     print(f"study: {folder}")

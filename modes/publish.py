@@ -7,6 +7,8 @@ import shlex
 from pathlib import Path
 
 from .. import zoo
+from ..common.files import write_output
+from ..common.images import attention_grid, image_grid, png, to_float, translation_grid
 from . import shared
 from .evaluate import (
     accuracy,
@@ -81,9 +83,9 @@ def run(flags):
     place = Path(flags.output or CARDS)
     weights = f"{flags.output}/{flags.tag}" if flags.output else flags.tag
     text = card(spec, flags.tag, weights, entry, grid)
-    shared.write(place / f"{spec.name}-{flags.tag}.md", text.encode())
+    write_output(place / f"{spec.name}-{flags.tag}.md", text.encode())
     if grid:
-        shared.write(place / f"{spec.name}-{flags.tag}.png", grid)
+        write_output(place / f"{spec.name}-{flags.tag}.png", grid)
     values = ", ".join(f"{k} {v:.4g}" for k, v in scores.items())
     print(f"{spec.name}:{flags.tag}: {values}, sha256 {entry.sha256}")
     print(f"card: {place / spec.name}-{flags.tag}.md")
@@ -132,7 +134,6 @@ def classifier(flags, trainer, config):
 
 def generator(flags, trainer, config):
     """(scores, what measured them, PNG of samples) of a generator."""
-    from ..trainers import callbacks
 
     flags.metrics = flags.metrics or METRICS
     source = {"image_size": config["image_size"], "data_dir": flags.data_dir}
@@ -141,7 +142,7 @@ def generator(flags, trainer, config):
     fakes = functools.partial(samples, trainer.sample, latent, judge.count, flags.seed)
     rows = judge.rows(fakes)
     judge.warn()
-    grid = callbacks.png(callbacks.image_grid(trainer.sample(draws(64, latent, flags.seed))))
+    grid = png(image_grid(trainer.sample(draws(64, latent, flags.seed))))
     measured = {k: rows[0][k] for k in ("extractor", "digest")} | {"samples_seed": flags.seed}
     return {row["metric"]: row["value"] for row in rows}, measured, grid
 
@@ -165,7 +166,6 @@ def translator(flags, trainer, config):
     """(scores, what measured them, PNG of test images and what becomes of them) of one direction of
     a translator."""
     from .. import datasets
-    from ..trainers import callbacks
 
     shared.refuse(flags, "split num", "does not go with a translator's test images")
     direction, source = flags.direction or "a2b", {"data_dir": flags.data_dir}
@@ -174,8 +174,8 @@ def translator(flags, trainer, config):
     network = functools.partial(trainer.translate, direction=direction)
     rows = translation_rows(argparse.Namespace(**vars(flags)), network, about, source)
     seen = [datasets.arrays(config["dataset"], f"test_{k}", **source)["image"][:8] for k in "ab"]
-    shown = trainer.shown(*map(shared.to_float, seen))[direction]
-    grid = callbacks.png(callbacks.translation_grid([shown]))
+    shown = trainer.shown(*map(to_float, seen))[direction]
+    grid = png(translation_grid([shown]))
     measured = {k: rows[0][k] for k in ("extractor", "digest")}
     return {row["metric"]: row["value"] for row in rows}, measured, grid
 
@@ -186,7 +186,6 @@ def looking(flags, trainer, config):
     import numpy as np
 
     from .. import datasets
-    from ..trainers import callbacks
 
     serve = zoo.get(config["model"]).serve
     about = {key: config[key] for key in ("model", "dataset", "options")}
@@ -198,8 +197,8 @@ def looking(flags, trainer, config):
     if serve == "segmenter":
         picture = trainer.picture(images, test["classes"][:8])
     else:
-        picture = callbacks.attention_grid(*trainer.attention(images, None))
-    return {row["metric"]: row["value"] for row in rows}, {}, callbacks.png(picture)
+        picture = attention_grid(*trainer.attention(images, None))
+    return {row["metric"]: row["value"] for row in rows}, {}, png(picture)
 
 
 SERVED = {"classifier": classifier, "generator": generator, "a2b": translator}

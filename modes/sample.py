@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from ..common.files import write_output
+from ..common.images import attention_grid, image_grid, png, to_uint8
 from . import shared
 from .evaluate import draws
 from .shared import UsageError
@@ -13,18 +15,16 @@ def run(flags):
     draw, about = shared.served(flags)
     import numpy as np
 
-    from ..trainers import callbacks
-
     if "latent" not in about["options"]:
         raise UsageError(f"{about['model']} makes no images")
     count = flags.num or 64
     z = draws(count, about["options"]["latent"], flags.seed)
     path = Path(flags.output or "samples.png")
     images = np.concatenate([draw(z[i : i + 64]) for i in range(0, count, 64)])
-    grid = callbacks.image_grid(images, min(8, count))
+    grid = image_grid(images, min(8, count))
     if flags.attention:
-        grid = looking(about, z, callbacks.to_uint8(images))
-    shared.write(path, callbacks.png(grid))
+        grid = looking(about, z, to_uint8(images))
+    write_output(path, png(grid))
     print(f"samples: {path}")
 
 
@@ -32,7 +32,6 @@ def looking(about, z, pictures):
     """A row a sample: it, and where four of its places look, by the generator's self-attention."""
     import numpy as np
 
-    from ..trainers import callbacks
     from ..zoo.layers import self_attention
 
     network, side = about["network"], pictures.shape[1]
@@ -44,4 +43,4 @@ def looking(about, z, pictures):
         for i in range(0, len(z), 8)
     ]
     masks, places = np.concatenate([masks for masks, _ in parts]), parts[0][1]
-    return callbacks.attention_grid(pictures, masks, places)
+    return attention_grid(pictures, masks, places)

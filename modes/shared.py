@@ -9,12 +9,11 @@ import sys
 from pathlib import Path
 
 from .. import zoo
+from ..common.errors import UsageError
+from ..common.files import write_file
+from ..common.images import to_float, to_uint8
 
 MIDDLE = 0.5  # the threshold of a map where none is known to be better
-
-
-class UsageError(ValueError):
-    """A flag that cannot be used as given."""
 
 
 def refuse(flags, names, why):
@@ -228,23 +227,10 @@ def as_png(name):
     return name if name.endswith(".png") else f"{name}.png"
 
 
-def foreground(masks):
-    """Masks (B, H, W, n) -> the attention (B, H, W) on what is changed: of several, which sum to 1
-    and whose last is the background's, all the others."""
-    return masks[..., 0] if masks.shape[-1] == 1 else 1 - masks[..., -1]
-
-
-def to_float(images):
-    """uint8 -> float32 in [-1, 1]."""
-    return images.astype("float32") / 127.5 - 1
-
-
 def translated(translate, images, keys):
     """{key: array} of a translator's outputs for uint8 images (N, S, S, 3), a few at a time: what
     is "translated" as uint8, the rest as it is. Keys that there are not are left out."""
     import numpy as np
-
-    from ..trainers import callbacks
 
     size = max(1, 2**18 // images.shape[1] ** 2)
     found = {}
@@ -253,7 +239,7 @@ def translated(translate, images, keys):
         for key in keys:
             if key in made:
                 part = np.asarray(made[key])
-                part = callbacks.to_uint8(part) if key == "translated" else part
+                part = to_uint8(part) if key == "translated" else part
                 found.setdefault(key, []).append(part)
     return {key: np.concatenate(parts) for key, parts in found.items()}
 
@@ -277,16 +263,5 @@ def make_report(folder):
         stages = two_stage.stages(rows, **config["stop"])
     evaluations = run.read_rows(folder / "evaluation.jsonl")
     page = pages.page(record, spec, rows, evaluations, pictures, stages)
-    run.write_file(folder / "report.html", page.encode())
+    write_file(folder / "report.html", page.encode())
     return folder / "report.html"
-
-
-def write(path, data):
-    """Writes an output file, its folders too; what cannot be written raises UsageError."""
-    from ..trainers import run
-
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        run.write_file(path, data)
-    except (OSError, ValueError) as error:
-        raise UsageError(f"cannot write {path} ({error}): give another --output") from None

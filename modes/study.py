@@ -7,6 +7,8 @@ import io
 import json
 from pathlib import Path
 
+from ..common.files import write_output
+from ..common.images import image_grid, png
 from . import guidance, shared, train, translations
 from .evaluate import localize, make_judge
 from .shared import UsageError
@@ -69,7 +71,6 @@ def memorisation(flags):
 
     from .. import datasets
     from ..evaluate import memorisation as measure
-    from ..trainers import callbacks
 
     if not hasattr(trainer, "sample_with_reference"):
         raise UsageError(f"{config['model']} sees no reference images: this study is ragan's")
@@ -105,9 +106,9 @@ def memorisation(flags):
     step = int(trainer.step.numpy())
     numbers = {"model": config["model"], "dataset": name, "step": step, **numbers}
     folder = Path(flags.output or "memorisation")
-    shared.write(folder / "memorisation.json", (json.dumps(numbers, indent=2) + "\n").encode())
+    write_output(folder / "memorisation.json", (json.dumps(numbers, indent=2) + "\n").encode())
     rows = pictures[:16].reshape(-1, *pictures.shape[2:])
-    shared.write(folder / "memorisation.png", callbacks.png(callbacks.image_grid(rows, 16)))
+    write_output(folder / "memorisation.png", png(image_grid(rows, 16)))
     print(json.dumps(numbers, indent=2))
     print(f"report: {folder}")
 
@@ -144,11 +145,11 @@ def fid_spatial(flags):
         "seed": flags.seed,
         "versions": shared.versions(),
     }
-    shared.write(
+    write_output(
         folder / "fid_spatial.json", (json.dumps({**about, "rows": found}, indent=1)).encode()
     )
-    shared.write(folder / "fid_spatial.md", spatial.markdown(found).encode())
-    shared.write(folder / "fid_spatial.png", spatial.plot(found, shown))
+    write_output(folder / "fid_spatial.md", spatial.markdown(found).encode())
+    write_output(folder / "fid_spatial.png", spatial.plot(found, shown))
     print(f"study: {folder}")
 
 
@@ -218,11 +219,11 @@ def contrast(flags):
         f"{judged['digest']}). Two-stage rule: window {window}, tolerance {tolerance:g}.",
     ]
     table = beside.markdown(lines)
-    shared.write(folder / f"{flags.study}.md", ("\n\n".join([*about, table])).encode())
+    write_output(folder / f"{flags.study}.md", ("\n\n".join([*about, table])).encode())
     for name, (_, data) in figures.items():
-        shared.write(folder / f"{flags.study}_{name}.png", data)
+        write_output(folder / f"{flags.study}_{name}.png", data)
     page = beside.page(question, about, lines, dict(figures.values()))
-    shared.write(folder / f"{flags.study}.html", page.encode())
+    write_output(folder / f"{flags.study}.html", page.encode())
     print(table)
     print(f"study: {folder / flags.study}.html")
     return {name: folder / shared.run_name(name) for name, *_ in arrangements}
@@ -255,9 +256,9 @@ def teaching(flags):
     lines += [[name, *(f"{row['value']:.3f}" for row in rows)] for name, rows in found.items()]
     table = beside.markdown(lines)
     masks = test["mask"][:SHOWN, ..., 0] > 127
-    shared.write(folder / "localization.png", beside.maps(test["image"][:SHOWN], masks, maps))
-    shared.write(folder / "localization.md", table.encode())
-    shared.write(folder / "localization.json", json.dumps(found, indent=1).encode())
+    write_output(folder / "localization.png", beside.maps(test["image"][:SHOWN], masks, maps))
+    write_output(folder / "localization.md", table.encode())
+    write_output(folder / "localization.json", json.dumps(found, indent=1).encode())
     print(table)
 
 

@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 
 from .. import zoo
+from ..common.images import attention_grid, image_grid, to_float, to_uint8, translation_grid
 from ..datasets import table
 from . import shared
 from .evaluate import accuracy, class_scores, make_judge, pixel_scores, samples
@@ -409,7 +410,6 @@ def watch_generator(trainer, config, source, flags):
 
     from .. import datasets
     from ..evaluate import swd
-    from ..trainers import callbacks
 
     images = datasets.arrays(config["dataset"], "train", **source)["image"]
     latent, seed = config["options"]["latent"], config["seed"]
@@ -418,10 +418,10 @@ def watch_generator(trainer, config, source, flags):
     count = min(1024, len(images))
     score_z = rng.uniform(-1, 1, (count, latent)).astype("float32")
     chosen = np.sort(rng.choice(len(images), count, replace=False))
-    watched = {"draw": lambda: callbacks.image_grid(trainer.sample(z)), "attention": None}
+    watched = {"draw": lambda: image_grid(trainer.sample(z)), "attention": None}
     seen = np.asarray(images[chosen[:8]])
     if trainer.attention(seen, z[:8]) is not None:
-        watched["attention"] = lambda: callbacks.attention_grid(*trainer.attention(seen, z[:8]))
+        watched["attention"] = lambda: attention_grid(*trainer.attention(seen, z[:8]))
 
     if judged(flags):
         judge = make_judge(flags, config["dataset"], source)
@@ -440,7 +440,7 @@ def watch_generator(trainer, config, source, flags):
 
     def distance():
         fake = np.concatenate([trainer.sample(part) for part in np.array_split(score_z, 8)])
-        return {metric: swd.swd(real, callbacks.to_uint8(fake))}
+        return {metric: swd.swd(real, to_uint8(fake))}
 
     return {**watched, "metric": metric, "higher": False, "score": distance}
 
@@ -469,7 +469,6 @@ def watch_translator(trainer, config, source, flags):
 
     from .. import datasets
     from ..evaluate import mask_health, swd
-    from ..trainers import callbacks
 
     if judged(flags):
         raise UsageError(f"{config['model']} is scored by --mode=evaluate, not while it trains")
@@ -483,7 +482,7 @@ def watch_translator(trainer, config, source, flags):
     }
     split = "test" if datasets.has_split(name, "test") else "train"
     seen = [datasets.arrays(name, f"{split}_{end}", **source)["image"][:4] for end in "ab"]
-    seen = [shared.to_float(images) for images in seen]
+    seen = [to_float(images) for images in seen]
     metric = f"swd_{count}_train"
 
     def scores():
@@ -502,7 +501,7 @@ def watch_translator(trainer, config, source, flags):
         return {metric: float(np.mean(distances)), **found}
 
     def draw():
-        return callbacks.translation_grid(trainer.shown(*seen).values())
+        return translation_grid(trainer.shown(*seen).values())
 
     watched = {"draw": draw, "attention": None, "score": scores}
     return {**watched, "metric": metric, "higher": False}
@@ -533,7 +532,6 @@ def watch_guided(trainer, config, source, flags):
     """The same of a classifier whose attention is trained: mean average precision on test images of
     many classes, accuracy on those of one."""
     from .. import datasets
-    from ..trainers import callbacks
 
     if judged(flags):
         raise UsageError(f"{config['model']} makes no images: --metrics and --stop judge images")
@@ -547,7 +545,7 @@ def watch_guided(trainer, config, source, flags):
         return class_scores(network, held, split, 2000)
 
     def attention():
-        return callbacks.attention_grid(*trainer.attention(images, None))
+        return attention_grid(*trainer.attention(images, None))
 
     watched = {"draw": None, "attention": attention, "score": scores}
     return {**watched, "metric": None, "higher": True}

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from ..common.files import write_output
+from ..common.images import foreground, png, to_float, to_uint8
 from . import shared
 from .shared import UsageError
 
@@ -25,7 +27,7 @@ def run(flags):
     out, count = Path(flags.output or "translated"), 0
     with tqdm(total=len(folder.files), unit="image", dynamic_ncols=True) as bar:
         for names, images in batches(folder.pictures(), flags.batch_size or 4):
-            made = cropped(translate(padded(shared.to_float(images))), images.shape[1:3])
+            made = cropped(translate(padded(to_float(images))), images.shape[1:3])
             for i, name in enumerate(names):
                 _write(out, name, {key: value[i] for key, value in made.items()})
             count += len(names)
@@ -66,22 +68,20 @@ def cropped(made, size):
 
 
 def _write(out, name, made):
-    from ..trainers import callbacks
 
     def write(folder, end, pixels):
         place = out / folder / Path(shared.as_png(name.as_posix()))
-        shared.write(place.with_name(f"{place.stem}{end}.png"), callbacks.png(pixels))
+        write_output(place.with_name(f"{place.stem}{end}.png"), png(pixels))
 
-    write("", "", callbacks.to_uint8(made["translated"]))
+    write("", "", to_uint8(made["translated"]))
     if "masks" in made:
-        write("attention", "", _grey(shared.foreground(made["masks"])))
+        write("attention", "", _grey(foreground(made["masks"])))
         for k in range(made["masks"].shape[-1]):
             write("masks", f"_{k + 1}", _grey(made["masks"][..., k]))
         for k in range(made["contents"].shape[-2]):
-            write("contents", f"_{k + 1}", callbacks.to_uint8(made["contents"][..., k, :]))
+            write("contents", f"_{k + 1}", to_uint8(made["contents"][..., k, :]))
 
 
 def _grey(mask):
-    from ..trainers import callbacks
 
-    return callbacks.to_uint8(2 * mask - 1)
+    return to_uint8(2 * mask - 1)

@@ -4,6 +4,8 @@ import argparse
 import json
 from pathlib import Path
 
+from ..common.files import write_output
+from ..common.images import foreground
 from . import guidance, shared
 from .evaluate import translation_rows
 
@@ -52,7 +54,7 @@ def translation(flags):
             made = shared.translated(translate, images, ("translated", "masks"))
             drawn[direction][name] = made["translated"]
             if "masks" in made:
-                grey = np.repeat(255 * shared.foreground(made["masks"])[..., None], 3, axis=-1)
+                grey = np.repeat(255 * foreground(made["masks"])[..., None], 3, axis=-1)
                 drawn[direction][f"its attention, {name}"] = grey.astype("uint8")
     for direction, rows in scores.items():
         metrics = list(dict.fromkeys(key for row in rows.values() for key in row))
@@ -60,8 +62,8 @@ def translation(flags):
         for name, row in rows.items():
             lines.append([name, *(f"{row[k]:.4g}" if k in row else "–" for k in metrics)])
         table = f"{direction}:\n\n{beside.markdown(lines)}"
-        shared.write(folder / f"translation_{direction}.md", table.encode())
-        shared.write(folder / f"translation_{direction}.json", json.dumps(rows, indent=1).encode())
-        shared.write(folder / f"translation_{direction}.png", beside.pictures(drawn[direction]))
+        write_output(folder / f"translation_{direction}.md", table.encode())
+        write_output(folder / f"translation_{direction}.json", json.dumps(rows, indent=1).encode())
+        write_output(folder / f"translation_{direction}.png", beside.pictures(drawn[direction]))
         print(table)
     print(f"study: {folder}")

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from attention_zoo.common.files import replace_file
 from attention_zoo.trainers import run
 
 CONFIG = {name: None for name in run.CONFIG} | {"model": "dcgan", "steps": 10, "seed": 0}
@@ -99,7 +100,7 @@ def test_a_full_disk_leaves_no_half_file(tmp_path):
 
     (tmp_path / "a").write_text("old")
     with pytest.raises(OSError, match="No space left"):
-        run.replace_file(tmp_path / "a", write)
+        replace_file(tmp_path / "a", write)
     assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [("a", "old")]
 
 

@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 
 from attention_zoo import zoo
+from attention_zoo.common.images import image_grid, to_uint8
 from attention_zoo.trainers import callbacks, dcgan, get, losses, ragan, run, sagan, wgan
 from attention_zoo.zoo.layers import self_attention
 
@@ -273,7 +274,7 @@ def test_attention_shows_where_the_middles_of_the_quarters_look(variant):
     z = np.random.default_rng(1).uniform(-1, 1, (2, 128)).astype("float32")
     generator = trainer.average["generator"]
     of_samples = self_attention.attention_map(generator).predict_on_batch(z)
-    samples = callbacks.to_uint8(generator.predict_on_batch(z))
+    samples = to_uint8(generator.predict_on_batch(z))
     blind = make(sagan.SAGAN, sagan.HParams(), "sagan", attention="discriminator", **options)
     of_images = blind.networks["attention"].predict_on_batch(pictures.astype("float32") / 127.5 - 1)
     side = {"paper": 8, "official": 4}[variant]
@@ -384,7 +385,7 @@ def test_nan_keeps_the_last_good_checkpoint(tmp_path):
     every = {"log": 1, "sample": 2, "save": 2, "eval": 2}
 
     def draw():
-        return callbacks.image_grid(trainer.sample(np.zeros((4, 100), "float32")))
+        return image_grid(trainer.sample(np.zeros((4, 100), "float32")))
 
     recorder = callbacks.Record(record, every, 8, lambda: {"score": 1.0}, draw)
     with pytest.raises(callbacks.NotFinite, match="d_loss and .* at step 5: the last good"):

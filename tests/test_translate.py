@@ -9,7 +9,8 @@ from PIL import Image
 
 from attention_zoo import zoo
 from attention_zoo.cli import main
-from attention_zoo.modes import shared, translate, translations
+from attention_zoo.common.images import to_float
+from attention_zoo.modes import translate, translations
 
 DATA = "creatures/plain2striped/tiny"
 
@@ -102,7 +103,7 @@ def test_both_directions_are_published_and_translate_pictures_of_any_size(
             assert Image.open(out / file).size == sizes[name][::-1]
 
     pixels = np.asarray(Image.open(given / "a.png"))[None]
-    x = shared.to_float(np.pad(pixels, ((0, 0), (0, 3), (0, 2), (0, 0)), mode="reflect"))
+    x = to_float(np.pad(pixels, ((0, 0), (0, 3), (0, 2), (0, 0)), mode="reflect"))
     expected = np.asarray(back(x, training=False)["translated"])[0, :37, :50]
     assert abs(np.asarray(Image.open(out / "a.png")) - (expected + 1) * 127.5).max() <= 1
     flags += [f"--weights={tmp_path / 'zoo' / 'back'}", "--direction=a2b"]

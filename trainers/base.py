@@ -9,8 +9,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from ..common.images import to_uint8
 from ..zoo.layers import self_attention
-from . import callbacks
 
 
 def check(hparams, **ranges):
@@ -307,6 +307,6 @@ class GAN(Trainer):
             return None
         if self.map is None:
             self.map = self_attention.attention_map(generator)
-        pictures = callbacks.to_uint8(self.sample(z))
+        pictures = to_uint8(self.sample(z))
         maps = self.infer(self.map, self.given(z))
         return pictures, *self_attention.looks(maps, pictures.shape[1])

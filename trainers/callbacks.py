@@ -1,7 +1,6 @@
 """What happens beside the steps: progress, metrics, sample grids, checkpoints, NaN guard."""
 
 import functools
-import io
 import math
 import signal
 import sys
@@ -10,10 +9,10 @@ import time
 import keras
 import numpy as np
 import tensorflow as tf
-from PIL import Image
 from tqdm import tqdm
 
-from .run import write_file
+from ..common.files import write_file
+from ..common.images import png
 
 ADVICE = (
     ": the last good checkpoint is kept; look at the losses before this step in metrics.jsonl, and "
@@ -27,61 +26,6 @@ class Asked(BaseException):
 
 class NotFinite(ArithmeticError):
     """A loss or a weight became NaN or infinite; the message says at which step and what to do."""
-
-
-def image_grid(images, columns=8):
-    """images (N, S, S, 3) in [-1, 1] -> uint8 (rows * S, columns * S, 3), white at the end."""
-    count, size = images.shape[0], images.shape[1]
-    rows = math.ceil(count / columns)
-    pixels = to_uint8(images)
-    filler = np.full((rows * columns - count, size, size, 3), 255, np.uint8)
-    cells = np.concatenate([pixels, filler]).reshape(rows, columns, size, size, 3)
-    return cells.transpose(0, 2, 1, 3, 4).reshape(rows * size, columns * size, 3)
-
-
-def attention_grid(images, masks, places=()):
-    """uint8 (B, S, S, 3), (B, N, S, S) in [0, 1] -> uint8 (rows, columns, 3): a row an image.
-
-    The image, then the same darkened outside each of its N masks; places: (N, 2), row and column of
-    the pixel to be marked beside each mask.
-    """
-    shown = [images, *(images * (0.25 + 0.75 * m[..., None]) for m in masks.swapaxes(0, 1))]
-    half = max(1, images.shape[1] // 32)
-    for picture, (row, column) in zip(shown[1:], places):
-        picture[:, row - half : row + half, column - half : column + half] = (255, 0, 0)
-    cells = np.stack(shown, 1).reshape(-1, *images.shape[1:])
-    return image_grid(cells / 127.5 - 1, len(shown))
-
-
-def translation_grid(directions):
-    """[{"image", "translated", "again" (B, S, S, 3), and of attention "masks" (B, S, S, n) and
-    "contents" (B, S, S, m, 3)}] in [-1, 1], masks in [0, 1] -> uint8 (rows, columns, 3).
-
-    A row an image of each direction: it, what it becomes, that translated back, masks as grey,
-    contents.
-    """
-    rows = []
-    for made in directions:
-        cells = [made["image"], made["translated"], made["again"]]
-        if "masks" in made:
-            masks = 2 * np.moveaxis(made["masks"], -1, 0)[..., None] - 1
-            cells += [np.broadcast_to(mask, made["image"].shape) for mask in masks]
-            cells += list(np.moveaxis(made["contents"], -2, 0))
-        rows.append(np.stack(cells, 1))  # (B, columns, S, S, 3)
-    cells = np.concatenate(rows)
-    return image_grid(cells.reshape(-1, *cells.shape[2:]), cells.shape[1])
-
-
-def to_uint8(images):
-    """[-1, 1] -> uint8, rounded."""
-    return np.clip(np.rint((np.asarray(images) + 1) * 127.5), 0, 255).astype(np.uint8)
-
-
-def png(pixels):
-    """uint8 (H, W, 3) -> PNG bytes."""
-    out = io.BytesIO()
-    Image.fromarray(pixels).save(out, "png", optimize=True)
-    return out.getvalue()
 
 
 class Progress(keras.callbacks.Callback):

@@ -15,8 +15,9 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
+from ..common.images import image_grid
 from ..zoo.layers import cam
-from . import base, callbacks, losses
+from . import base, losses
 
 POLICIES = {  # share of the schedule's steps that are done -> share of the learning rate
     "step": lambda t: ops.power(0.1, ops.floor(ops.minimum(4 * t, 3.0))),
@@ -175,7 +176,7 @@ class DeepLab(base.Trainer):
         the map given and the map found, in VOC's colours."""
         maps = [palette()[c] for c in (classes[..., 0], self.probabilities(images).argmax(-1))]
         cells = np.stack((images, *maps), 1).reshape(-1, *images.shape[1:])
-        return callbacks.image_grid(cells / 127.5 - 1, 3)
+        return image_grid(cells / 127.5 - 1, 3)
 
 
 def kernel(features):

@@ -8,8 +8,9 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
+from ..common.images import to_uint8
 from ..zoo.layers import grad_cam
-from . import base, callbacks, classifier, losses
+from . import base, classifier, losses
 
 
 def each(masks, here):
@@ -113,7 +114,7 @@ class GAIN(classifier.Classifier):
             found = {"image": [], "classes": [], "present": []}
             while len(found["image"]) < self.hp.masks:
                 batch = next(batches)
-                found["image"].extend(callbacks.to_uint8(batch["image"]))
+                found["image"].extend(to_uint8(batch["image"]))
                 found["classes"].extend(batch["classes"])
                 found["present"].extend(np.asarray(self.present(batch)))
             self.known = {k: tf.constant(np.stack(v[: self.hp.masks])) for k, v in found.items()}

@@ -14,38 +14,21 @@ from pathlib import Path
 
 import numpy as np
 
+from ..common.errors import UsageError
+from ..common.files import replace_file, write_file
+
 FREE = ("steps", "stop", "replicas")  # what a resume may change: a longer run is the same run
 CONFIG = {"model", "dataset", "image_size", "batch_size", "steps", "seed", "loss"}
 CONFIG |= {"options", "hparams", "every"}
 EARLIER = {"precision": "float32", "jit": False, "steps_per_execution": 1}  # where it says nothing
 
 
-class RunError(ValueError):
+class RunError(UsageError):
     """A run directory that cannot be used as asked; the message says why and what to do."""
 
 
 class Damaged(RunError):
     """A checkpoint whose bytes are not those that were written."""
-
-
-def write_file(path, data):
-    """Writes bytes so that the file is either the old one or the whole new one."""
-    replace_file(path, lambda file: file.write(data))
-
-
-def replace_file(path, write):
-    """Has write(file) fill a file beside path, and moves it in place once it is on disk."""
-    beside = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        with open(beside, "wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, path)
-    except BaseException:  # also a signal's
-        with contextlib.suppress(OSError):
-            beside.unlink()
-        raise
 
 
 class Run:

@@ -7,10 +7,12 @@ import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ..common.errors import UsageError
+
 PRETRAINED = Path(__file__).parent / "pretrained"  # the bundled weights and their manifest
 
 
-class UnknownModel(LookupError):
+class UnknownModel(UsageError, LookupError):
     """A name that the zoo does not hold; the message names the closest and all."""
 
 

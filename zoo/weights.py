@@ -22,6 +22,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..common.errors import UsageError
 from . import registry
 
 FOLDER = registry.PRETRAINED
@@ -31,7 +32,7 @@ TIMEOUT = 30  # seconds without a byte
 DAMAGE = (ValueError, TypeError, EOFError, KeyError, RuntimeError, zlib.error, zipfile.BadZipFile)
 
 
-class WeightsError(ValueError):
+class WeightsError(UsageError):
     """Weights that are not what the manifest says; the message names what is wrong."""
 
 

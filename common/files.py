@@ -1,0 +1,48 @@
+"""Files that are either the old ones or the whole new ones, and where caches lie."""
+
+import contextlib
+import os
+import threading
+from pathlib import Path
+
+from .errors import UsageError
+
+
+def write_file(path, data):
+    """Writes bytes so that the file is either the old one or the whole new one."""
+    replace_file(path, lambda file: file.write(data))
+
+
+def replace_file(path, write):
+    """Calls write(file) on a temporary file beside path, and moves it in place once it is on disk.
+
+    If write raises, the old file stays and the temporary one is removed.
+    """
+    path = Path(path)
+    beside = path.with_name(f"{path.name}.{os.getpid()}.{threading.get_ident()}.part")
+    try:
+        with open(beside, "wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+    except BaseException:  # also a signal's
+        with contextlib.suppress(OSError):
+            beside.unlink()
+        raise
+
+
+def write_output(path, data):
+    """Writes a file that the user asked for, and its folders. Raises UsageError if it cannot."""
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_file(path, data)
+    except (OSError, ValueError) as error:
+        raise UsageError(f"cannot write {path} ({error}): give another --output") from None
+
+
+def cache_folder():
+    """The folder for downloads: $XDG_CACHE_HOME/attention_zoo or ~/.cache/attention_zoo."""
+    home = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
+    return home / "attention_zoo"
