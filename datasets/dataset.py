@@ -1,0 +1,241 @@
+"""A data set as one object, whatever it comes from: a name of the table or a path, arrays in
+memory, or a tf.data.Dataset.
+
+    data = open_dataset("cifar10", image_size=32)
+    data = open_dataset(images)                              # uint8 (N, H, W, 3)
+    data = open_dataset({"image": images, "label": labels})
+    data = open_dataset(tf.data.Dataset.from_tensor_slices(images).batch(32))
+    data.arrays("train")["image"]                            # uint8 (N, S, S, 3)
+    data.batches(batch_size=64, seed=0)                      # tf.data.Dataset of dicts
+"""
+
+import hashlib
+
+import numpy as np
+
+from . import resize, stream
+from .table import DataError
+
+SAMPLED = 2_048  # images of a tf.data.Dataset that `arrays` reads
+
+
+class DataSet:
+    """A named data set at one image size.
+
+    name: as `datasets.load` takes it. image_size: S; None: the data set's own. data_dir: the folder
+    of TensorFlow Datasets. classes: number of classes; a data set without labels raises DataError.
+    """
+
+    recipe = property(lambda self: self.name.split(":")[0].split("/")[0])
+
+    def __init__(self, name, image_size=None, data_dir=None):
+        stream.table.check(name)
+        self.name, self.image_size, self.data_dir = name, image_size, data_dir
+
+    @property
+    def paired(self):
+        """True if it has two domains, a and b."""
+        return stream.paired(self.name)
+
+    @property
+    def classes(self):
+        return stream.classes(self.name)
+
+    def resized(self, image_size):
+        """The same data set at another image size."""
+        return type(self)(self.name, image_size, self.data_dir)
+
+    def has_split(self, split):
+        return stream.has_split(self.name, split)
+
+    def arrays(self, split="train"):
+        """{key: array (N, ...)} of a split; see `datasets.arrays`."""
+        return stream.arrays(self.name, split, image_size=self.image_size, data_dir=self.data_dir)
+
+    def labelled(self, split, classes):
+        """`arrays` of a split whose labels all lie below `classes`; else DataError."""
+        return stream.labelled(
+            self.name, split, classes, image_size=self.image_size, data_dir=self.data_dir
+        )
+
+    def identity(self, split="train"):
+        """A string that changes when the examples change."""
+        return stream.identity(self.name, split, data_dir=self.data_dir)
+
+    def batches(self, **options):
+        """Training batches; options as of `datasets.load`."""
+        return stream.load(self.name, image_size=self.image_size, data_dir=self.data_dir, **options)
+
+
+class ArrayDataSet:
+    """Arrays in memory as a data set whose only split is "train".
+
+    arrays: {"image": (N, H, W, 3) or (N, H, W), uint8, or float in [-1, 1], ...}; "label" (N,) whole
+    numbers from 0. Images of another size than image_size are resized (centred square, bicubic).
+    """
+
+    name, recipe, paired, data_dir = "arrays", "folder", False, None
+
+    def __init__(self, arrays, image_size=None):
+        arrays = {key: np.asarray(value) for key, value in arrays.items()}
+        if "image" not in arrays or not len(arrays["image"]):
+            raise DataError('arrays need "image", uint8 (N, H, W, 3), with at least one image')
+        arrays["image"] = as_pictures(arrays["image"])
+        count = len(arrays["image"])
+        uneven = [key for key, value in arrays.items() if len(value) != count]
+        if uneven:
+            raise DataError(f"{uneven[0]} has {len(arrays[uneven[0]])} entries for {count} images")
+        if "label" in arrays:
+            arrays["label"] = arrays["label"].astype(np.int32)
+        self.given, self.image_size = arrays, image_size
+        height, width = arrays["image"].shape[1:3]
+        if (image_size or width, image_size or width) != (height, width):
+            size = image_size or min(height, width)
+            images = np.stack([resize.square(image, size) for image in arrays["image"]])
+            arrays = {**arrays, "image": images}
+        self.held = arrays
+
+    @property
+    def classes(self):
+        if "label" not in self.held or self.held["label"].min() < 0:
+            raise DataError("these arrays have no label for each image: give {'label': ...}")
+        return int(self.held["label"].max()) + 1
+
+    def resized(self, image_size):
+        return ArrayDataSet(self.given, image_size)
+
+    def has_split(self, split):
+        return split == "train"
+
+    def arrays(self, split="train"):
+        if split != "train":
+            raise DataError(f"arrays in memory have no split {split!r}, only train")
+        return self.held
+
+    def labelled(self, split, classes):
+        held = self.arrays(split)
+        if self.classes > classes:
+            raise DataError(f"the arrays have {self.classes} classes, the network {classes}")
+        return held
+
+    def identity(self, split="train"):
+        digest = hashlib.sha256()
+        for key, value in sorted(self.given.items()):
+            digest.update(f"{key} {value.shape} {value.dtype}".encode())
+            digest.update(np.ascontiguousarray(value).tobytes())
+        return f"arrays-{digest.hexdigest()[:16]}"
+
+    def batches(self, **options):
+        return stream.batches_of({"": self.held}, self.name, **options)
+
+
+class StreamDataSet:
+    """A tf.data.Dataset as a data set: batches of images, or of dicts with "image".
+
+    Images are uint8, or float in [-1, 1], and all of one size. The batches are taken apart and put
+    together again in the size that training asks for, in the data set's own order, endlessly: what
+    shuffles them is the data set's own. A resumed run skips what it has seen, so it repeats the
+    interrupted one only if the order is always the same.
+    """
+
+    name, recipe, paired, data_dir = "tf.data", "folder", False, None
+
+    def __init__(self, data, image_size=None):
+        spec = data.element_spec
+        spec = spec if isinstance(spec, dict) else {"image": spec}
+        if "image" not in spec or spec["image"].shape.rank != 4:
+            raise DataError(
+                'a tf.data.Dataset gives batches: images (B, H, W, 3), or {"image": ...}'
+            )
+        side = spec["image"].shape[1]
+        if image_size not in (None, side):
+            raise DataError(f"the data set gives images of {side} pixels, not {image_size}")
+        self.data, self.image_size, self.sampled = data, side, None
+
+    @property
+    def classes(self):
+        labels = self.arrays().get("label")
+        if labels is None:
+            raise DataError('the data set gives no "label" for each image')
+        return int(labels.max()) + 1
+
+    def resized(self, image_size):
+        return StreamDataSet(self.data, image_size)
+
+    def has_split(self, split):
+        return split == "train"
+
+    def arrays(self, split="train"):
+        """The first images, up to SAMPLED."""
+        if split != "train":
+            raise DataError(f"a tf.data.Dataset has no split {split!r}, only train")
+        if self.sampled is None:
+            parts, count = {}, 0
+            for batch in self.data.as_numpy_iterator():
+                batch = batch if isinstance(batch, dict) else {"image": batch}
+                for key, value in batch.items():
+                    parts.setdefault(key, []).append(value)
+                count += len(batch["image"])
+                if count >= SAMPLED:
+                    break
+            if not count:
+                raise DataError("the data set is empty")
+            arrays = {key: np.concatenate(value)[:SAMPLED] for key, value in parts.items()}
+            self.sampled = ArrayDataSet(arrays).held
+        return self.sampled
+
+    def labelled(self, split, classes):
+        if self.classes > classes:
+            raise DataError(f"the data set has {self.classes} classes, the network {classes}")
+        return self.arrays(split)
+
+    def identity(self, split="train"):
+        return "tf.data"
+
+    def batches(self, *, batch_size=64, start=0, keys=None, shares=(0, 1, 1), replace=None, **_):
+        import tensorflow as tf
+
+        if shares != (0, 1, 1):
+            raise DataError("a tf.data.Dataset trains on one device: give strategy='one'")
+
+        def prepared(batch):
+            batch = batch if isinstance(batch, dict) else {"image": batch}
+            image = batch["image"]
+            if image.dtype == tf.uint8:
+                image = tf.cast(image, tf.float32) / 127.5 - 1
+            batch = {**batch, "image": tf.cast(image, tf.float32)}
+            missing = [key for key in keys or () if key not in batch]
+            if missing:
+                raise DataError(f"the data set gives no {', '.join(missing)}")
+            return {key: batch[key] for key in keys or batch}
+
+        data = self.data.map(prepared).unbatch().repeat().batch(batch_size, drop_remainder=True)
+        return data.skip(start).prefetch(2)
+
+
+def as_pictures(images):
+    """Images (N, H, W), (N, H, W, 1) or (N, H, W, 3), uint8 or float in [-1, 1] -> uint8 (N, H, W,
+    3). Another type, shape or range raises DataError."""
+    images = images[..., None] if images.ndim == 3 else images
+    if images.ndim != 4 or images.shape[-1] not in (1, 3):
+        raise DataError(f"images are (N, H, W, 3), not {images.shape}")
+    if images.dtype.kind == "f":
+        if not (np.abs(images) <= 1 + 1e-6).all():
+            raise DataError("float images lie in [-1, 1]; images from 0 to 255 are uint8")
+        images = np.rint((images.astype(np.float64) + 1) * 127.5).astype(np.uint8)
+    if images.dtype != np.uint8:
+        raise DataError(f"images are uint8, or float in [-1, 1], not {images.dtype}")
+    return np.broadcast_to(images, (*images.shape[:3], 3))
+
+
+def open_dataset(data, image_size=None, data_dir=None):
+    """A DataSet of a name, an array of images, a dict of arrays, or a tf.data.Dataset."""
+    if isinstance(data, str):
+        return DataSet(data, image_size, data_dir)
+    if isinstance(data, (DataSet, ArrayDataSet, StreamDataSet)):
+        return data if image_size in (None, data.image_size) else data.resized(image_size)
+    if isinstance(data, dict):
+        return ArrayDataSet(data, image_size)
+    if hasattr(data, "element_spec"):
+        return StreamDataSet(data, image_size)
+    return ArrayDataSet({"image": np.asarray(data)}, image_size)
