@@ -180,7 +180,7 @@ _SPECS = (
             "references (65 % of samples after 20,000 steps), another's hardly uses them.",
             "The Letter's lead over DCGAN does not come out on CIFAR-10 at width 32. Tried: "
             "attend_at = 4, mask_size = 0.25, regions = 16; FID at 2,500 and 5,000 steps is within "
-            "what the seed alone makes of the default (docs/ragan.md).",
+            "what the seed alone makes of the default (docs/results/ragan.md).",
             "F is one dense layer whose centres start on a grid, so that the regions differ.",
             "With the WGAN loss RMSProp decays its mean square by 0.9, and batch normalisation's "
             "scale is clipped too, as in `wgan`.",
@@ -251,8 +251,8 @@ _SPECS = (
             "The discriminator's map stays at 8 x 8, by 3x3 convolutions in place of its last "
             "strided ones (not said); `map_size`.",
             "Maps of teacher and discriminator are brought to the larger one's size, each from 0 "
-            "to 1, compared by the mean over pixels, with weight 1 (not said; docs/ata_gan.md has "
-            "what else was tried): `resize`, `normalise`, `pixels`, `attention_weight`.",
+            "to 1, compared by the mean over pixels, with weight 1 (not said; "
+            "docs/results/ata_gan.md has what else was tried): `resize`, `normalise`, `pixels`, `attention_weight`.",
             "The generator maximises log D(G(z)) (equation 4: minimises log(1 - D(G(z)))): "
             "`loss=minimax` is the paper's.",
             "The teacher is any classifier of the zoo with weights (paper: ResNet-18 of HEp-2 "
@@ -451,7 +451,7 @@ _SPECS = (
             "The masked image passes with batch normalisation's moving statistics.",
             "On small data sets the moving average of the weights looks at it (paper: the weights "
             "that are trained, which there learn to answer no where anything is masked, so that "
-            "attention does not grow: docs/gain.md): `judge`.",
+            "attention does not grow: docs/results/gain.md): `judge`.",
             "L_cl is summed over classes, and s^c in L_am is a sigmoid (not said).",
             "On small data sets weights start at random, from a resnet9, and L_am counts from half "
             "of the steps on (paper: VGG16 of ImageNet): `start`, `delay`, `backbone`.",
