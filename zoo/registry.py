@@ -252,7 +252,8 @@ _SPECS = (
             "strided ones (not said); `map_size`.",
             "Maps of teacher and discriminator are brought to the larger one's size, each from 0 "
             "to 1, compared by the mean over pixels, with weight 1 (not said; "
-            "docs/results/ata_gan.md has what else was tried): `resize`, `normalise`, `pixels`, `attention_weight`.",
+            "docs/results/ata_gan.md has what else was tried): `resize`, `normalise`, "
+            "`pixels`, `attention_weight`.",
             "The generator maximises log D(G(z)) (equation 4: minimises log(1 - D(G(z)))): "
             "`loss=minimax` is the paper's.",
             "The teacher is any classifier of the zoo with weights (paper: ResNet-18 of HEp-2 "
