@@ -5,6 +5,7 @@ Importing this file makes its folder the package `attention_zoo`.
 
 import importlib.util
 import os
+import signal
 import sys
 
 ROOT = os.path.dirname(os.path.abspath(__file__))
@@ -22,10 +23,13 @@ def register():
     spec.loader.exec_module(package)
 
 
+if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # no traceback for a Ctrl-C before `run` begins
+
 if "attention_zoo" not in sys.modules:
     register()
 
 if __name__ == "__main__":
-    from attention_zoo.cli.main import main
+    from attention_zoo.cli.main import run
 
-    sys.exit(main())
+    sys.exit(run("main.py"))

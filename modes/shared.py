@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import functools
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +11,7 @@ from .. import zoo
 from ..common.errors import UsageError
 from ..common.files import write_file
 from ..common.images import to_float, to_uint8
+from ..common.quiet import import_tensorflow as quiet_import
 
 MIDDLE = 0.5  # the threshold of a map where none is known to be better
 
@@ -21,27 +21,6 @@ def refuse(flags, names, why):
     for name in names.split():
         if getattr(flags, name) not in (None, []):
             raise UsageError(f"--{name} {why}")
-
-
-def quiet_import():
-    """Imports TensorFlow without the lines that it writes to stderr before its log level counts."""
-    if "tensorflow" in sys.modules:
-        return
-    import absl.logging
-
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    absl.logging.set_verbosity(absl.logging.ERROR)
-    sys.stderr.flush()
-    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)
-    try:
-        import tensorflow as tf
-
-        tf.config.list_physical_devices()
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)
 
 
 def versions():
@@ -246,22 +225,20 @@ def translated(translate, images, keys):
 
 def make_report(folder):
     """Writes report.html of a run directory; returns its path."""
-    from ..evaluate import report as pages
     from ..evaluate import two_stage
+    from ..reports.run_report import report
     from ..trainers import run
 
     folder = Path(folder)
     record = run.read_record(folder)
     config = record["config"]
     spec = dataclasses.asdict(dataclasses.replace(zoo.get(config["model"]), weights={}))
-    rows, pictures = run.read_rows(folder / "metrics.jsonl"), {}
-    for name in ("samples", "attention"):
-        files = sorted((folder / name).glob("step_*.png"))
-        pictures[name] = [(run.step_of(path), path.read_bytes()) for path in files]
-    stages = None
-    if config.get("stop"):
-        stages = two_stage.stages(rows, **config["stop"])
-    evaluations = run.read_rows(folder / "evaluation.jsonl")
-    page = pages.page(record, spec, rows, evaluations, pictures, stages)
+    rows, evaluations = (run.read_rows(folder / f"{k}.jsonl") for k in ("metrics", "evaluation"))
+    pictures = {
+        name: [(run.step_of(path), path) for path in sorted((folder / name).glob("step_*.png"))]
+        for name in ("samples", "attention")
+    }
+    stages = two_stage.stages(rows, **config["stop"]) if config.get("stop") else None
+    page = report(record, spec, rows, evaluations, pictures, stages)
     write_file(folder / "report.html", page.encode())
     return folder / "report.html"

@@ -1,0 +1,582 @@
+"""Every flag and every mode of the command line, and how they are read.
+
+Reading takes two passes: the first looks at --mode only, the second builds the parser of that mode,
+so that help and mistakes are about its flags alone. No room but this one imports argparse.
+"""
+
+import argparse
+import difflib
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import absl.flags
+import absl.logging  # defines --v, --verbosity, --logtostderr and others
+from absl.flags import argparse_flags
+
+from ..common.errors import UsageError
+
+METRICS = ("fid", "sfid", "kid", "kid_blocks10", "is", "classes", "precision_recall")
+METRICS += ("density_coverage", "localization")
+STUDIES = ("memorisation", "fid_spatial", "attention", "regional", "regional_wgan", "teaching")
+STUDIES += ("gain", "biased", "translation")
+
+
+def whole(low, high):
+    """A check for whole numbers."""
+
+    def check(text):
+        if not (text.isascii() and text.isdecimal() and low <= int(text) <= high):
+            raise argparse.ArgumentTypeError(f"takes a whole number from {low}, not {text!r}")
+        return int(text)
+
+    return check
+
+
+def fraction(text):
+    """A check for numbers from 0 to 1, 1 excluded."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = None
+    if value is None or not 0 <= value < 1:
+        raise argparse.ArgumentTypeError(f"takes a number from 0 to 1, not {text!r}")
+    return value
+
+
+def one_of(*names):
+    """A check for one of several words."""
+
+    def check(text):
+        if text not in names:
+            close = difflib.get_close_matches(text, names, 1)
+            guess = f": did you mean {close[0]!r}?" if close else ""
+            raise argparse.ArgumentTypeError(
+                f"takes one of {', '.join(names)}, not {text!r}{guess}"
+            )
+        return text
+
+    check.names = names
+    return check
+
+
+def metrics(text):
+    """A check for names of metrics, separated by commas: a tuple without repetitions."""
+    check = one_of(*METRICS)
+    return tuple(dict.fromkeys(check(name) for name in text.split(",")))
+
+
+POSITIVE, NATURAL = whole(1, 10**9), whole(0, 2**32 - 1)
+
+
+@dataclass(frozen=True)
+class Flag:
+    """A flag --NAME=VALUE.
+
+    help: what it is, in every mode that has no note of its own. It states the default where
+    `default` is None, since the library decides it. check: text -> value. kind: "value", "switch"
+    (takes no value) or "repeated" (a list).
+    """
+
+    help: str
+    check: Any = str
+    metavar: str = "NAME"
+    default: Any = None
+    kind: str = "value"
+
+
+FLAGS = {
+    "model": Flag("the model, a name of --mode=list (default: ragan)"),
+    "dataset": Flag(
+        "the data set: a name of --mode=list, or folder:PATH for your own images "
+        "(default: creatures)"
+    ),
+    "study": Flag(f"one of {', '.join(STUDIES)} (required)", one_of(*STUDIES)),
+    "weights": Flag(
+        "a run directory, one checkpoint file, or published weights: a tag of --mode=list, "
+        "FOLDER/TAG or an address (required)",
+        metavar="TAG|RUN_DIR|FILE",
+    ),
+    "input": Flag("a folder of images (required)", metavar="FOLDER"),
+    "set": Flag(
+        "an option of the network or a hyper-parameter of its training; give it once for each "
+        "(default: the recipe of the model for the data set)",
+        metavar="NAME=VALUE",
+        kind="repeated",
+    ),
+    "steps": Flag(
+        "updates of the generator, or of a network that has no discriminator (default: the "
+        "recipe's)",
+        POSITIVE,
+        "STEPS",
+    ),
+    "batch_size": Flag(
+        "images per update, over all devices (default: the recipe's)", POSITIVE, "IMAGES"
+    ),
+    "image_size": Flag(
+        "the images' height and width in pixels (default: the recipe's)", POSITIVE, "PIXELS"
+    ),
+    "seed": Flag("the seed of all random numbers", NATURAL, "NUMBER", 0),
+    "run_dir": Flag(
+        "the run directory to write, or to continue (default: runs/MODEL-DATASET, followed by "
+        "what --set changes)",
+        metavar="RUN_DIR",
+    ),
+    "data_dir": Flag(
+        "the folder of prepared data sets (default: $TFDS_DATA_DIR or ~/tensorflow_datasets)",
+        metavar="FOLDER",
+    ),
+    "strategy": Flag(
+        "the devices to train on; auto takes all GPUs, or else the CPU",
+        one_of("auto", "one", "mirrored", "multi_worker", "tpu"),
+        "auto|one|mirrored|multi_worker|tpu",
+        "auto",
+    ),
+    "precision": Flag(
+        "the type that layers compute in; variables are float32 in any case",
+        one_of("float32", "bfloat16", "float16"),
+        "float32|bfloat16|float16",
+        "float32",
+    ),
+    "jit": Flag("compile the training step with XLA", kind="switch", default=False),
+    "steps_per_execution": Flag(
+        "training steps in one call of the compiled function", POSITIVE, "STEPS", 1
+    ),
+    "log_every": Flag("steps between lines of metrics.jsonl (default: 50)", POSITIVE, "STEPS"),
+    "sample_every": Flag("steps between pictures (default: 500)", POSITIVE, "STEPS"),
+    "save_every": Flag("steps between checkpoints (default: 500)", POSITIVE, "STEPS"),
+    "eval_every": Flag("steps between evaluations (default: --save_every)", POSITIVE, "STEPS"),
+    "num": Flag("how many generated images are scored (default: 10000)", POSITIVE, "IMAGES"),
+    "attention": Flag(
+        "draw each sample in a row, followed by the places that four of its pixels attend to",
+        kind="switch",
+        default=False,
+    ),
+    "metrics": Flag(
+        f"scores, separated by commas, of {', '.join(METRICS)} (default: fid)",
+        metrics,
+        "NAME,...",
+    ),
+    "extractor": Flag(
+        "the network whose features the metrics compare (default: inception where its weights "
+        "are at hand, else the zoo's classifier for the data set)",
+        metavar="inception|zoo:NAME",
+    ),
+    "inception": Flag(
+        "the weights of the Inception network (default: those in the cache folder)",
+        metavar="FILE|FOLDER",
+    ),
+    "split": Flag(
+        "the real images to compare with (default: test)", one_of("train", "test"), "train|test"
+    ),
+    "against": Flag(
+        "scores measured before, to print the differences from (default: none)",
+        metavar="RUN_DIR|FILE",
+    ),
+    "stop": Flag(
+        "end the run early, once the first metric and then d_loss no longer improve "
+        "(default: train all --steps)",
+        one_of("two_stage"),
+        "two_stage",
+    ),
+    "stop_window": Flag(
+        "evaluations without an improvement before the run ends (default: 5)", POSITIVE, "NUMBER"
+    ),
+    "stop_tolerance": Flag(
+        "the smallest relative change that counts as an improvement (default: 0.01)",
+        fraction,
+        "FRACTION",
+    ),
+    "direction": Flag(
+        "the direction of a translator (default: a2b)", one_of("a2b", "b2a"), "a2b|b2a"
+    ),
+    "threshold": Flag(
+        "the value of an attention map above which a pixel belongs to the object (default: the "
+        "one published with the weights, or else 0.5)",
+        fraction,
+        "FRACTION",
+    ),
+    "background": Flag(
+        "study gain: the value of an attention map below which a pixel belongs to the background "
+        "(default: --threshold)",
+        fraction,
+        "FRACTION",
+    ),
+    "all": Flag("export all published weights of the zoo", kind="switch", default=False),
+    "tag": Flag("the name of the published weights (required)"),
+    "port": Flag("the port of the page (default: 7860)", whole(1, 65535), "PORT"),
+    "output": Flag("the folder to write", metavar="FOLDER"),
+}
+
+WHERE = "the model of published weights; a run directory names its own (default: the run's)"
+
+
+@dataclass(frozen=True)
+class Mode:
+    """What --mode=NAME does.
+
+    groups: title in the help -> names of its flags, separated by blanks. required: the flags that
+    must be given. notes and metavars: name of a flag -> its help and its metavar where they are not
+    those of `FLAGS`.
+    """
+
+    summary: str
+    groups: dict = field(default_factory=dict)
+    required: str = ""
+    notes: dict = field(default_factory=dict)
+    metavars: dict = field(default_factory=dict)
+
+    @property
+    def flags(self):
+        """The names of its flags."""
+        return tuple(" ".join(self.groups.values()).split())
+
+    def help(self, name):
+        """The help of one of its flags, with the default."""
+        flag, text = FLAGS[name], self.notes.get(name, FLAGS[name].help)
+        if flag.default is None:
+            return text
+        return f"{text} (default: {'off' if flag.kind == 'switch' else flag.default})"
+
+
+MODES = {
+    "train": Mode(
+        "train a model, or continue the run in --run_dir",
+        {
+            "model and data": "model dataset data_dir image_size set",
+            "training": "steps batch_size seed",
+            "devices": "strategy precision jit steps_per_execution",
+            "evaluation while training": (
+                "metrics num extractor inception split eval_every stop stop_window stop_tolerance"
+            ),
+            "output": "run_dir log_every sample_every save_every",
+        },
+        notes={
+            "metrics": f"scores of a generator, separated by commas, of {', '.join(METRICS[:-1])}; "
+            "the first one chooses the best checkpoint (default: none; a distance that needs no "
+            "extractor is logged)",
+        },
+    ),
+    "list": Mode("list the models, data sets and published weights"),
+    "sample": Mode(
+        "draw images from a generator as one picture",
+        {"model": "weights model", "samples": "num seed attention", "output": "output"},
+        required="weights",
+        notes={
+            "model": WHERE,
+            "num": "how many images (default: 64)",
+            "output": "the PNG file to write (default: samples.png)",
+        },
+        metavars={"output": "FILE"},
+    ),
+    "evaluate": Mode(
+        "score a model, or a folder of images, against a data set",
+        {
+            "what to score": "weights model input image_size direction",
+            "data": "dataset split data_dir",
+            "evaluation": "metrics num seed extractor inception against",
+        },
+        notes={
+            "model": WHERE,
+            "weights": FLAGS["weights"].help.replace("required", "required without --input"),
+            "input": "a folder of images to score in place of a model's (required without "
+            "--weights)",
+            "image_size": "with --input, the images' height and width (default: their own)",
+            "direction": "the direction of a translator (default: both of a run, or the one "
+            "published)",
+            "dataset": "the data set to compare with (default: the one of the training; required "
+            "with --input)",
+            "metrics": f"scores, separated by commas, of {', '.join(METRICS)} (default: fid; of "
+            "translators kid_blocks10,kid,fid; classifiers and segmenters have a score of their "
+            "own)",
+            "num": "how many images are scored (default: 10000; with --input all)",
+        },
+    ),
+    "report": Mode(
+        "write report.html of a run directory",
+        {"run": "run_dir"},
+        required="run_dir",
+        notes={"run_dir": "the run directory (required)"},
+    ),
+    "study": Mode(
+        "train and compare what one question needs",
+        {
+            "question and data": "study dataset data_dir image_size weights model",
+            "training": "steps batch_size seed set",
+            "evaluation": (
+                "metrics num extractor inception split eval_every stop_window stop_tolerance"
+            ),
+            "attention maps": "threshold background",
+            "output": "output log_every sample_every save_every",
+        },
+        required="study",
+        notes={
+            "dataset": "the data set (default: the study's own)",
+            "model": "study memorisation: the model of --weights (default: the run's)",
+            "weights": "study memorisation: a run directory or checkpoint file (required there)",
+            "metrics": f"scores, separated by commas, of {', '.join(METRICS[:-1])} (default: the "
+            "study's own)",
+            "num": "how many images are scored (default: 10000; study memorisation: 64)",
+            "threshold": "study gain: the value of an attention map above which a pixel belongs to "
+            "the object (default: 0.2)",
+            "output": "the folder to write (default: the name of the study)",
+        },
+        metavars={"weights": "RUN_DIR|FILE"},
+    ),
+    "publish": Mode(
+        "make a run's network published weights, with scores and a model card",
+        {
+            "run": "run_dir direction data_dir",
+            "evaluation": "metrics num seed extractor inception split",
+            "output": "tag output",
+        },
+        required="run_dir tag",
+        notes={
+            "run_dir": "the run directory (required)",
+            "metrics": f"scores, separated by commas, of {', '.join(METRICS[:-1])} (default: "
+            "fid,kid,is,precision_recall for generators, kid_blocks10,kid,fid for translators)",
+            "output": "the folder to write (default: the zoo's own, with the card in docs/weights)",
+        },
+    ),
+    "import": Mode(
+        "convert a checkpoint of PyTorch, TensorFlow Addons or others to published weights",
+        {"checkpoint": "input model set image_size", "output": "tag output"},
+        required="model input tag",
+        notes={
+            "model": "the model, a name of --mode=list (required)",
+            "input": "the checkpoint file (required)",
+            "set": "an option of the network that the checkpoint does not tell, such as "
+            "normalise=none; give it once for each (default: the model's)",
+            "image_size": "the images' height and width in pixels (default: the model's)",
+            "output": "the folder to write (default: imported)",
+        },
+        metavars={"input": "FILE"},
+    ),
+    "annotate": Mode(
+        "write images with boxes and masks from attention maps as a COCO data set",
+        {
+            "model": "weights model data_dir",
+            "images": "input num seed threshold",
+            "output": "output",
+        },
+        required="weights",
+        notes={
+            "model": WHERE,
+            "input": "a folder of images to annotate (default: generated images)",
+            "num": "how many images to generate (default: 64)",
+            "threshold": "the value of an attention map above which a pixel belongs to the object "
+            "(default: the one published with the weights, or the best on the training images)",
+            "output": "the folder to write (default: annotated)",
+        },
+    ),
+    "export": Mode(
+        "export models for TensorFlow Serving",
+        {"model": "weights model all", "signatures": "threshold", "output": "output"},
+        notes={
+            "model": WHERE,
+            "weights": FLAGS["weights"].help.replace("required", "required without --all"),
+            "output": "the folder to write (default: exported)",
+        },
+    ),
+    "translate": Mode(
+        "translate a folder of images",
+        {
+            "model": "weights model direction",
+            "images": "input batch_size",
+            "output": "output",
+        },
+        required="weights input",
+        notes={
+            "model": WHERE,
+            "direction": "the direction (default: a2b, or the one published)",
+            "batch_size": "images translated at a time (default: 4)",
+            "output": "the folder to write (default: translated)",
+        },
+    ),
+    "demo": Mode(
+        "serve a page in the browser to try the models",
+        {"models": "weights", "page": "port"},
+        notes={
+            "weights": "a run directory, or a folder of run directories, to offer beside the "
+            "published weights (default: published weights only)"
+        },
+        metavars={"weights": "RUN_DIR|FOLDER"},
+    ),
+}
+MODE = one_of(*MODES)
+EXAMPLES = """examples:
+  {0} --model=ragan --dataset=cifar10
+  {0} --mode=sample --model=ragan --weights=cifar10 --output=grid.png
+  {0} --mode=evaluate --weights=runs/ragan-cifar10 --metrics=fid,kid
+"""
+ABSL = "Log lines: --v=1, --log_dir=FOLDER and other flags of absl; --helpfull lists them."
+
+
+class Command(NamedTuple):
+    """mode: its name. given: {name: value} of the flags that were given, checked."""
+
+    mode: str
+    given: dict
+
+
+def parse(arguments, program="main.py"):
+    """A `Command` of a list of arguments.
+
+    Raises UsageError for a mistake. --help prints and raises SystemExit.
+    """
+    log_flags = _log_flags()
+    try:
+        arguments = log_flags.read_flags_from_files(arguments, force_gnu=True)  # --flagfile
+        first = _Parser(allow_abbrev=False, add_help=False, inherited_absl_flags=None)
+        first.add_argument("--mode", type=MODE)
+        mode = first.parse_known_args(arguments)[0].mode
+        if mode is None and _HELP & set(arguments):
+            print(overview(program))
+            raise SystemExit(0)
+        mode = mode or "train"
+        parser = make_parser(mode, program, log_flags)
+        given, others = parser.parse_known_args(arguments)
+    except absl.flags.Error as error:
+        raise UsageError(str(error).removeprefix("ERROR:: ")) from None
+    if others:
+        raise UsageError(_unknown(others[0], mode, log_flags))
+    absl.flags.FLAGS.mark_as_parsed()
+    given = vars(given)
+    del given["mode"]
+    lacking = [_example(name, mode) for name in MODES[mode].required.split() if name not in given]
+    if lacking:
+        raise UsageError(f"--mode={mode} needs {' and '.join(lacking)}")
+    return Command(mode, given)
+
+
+_HELP = {"-h", "--help", "--helpshort", "--helpfull"}
+
+
+def overview(program):
+    """The help without a mode."""
+    modes = "\n".join(f"  {name:<11}{mode.summary}" for name, mode in MODES.items())
+    command = _command(program)
+    return (
+        f"usage: {command} [--mode=MODE] [--FLAG=VALUE ...]\n\n"
+        f"Attention-guided image models in Keras 3 and TensorFlow.\n\n"
+        f"modes (default: train):\n{modes}\n\n"
+        f"The flags of a mode: {command} --mode=MODE --help, such as --mode=train --help\n\n"
+        f"{EXAMPLES.format(command).rstrip()}"
+    )
+
+
+def make_parser(mode, program="main.py", log_flags=None):
+    """The parser of one mode. It leaves out what is not given."""
+    command, about = _command(program), MODES[mode]
+    parser = _Parser(
+        allow_abbrev=False,
+        usage=f"{command} --mode={mode} [--FLAG=VALUE ...]",
+        description=f"{about.summary[0].upper()}{about.summary[1:]}.",
+        epilog=ABSL,
+        argument_default=argparse.SUPPRESS,
+        formatter_class=_Formatter,
+        add_help=False,
+        inherited_absl_flags=_log_flags() if log_flags is None else log_flags,
+    )
+    parser.add_argument("--mode", type=MODE, default="train", help=argparse.SUPPRESS)
+    for title, names in about.groups.items():
+        group = parser.add_argument_group(title)
+        for name in names.split():
+            flag = FLAGS[name]
+            kinds = {"switch": {"action": "store_true"}, "repeated": {"action": "append"}}
+            how = kinds.get(flag.kind, {})
+            if flag.kind != "switch":
+                metavar = about.metavars.get(name, flag.metavar)
+                how = {**how, "type": flag.check, "metavar": metavar}
+            group.add_argument(f"--{name}", help=about.help(name).replace("%", "%%"), **how)
+    parser.add_argument(  # absl knows it as -v and --verbosity
+        "--v",
+        action=argparse_flags._FlagAction,
+        metavar="LEVEL",
+        help=argparse.SUPPRESS,
+        flag_instance=parser._inherited_absl_flags["verbosity"],
+    )
+    group = parser.add_argument_group("help")
+    group.add_argument("-h", "--help", "--helpshort", action="help", help="print this")
+    group.add_argument(
+        "--helpfull", action=argparse_flags._HelpFullAction, help="print the flags of absl too"
+    )
+    return parser
+
+
+class _Parser(argparse_flags.ArgumentParser):
+    """A parser whose errors are UsageErrors in plain words."""
+
+    def print_help(self, file=None):
+        print(self.format_help(), end="", file=file)  # argparse would lose an error
+
+    def error(self, message):
+        flag, colon, problem = message.removeprefix("argument ").partition(": ")
+        flag = flag.split("/")[-1]  # of "-v/--verbosity"
+        if problem == "expected one argument":
+            problem = "needs a value"
+        elif problem.startswith("ignored explicit argument"):
+            problem = "takes no value"
+        raise UsageError(f"{flag} {problem}" if colon else message)
+
+
+class _Formatter(argparse.HelpFormatter):
+    """Shows --NAME=VALUE on a line, the explanation below it."""
+
+    def __init__(self, prog):
+        super().__init__(prog, max_help_position=6)
+
+    def _format_action_invocation(self, action):
+        if action.nargs == 0:
+            return ", ".join(action.option_strings[:2])
+        return f"{action.option_strings[0]}={action.metavar}"
+
+
+def _log_flags():
+    """The flags that absl.logging defines, at their defaults; not those of other packages."""
+    found = absl.flags.FlagValues()
+    for flag in absl.flags.FLAGS.flags_by_module_dict()["absl.logging"]:
+        flag.unparse()
+        found[flag.name] = flag
+        found.register_flag_by_module("absl.logging", flag)
+    return found
+
+
+def _unknown(argument, mode, log_flags):
+    """The sentence for an argument that the mode does not take."""
+    lists = f"--mode={mode} --help lists the flags"
+    flag = argument.partition("=")[0]
+    name, own = flag.lstrip("-"), MODES[mode].flags
+    if name == flag:
+        guess = f"--mode={name}" if name in MODES else None
+        if argument != flag:
+            guess = (
+                f"--{argument}" if name in own else "--set=" + argument if "set" in own else None
+            )
+        return f"{argument!r} is no flag: {f'did you mean {guess}?' if guess else lists}"
+    if flag.startswith("--") and name in FLAGS:
+        return f"--mode={mode} does not use --{name}; {_modes_with(name)}"
+    for names in (["mode", "help", *own], list(log_flags)):
+        for close in difflib.get_close_matches(name, names, 1):
+            return f"{flag}: did you mean --{close}? {lists}"
+    for close in difflib.get_close_matches(name, FLAGS, 1):
+        guess = f"did you mean --{close}? --mode={mode} does not use it"
+        return f"{flag}: {guess}; {_modes_with(close)}"
+    return f"there is no flag {flag}: {lists}"
+
+
+def _modes_with(name):
+    """ "--mode=train and study do": which modes take a flag."""
+    modes = [mode for mode, about in MODES.items() if name in about.flags]
+    start, end = ", ".join(modes[:-1]), modes[-1]
+    return f"--mode={start} and {end} do" if start else f"--mode={end} does"
+
+
+def _example(name, mode):
+    """ "--NAME=WHAT" of a flag."""
+    names = getattr(FLAGS[name].check, "names", None)
+    metavar = MODES[mode].metavars.get(name, FLAGS[name].metavar)
+    return f"--{name}={'|'.join(names) if names else metavar}"
+
+
+def _command(program):
+    return f"python {program}" if program.endswith(".py") else program

@@ -1,0 +1,41 @@
+"""TensorFlow without its noise."""
+
+import contextlib
+import os
+import sys
+import threading
+
+_LOCK = threading.Lock()
+
+
+def import_tensorflow():
+    """Imports TensorFlow without the lines that its C++ code writes to stderr before a log level
+    counts. Until it returns, nothing that this process writes to stderr appears."""
+    with _LOCK:
+        if "tensorflow" in sys.modules:
+            return
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+        with _stderr_discarded():
+            import tensorflow as tf
+
+            tf.config.list_physical_devices()
+
+
+@contextlib.contextmanager
+def _stderr_discarded():
+    """Sends what is written to file descriptor 2 to nowhere."""
+    try:
+        if sys.stderr:
+            sys.stderr.flush()
+        kept = os.dup(2)
+    except OSError:  # there is no stderr
+        yield
+        return
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
