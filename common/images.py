@@ -74,3 +74,8 @@ def foreground(masks):
     """Masks (B, H, W, n) -> attention on the foreground (B, H, W): the one mask, or, of several
     that sum to 1, all but the last one, which is the background's."""
     return masks[..., 0] if masks.shape[-1] == 1 else 1 - masks[..., -1]
+
+
+def as_png(name):
+    """The name of a PNG made from a picture's file: a.png -> a.png, a.jpg -> a.jpg.png."""
+    return name if name.endswith(".png") else f"{name}.png"

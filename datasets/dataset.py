@@ -23,9 +23,11 @@ class DataSet:
     """A named data set at one image size.
 
     name: as `datasets.load` takes it. image_size: S; None: the data set's own. data_dir: the folder
-    of TensorFlow Datasets. classes: number of classes; a data set without labels raises DataError.
+    of TensorFlow Datasets. side: of arrays at hand, else None. classes: number of classes; a data
+    set without labels raises DataError. recipe: the key of a trainer's RECIPES.
     """
 
+    side = None
     recipe = property(lambda self: self.name.split(":")[0].split("/")[0])
 
     def __init__(self, name, image_size=None, data_dir=None):
@@ -70,8 +72,9 @@ class DataSet:
 class ArrayDataSet:
     """Arrays in memory as a data set whose only split is "train".
 
-    arrays: {"image": (N, H, W, 3) or (N, H, W), uint8, or float in [-1, 1], ...}; "label" (N,) whole
-    numbers from 0. Images of another size than image_size are resized (centred square, bicubic).
+    arrays: {"image": (N, H, W, 3) or (N, H, W), uint8, or float in [-1, 1], ...}; "label" (N,):
+    whole numbers from 0. Images of another size than image_size are resized (centred square,
+    bicubic).
     """
 
     name, recipe, paired, data_dir = "arrays", "folder", False, None
@@ -94,6 +97,10 @@ class ArrayDataSet:
             images = np.stack([resize.square(image, size) for image in arrays["image"]])
             arrays = {**arrays, "image": images}
         self.held = arrays
+
+    @property
+    def side(self):
+        return min(self.given["image"].shape[1:3])
 
     @property
     def classes(self):
@@ -150,7 +157,7 @@ class StreamDataSet:
         side = spec["image"].shape[1]
         if image_size not in (None, side):
             raise DataError(f"the data set gives images of {side} pixels, not {image_size}")
-        self.data, self.image_size, self.sampled = data, side, None
+        self.data, self.image_size, self.side, self.sampled = data, side, side, None
 
     @property
     def classes(self):

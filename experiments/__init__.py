@@ -1,0 +1,1 @@
+"""Runs: configuration, training, run directories, opening, scoring and publishing models."""

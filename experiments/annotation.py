@@ -1,0 +1,148 @@
+"""Images with weak annotations from attention maps, as a COCO data set."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from scipy import ndimage
+
+from ..common.errors import UsageError
+from ..common.files import write_output
+from ..common.images import as_png, png
+from ..datasets import Folder, resize
+from ..reports import annotations as pages
+from ..tasks import scoring
+from ..tasks.generation import sampled
+from .evaluation import as_reference
+from .exporting import THRESHOLD
+
+SHOWN = 24  # images of the overview
+
+
+@dataclass(frozen=True)
+class Annotated:
+    """What annotate wrote: folder, number of images, number of those with an object."""
+
+    folder: Path
+    images: int
+    annotations: int
+
+
+def annotate(
+    model, images=None, output="annotated", *, num=64, seed=0, threshold=None, data_dir=None
+):
+    """Writes images/, maps/ (grey PNGs of the attention, 0 to 255), annotations.json (COCO) and
+    overview.html into a folder; returns Annotated.
+
+    model: a LoadedModel that explains. images: a folder of pictures; None: `num` samples of the
+    model, by the seed. A mask is {map >= threshold} inside the box of its largest part. threshold:
+    None: the published one, or of a run the one that fits the masks of training images best.
+    """
+    network_size = model.image_size
+    model.object_network()  # raises what the model cannot do before any file is written
+    if images is not None:
+        pictures = _pictures(images, network_size)
+    elif "sample" in model.capabilities:
+        pictures = _samples(model, num, seed)
+    else:
+        raise UsageError(f"{model.name} makes no images: give --input=FOLDER")
+    if threshold is None:
+        threshold = _threshold(model, data_dir)
+    folder = Path(output)
+    entries, found, shown = [], [], []
+    for name, image, small in pictures:
+        attention = _attention(model, small, image.shape[:2])
+        number, mask = len(entries) + 1, object_mask(attention, threshold)
+        place = Path(as_png(name))
+        write_output(folder / "images" / place, png(image))
+        write_output(folder / "maps" / place, png(np.uint8(attention * 255 + 0.5)))
+        size = {"width": image.shape[1], "height": image.shape[0]}
+        entries.append({"id": number, "file_name": place.as_posix(), **size})
+        if mask.any():
+            found.append(annotation(len(found) + 1, number, mask))
+        if len(shown) < SHOWN:
+            shown.append((place.as_posix(), pages.drawing(image, attention, mask)))
+    if not entries:
+        raise UsageError(f"--input={images} holds no readable image")
+    weights = model.origin.weights
+    source = weights if model.origin.folder else f"{model.name}:{weights}"
+    description = f"Soft-CAM of {source}, threshold {threshold:.3g}"
+    coco = {
+        "info": {"description": description},
+        "images": entries,
+        "annotations": found,
+        "categories": [{"id": 1, "name": "object"}],
+    }
+    write_output(folder / "annotations.json", json.dumps(coco).encode())
+    page = pages.overview(description, len(entries), len(found), shown)
+    write_output(folder / "overview.html", page.encode())
+    return Annotated(folder, len(entries), len(found))
+
+
+def annotation(number, image, mask):
+    """A COCO annotation of a mask, bool (H, W): its box (x, y, width, height) and its run lengths
+    down the columns, the first of which counts pixels outside the object."""
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    top, left = int(rows[0]), int(columns[0])
+    line = np.concatenate([[False], mask.ravel(order="F")])
+    edges = np.flatnonzero(line[1:] != line[:-1])
+    counts = np.diff(np.concatenate([[0], edges, [mask.size]]))
+    return {
+        "id": number,
+        "image_id": image,
+        "category_id": 1,
+        "bbox": [left, top, int(columns[-1]) + 1 - left, int(rows[-1]) + 1 - top],
+        "area": int(mask.sum()),
+        "segmentation": {"size": list(mask.shape), "counts": counts.tolist()},
+        "iscrowd": 0,
+    }
+
+
+def object_mask(attention, threshold):
+    """{map >= threshold} inside the box of its largest connected part, bool (H, W). Pixels that
+    touch at a side or a corner are connected; of equal parts the first in reading order counts."""
+    inside = attention >= max(threshold, 1e-9)
+    labels, count = ndimage.label(inside, np.ones((3, 3)))
+    mask = np.zeros(inside.shape, bool)
+    if count:
+        largest = np.bincount(labels.ravel())[1:].argmax()
+        box = ndimage.find_objects(labels)[largest]
+        mask[box] = inside[box]
+    return mask
+
+
+def _samples(model, num, seed):
+    """Yields (name, picture, picture) of samples."""
+    number = 0
+    for pictures in sampled(model.sample_latents, model.latent, num, seed):
+        for picture in pictures:
+            number += 1
+            yield f"{number:06d}.png", picture, picture
+
+
+def _pictures(path, side):
+    """Yields (name, picture, the whole of it as a square of `side`) of a folder."""
+    for name, pixels in Folder(path, "train").pictures():
+        yield name.as_posix(), pixels, resize.whole(pixels, side)
+
+
+def _threshold(model, data_dir):
+    """The published threshold, or the best one on training images, or THRESHOLD where their masks
+    are not known."""
+    if not model.origin.folder:
+        return model.origin.scores.get("threshold", THRESHOLD)
+    data = as_reference(model.origin.dataset, model.image_size, data_dir)
+    arrays = data.arrays("train")
+    return scoring.best_threshold(model.object_maps, arrays) if "mask" in arrays else THRESHOLD
+
+
+def _attention(model, small, size):
+    """The attention map, float (H, W) in [0, 1], of an image, from its square of the network's
+    size."""
+    attention = model.object_maps(small[None])[0]
+    if size == attention.shape:
+        return attention
+    whole = Image.fromarray(attention.astype("float32"))
+    return np.clip(np.asarray(whole.resize(size[::-1], Image.Resampling.BILINEAR)), 0, 1)

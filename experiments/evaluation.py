@@ -1,0 +1,138 @@
+"""`evaluate`: scores of a model, or of images from anywhere, against a data set."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+from absl import logging
+
+from .. import tasks
+from ..common.errors import UsageError
+from ..datasets import Folder, open_dataset
+from ..evaluate import protocol
+from ..tasks import scoring
+from ..tasks.base import EvaluationRequest, LoadedModel
+from . import run_directory
+from .models import open_model
+from .run_reports import write_report
+from .versions import versions
+
+
+def evaluate(
+    model=None,
+    *,
+    images=None,
+    reference=None,
+    metrics=None,
+    num=None,
+    extractor=None,
+    inception=None,
+    split=None,
+    seed=0,
+    image_size=None,
+    data_dir=None,
+    against=None,
+    progress=False,
+):
+    """Scores a model, or images, against the real images of a data set; returns [Score].
+
+    model: a LoadedModel (or what open_model takes). images: in place of a model: an array (N, H, W,
+    3), a folder, or a data set's name. reference: what to compare with: a data set's name, a
+    folder, an array, a tf.data.Dataset; None: the model's own data set. metrics: keys of
+    evaluate.protocol.METRICS, or ("localization",); None: the task's own. num: generated images
+    (default 10,000), or how many of `images`. extractor, inception, split, seed: as of
+    evaluate.scorer.ScorerSpec. image_size: side of `images` before they are measured; None: their
+    own. against: earlier scores or their place; scores that do not compare raise ScoreError before
+    anything is computed. Scores of a run directory's model are added to its evaluation.jsonl.
+    """
+    request = EvaluationRequest(
+        tuple(metrics) if metrics else None, num, extractor, inception, split, seed, progress
+    )
+    if (model is None) == (images is None):
+        raise UsageError("evaluate takes a model, or images")
+    if scoring.LOCALIZATION in (request.metrics or ()) and (
+        images is not None or len(request.metrics) > 1
+    ):
+        raise UsageError("metrics=localization goes with a model, and by itself")
+    earlier = read_scores(against) if isinstance(against, (str, Path)) else against
+    if images is not None:
+        return evaluate_images(images, reference, request, image_size, data_dir, earlier)
+    if not isinstance(model, LoadedModel):
+        model = open_model(model)
+    task = tasks.get(model.spec.kind)
+    data = as_reference(reference or model.origin.dataset, model.image_size, data_dir)
+    if earlier is not None:
+        outline = task.outline(model, data, request)
+        if outline:
+            protocol.compare(outline, earlier)  # refused now, not after the work
+    scores = [
+        score.with_details(**model.provenance(), seed=seed, versions=versions())
+        for score in task.evaluate(model, data, request)
+    ]
+    if model.origin.folder:
+        rows = "".join(json.dumps(score.row()) + "\n" for score in scores)
+        with open(model.origin.folder / "evaluation.jsonl", "a") as file:
+            file.write(rows)
+        write_report(model.origin.folder)
+    return scores
+
+
+def as_reference(reference, image_size, data_dir):
+    """The data set of a reference: a name, a folder's path, an array, a tf.data.Dataset."""
+    if isinstance(reference, Path) or (isinstance(reference, str) and Path(reference).is_dir()):
+        if not (isinstance(reference, str) and reference in _names()):
+            reference = f"folder:{reference}"
+    if isinstance(reference, str) and reference in ("arrays", "tf.data"):
+        raise UsageError("the model was trained on images in memory: give reference=")
+    return open_dataset(reference, image_size, data_dir)
+
+
+def _names():
+    from .. import datasets
+
+    return datasets.names()
+
+
+def evaluate_images(images, reference, request, image_size, data_dir, earlier):
+    """[Score] of images from anywhere, of which `num` are drawn by the seed."""
+    if reference is None:
+        raise UsageError("images need a reference: the data set to compare them with")
+    source = images if isinstance(images, (str, Path)) else "array"
+    data = as_reference(images, None, data_dir)
+    if isinstance(images, (str, Path)) and data.name.startswith("folder:"):
+        image_size = image_size or Folder(data.name.removeprefix("folder:"), "train").side()
+        if data.has_split("test"):
+            logging.warning(f"{images} has train/ and test/: train/ is evaluated")
+    arrays = data.resized(image_size or data.side).arrays("train")["image"]
+    if request.num and request.num > len(arrays):
+        raise UsageError(f"num={request.num}: {source} has {len(arrays)} images")
+    count = request.num or len(arrays)
+    chosen = np.sort(np.random.default_rng(request.seed).permutation(len(arrays))[:count])
+    real = as_reference(reference, arrays.shape[1], data_dir)
+    split = request.split or ("test" if real.has_split("test") else "train")
+    spec = scoring.scorer_spec(request, count=count, split=split)
+    scorer = scoring.make_scorer(spec, real, progress=request.progress)
+    if earlier is not None:
+        protocol.compare(scorer.outline(), earlier)
+    scores = scorer.scores(
+        lambda: (arrays[chosen[i : i + 1000]] for i in range(0, len(chosen), 1000))
+    )
+    scorer.warn()
+    details = {"input": str(source), "seed": request.seed, "versions": versions()}
+    return [score.with_details(**details) for score in scores]
+
+
+def read_scores(path):
+    """The rows of a run directory's evaluation.jsonl, or of such a file."""
+    path = Path(path)
+    path = path / "evaluation.jsonl" if path.is_dir() else path
+    rows = [row for row in run_directory.read_rows(path) if {"metric", "value"} <= row.keys()]
+    if not rows:
+        raise UsageError(f"against: {path} holds no scores of --mode=evaluate")
+    return rows
+
+
+def differences(scores, earlier):
+    """[(metric, value, earlier value)] of the metrics that scores share with earlier rows."""
+    pairs = protocol.compare([score.row() for score in scores], earlier)
+    return [(ours["metric"], ours["value"], theirs["value"]) for ours, theirs in pairs]

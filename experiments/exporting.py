@@ -1,0 +1,73 @@
+"""`export`: LoadedModels as SavedModels for TensorFlow Serving."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from .. import zoo
+from ..common.errors import UsageError
+from .models import load
+from .publishing import public
+from .versions import versions
+
+THRESHOLD = 0.5  # of attention maps, where none is known to be better
+
+
+@dataclass(frozen=True)
+class ExportedModel:
+    """path: of the version's folder. signatures: their names."""
+
+    path: Path
+    signatures: tuple
+
+
+def export(models, output="exported", threshold=None, names=None):
+    """Exports LoadedModels to output/NAME/VERSION and writes the server's files beside them;
+    returns [ExportedModel].
+
+    models: one LoadedModel or several. threshold: of attention boxes; None: the published one, or
+    0.5. names: under which they are exported; None: the models' own. Each version is loaded back
+    by a process without Keras and compared with the network; a difference raises UsageError, and
+    then nothing is exported.
+    """
+    from ..serving import export as serving
+
+    models = list(models) if isinstance(models, (list, tuple)) else [models]
+    names = names or [model.name for model in models]
+    try:
+        placed = serving.write(
+            [served(model, name, threshold) for model, name in zip(models, names)], Path(output)
+        )
+    except serving.ExportError as error:
+        raise UsageError(str(error)) from None
+    except OSError as error:
+        raise UsageError(f"cannot write {output} ({error}): give another --output") from None
+    return [ExportedModel(path, tuple(signatures)) for path, signatures in placed]
+
+
+def export_all(output="exported", threshold=None):
+    """Exports all published weights as MODEL-TAG, since they are no versions of each other."""
+    tags = [(name, tag) for name in zoo.names() for tag in zoo.get(name).weights]
+    models = [load(*one) for one in tags]
+    return export(models, output, threshold, ["-".join(one) for one in tags])
+
+
+def served(model, name=None, threshold=None):
+    """The serving.export.Served of a LoadedModel."""
+    from ..serving.export import Served
+
+    origin = model.origin
+    if not model.serves():
+        raise UsageError(f"with these options {model.name} has no {model.key} to export")
+    if threshold is None:
+        threshold = origin.scores.get("threshold", THRESHOLD)
+    about = {"model": model.name}
+    if origin.folder:
+        about |= {"weights": Path(origin.weights).resolve().name, "step": origin.step}
+        about |= {"dataset": public(origin.dataset), "options": model.options}
+    else:
+        about |= {"weights": origin.weights.rpartition("/")[2], "sha256": origin.sha256}
+        about |= {"dataset": origin.dataset, "options": model.options}
+        about |= {"scores": origin.scores, "license": origin.license}
+    about |= {"threshold": threshold, "versions": versions()}
+    size = model.image_size
+    return Served(name or model.name, model.spec.serve, model.networks, size, threshold, about)

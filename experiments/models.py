@@ -1,0 +1,153 @@
+"""Opening models: published weights, run directories, single checkpoints."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from .. import tasks, zoo
+from ..common.errors import UsageError
+from ..tasks.base import Origin
+from ..zoo import weights as door
+from . import run_directory
+from .config import RunConfig
+
+
+def load(model, weights=None, direction=None):
+    """A LoadedModel of published weights.
+
+    model: a name of the zoo. weights: a tag, or PLACE/TAG, where PLACE is a folder or an address
+    (https://, file://, hf://owner/repo) with a manifest.json; None: the model's default tag.
+    direction: of a translator; weights of another direction raise UsageError.
+    """
+    spec = zoo.get(model)
+    weights = weights or spec.default_tag
+    if not weights:
+        raise UsageError(f"no weights of {model} are published: train it, then open_run(RUN_DIR)")
+    network, entry = door.load_entry(model, weights)
+    if direction not in (None, entry.network):
+        raise UsageError(f"direction={direction}: {weights} is {entry.network}")
+    origin = Origin(
+        weights=str(weights),
+        dataset=entry.dataset,
+        scores=entry.scores,
+        sha256=entry.sha256,
+        license=entry.license,
+        details=entry.origin,
+    )
+    networks = {layer.name: layer for layer in network.layers if hasattr(layer, "layers")}
+    networks[entry.network] = network
+    key = spec.serve if spec.serve in networks else entry.network
+    return tasks.get(spec.kind).Model(model, networks, entry.options, origin, key)
+
+
+def open_run(path, direction=None):
+    """A LoadedModel of a run directory's newest checkpoint, or of one checkpoint file. Only the
+    networks that are used are built."""
+    folder, arrays, checkpoint = read_run(path)
+    config = RunConfig.from_record(run_directory.read_record(folder)["config"])
+    spec = zoo.get(config.model)
+    origin = Origin(
+        weights=str(path),
+        dataset=config.dataset,
+        step=run_directory.step_of(checkpoint),
+        folder=folder,
+    )
+    try:
+        networks = CheckpointNetworks(config, arrays, checkpoint)
+    except (KeyError, TypeError, ValueError) as error:
+        raise UsageError(f"{folder}/run.json does not fit {config.model}: {error}") from None
+    task = tasks.get(spec.kind)
+    return task.Model(config.model, networks, config.network_options, origin, direction)
+
+
+def read_run(path):
+    """(folder, {name: array}, path of the checkpoint) of a run directory or a checkpoint file."""
+    path = Path(path).expanduser()
+    folder = path.parent.parent if path.suffix == ".npz" else path
+    run_directory.read_record(folder)
+    checkpoints = [path] if path.suffix == ".npz" else run_directory.list_checkpoints(folder)
+    if not checkpoints:
+        raise run_directory.RunError(f"{folder} holds no checkpoint yet")
+    return folder, run_directory.read_checkpoint(checkpoints[-1]), checkpoints[-1]
+
+
+def open_model(weights, model=None, direction=None):
+    """A LoadedModel of what a user names: a run directory, a checkpoint file, or with a model's
+    name published weights (see `load`)."""
+    if not weights:
+        raise UsageError(
+            "weights are a tag, with the model's name, a run directory or a checkpoint"
+        )
+    if is_published(weights, model):
+        if not model:
+            raise UsageError(f"{weights} is no run directory: published weights need --model too")
+        return load(model, weights, direction)
+    opened = open_run(weights, direction)
+    if model not in (None, opened.name):
+        raise UsageError(f"{weights} holds {opened.name}, not {model}")
+    return opened
+
+
+def is_published(weights, model=None):
+    """True if `weights` name published ones, False if they name a run directory or a checkpoint.
+    A tag of the model that is also a run directory here raises UsageError."""
+    weights = str(weights)
+    if "://" in weights:
+        return True
+    path = Path(weights).expanduser()
+    folder = path.parent.parent if path.suffix == ".npz" else path
+    is_run = (folder / "run.json").exists()
+    is_tag = model is not None and weights in zoo.get(model).weights
+    if is_run and is_tag:
+        raise UsageError(
+            f"{weights} is a tag of {model} and a run directory here: write ./{weights} for the "
+            "directory"
+        )
+    if is_run:
+        return False
+    if is_tag or (path.parent / door.MANIFEST).exists():
+        return True
+    return not path.is_absolute() and len(path.parts) == 1
+
+
+class CheckpointNetworks(Mapping):
+    """{name: keras.Model} of a checkpoint, each built and filled when it is first used: the moving
+    average where there is one, else the network as it was trained."""
+
+    def __init__(self, config, arrays, source):
+        self.networks = zoo.networks(config.model, **config.network_options)
+        self.source, self.filled, self.done = source, set(), set()
+        self.by_path = {}
+        for name in sorted(arrays, key=lambda name: not name.startswith("average/")):
+            group, _, path = name.removeprefix("average/").partition("/")
+            if not group.endswith(("_optimizer", "_scale")) and group != "pool":
+                self.by_path.setdefault(path, {}).setdefault(group, arrays[name])
+
+    def __getitem__(self, key):
+        network = self.networks[key]
+        if key not in self.filled:
+            self.filled.add(key)
+            own = {id(variable) for variable in network.variables}
+            for other in self.networks.built:  # the parts that it is made of, by their own names
+                if own & {id(variable) for variable in self.networks[other].variables}:
+                    self[other]
+            state = {v.path: v for v in network.variables if id(v) not in self.done}
+            arrays = {v.path: self._array(key, v.path) for v in state.values()}
+            run_directory.assign(
+                state, {k: a for k, a in arrays.items() if a is not None}, self.source
+            )
+            self.done |= own
+        return network
+
+    def _array(self, key, path):
+        """The array of a variable, or None. Networks that share one save it in one of their groups."""
+        groups = self.by_path.get(path, {})
+        return groups.get(key, next(iter(groups.values()), None))
+
+    def __contains__(self, key):
+        return key in self.networks
+
+    def __iter__(self):
+        return iter(self.networks)
+
+    def __len__(self):
+        return len(self.networks)

@@ -1,0 +1,225 @@
+"""The run directory: run.json, metrics.jsonl, checkpoints/, samples/, attention/.
+
+A checkpoint is one .npz with every variable by name, without pickles. It is written to a temporary
+file, flushed to disk and then moved in place, so that a kill at any moment leaves the last
+checkpoint intact.
+"""
+
+import contextlib
+import errno
+import json
+import os
+import zipfile
+from pathlib import Path
+
+import numpy as np
+from filelock import FileLock, Timeout
+
+from ..common.errors import UsageError
+from ..common.files import replace_file, write_file
+
+RESUMABLE = ("steps", "stop", "replicas")  # what a resume may change
+CONFIG = {"model", "dataset", "image_size", "batch_size", "steps", "seed", "loss"}
+CONFIG |= {"options", "hparams", "every"}
+# values of run directories that were written before these options existed
+LEGACY_DEFAULTS = {"precision": "float32", "jit": False, "steps_per_execution": 1}
+LEGACY_HPARAMS = {"most": "max_classes"}  # old name -> name of today
+
+
+class RunError(UsageError):
+    """A run directory that cannot be used as asked; the message says why and what to do."""
+
+
+class Damaged(RunError):
+    """A checkpoint whose bytes are not those that were written."""
+
+
+class Run:
+    """The directory of one training run, locked until `close`.
+
+    config: JSON values that a resume must repeat, except RESUMABLE ones. info: a record of this
+    start (command, versions, commit). metric: the score in metrics.jsonl whose best checkpoint (the
+    lowest value; with `higher` the highest) is kept beside the newest `keep`. A directory with
+    other values, with other files, or locked by another process raises RunError.
+    """
+
+    def __init__(self, folder, config, info, metric=None, higher=False, keep=2):
+        self.folder, self.metric, self.higher, self.keep = Path(folder), metric, higher, keep
+        self.config = LEGACY_DEFAULTS | json.loads(json.dumps(config))
+        self.checkpoints = self.folder / "checkpoints"
+        self.samples = self.folder / "samples"
+        self.metrics = self.folder / "metrics.jsonl"
+        record, starts = self.folder / "run.json", []
+        try:
+            if record.exists():
+                old = read_record(self.folder)
+                self._compare(old["config"])
+                starts = old["starts"]
+            elif self.folder.is_dir() and self._foreign_files():
+                raise RunError(f"{folder} holds other files: give an empty or new --run_dir")
+            self.checkpoints.mkdir(parents=True, exist_ok=True)
+            self._lock()
+            for part in self.folder.rglob("*.part"):
+                part.unlink()  # half-written by a process that was killed
+            text = json.dumps({"config": self.config, "starts": [*starts, info]}, indent=2) + "\n"
+            write_file(record, text.encode())
+        except OSError as error:
+            raise RunError(
+                f"cannot write the run directory {folder}: {error.strerror}: correct that, or give "
+                "another --run_dir"
+            ) from None
+
+    def _foreign_files(self):
+        """Names of files that no run leaves, not even one that was killed at its very start."""
+        names = {p.name for p in self.folder.iterdir()} - {"checkpoints", "samples", "lock"}
+        return {name for name in names if not name.startswith("run.json.")}
+
+    def _lock(self):
+        """Locks the directory. The operating system frees the lock when the process ends."""
+        self.lock = FileLock(self.folder / "lock", timeout=0, thread_local=False)
+        try:
+            self.lock.acquire()
+        except Timeout:
+            raise RunError(
+                f"{self.folder} is being trained by another process: wait for its end, or give "
+                "another --run_dir"
+            ) from None
+
+    def close(self):
+        """Frees the lock."""
+        self.lock.release()
+
+    def _compare(self, old):
+        new = self.config
+        differing = [k for k in {**old, **new} if old.get(k) != new.get(k) and k not in RESUMABLE]
+        if differing:
+            changes = "; ".join(f"{k} was {old.get(k)!r}, now {new.get(k)!r}" for k in differing)
+            raise RunError(
+                f"{self.folder} is a run with other values ({changes}): repeat its command to "
+                "resume it, or give another --run_dir"
+            )
+
+    def log(self, row):
+        """Appends one JSON line to metrics.jsonl."""
+        with open(self.metrics, "a") as file:
+            file.write(json.dumps(row) + "\n")
+
+    def rewind(self, step):
+        """Removes the rows after a step, before a run resumes from it."""
+        if self.metrics.exists():
+            lines = self.metrics.read_text().splitlines()
+            kept = [line for line in lines if _step_of(line) <= step]
+            write_file(self.metrics, "".join(f"{line}\n" for line in kept).encode())
+
+    def rows(self):
+        """The rows of metrics.jsonl."""
+        return read_rows(self.metrics)
+
+    def best(self):
+        """The step of the best score in metrics.jsonl, the first of equals; None without one."""
+        return best_step(self.rows(), self.metric, self.higher)
+
+    def save(self, step, arrays):
+        """Writes the checkpoint of a step; keeps the newest and the best by the metric."""
+        path = checkpoint(self.folder, step)
+        replace_file(path, lambda file: np.savez(file, **arrays))
+        self.prune()
+
+    def prune(self):
+        """Removes all checkpoints but the newest `keep` and the best."""
+        best = self.best()
+        for old in list_checkpoints(self.folder)[: -self.keep]:
+            if step_of(old) != best:
+                old.unlink()
+
+
+def read_record(folder):
+    """run.json of a run directory, as a dict."""
+    path = Path(folder) / "run.json"
+    try:
+        record = json.loads(path.read_text())
+        if {"config", "starts"} <= record.keys() and CONFIG <= record["config"].keys():
+            config = LEGACY_DEFAULTS | record["config"]
+            hparams = config["hparams"]
+            config["hparams"] = {LEGACY_HPARAMS.get(k, k): v for k, v in hparams.items()}
+            return {**record, "config": config}
+    except (FileNotFoundError, NotADirectoryError):
+        raise RunError(f"{folder} is not a run directory: it holds no run.json") from None
+    except OSError as error:
+        raise RunError(f"{path} cannot be read: {error.strerror}") from None
+    except (ValueError, AttributeError):
+        pass
+    raise RunError(f"{path} is damaged: give another run directory")
+
+
+def read_rows(path):
+    """The rows of a .jsonl file, without one that a kill cut short; [] without the file."""
+    rows = []
+    for line in path.read_text().splitlines() if path.exists() else ():
+        with contextlib.suppress(json.JSONDecodeError):
+            rows.append(json.loads(line))
+    return rows
+
+
+def best_step(rows, metric, higher):
+    """The step of the best score in the rows of metrics.jsonl, the first of equals, or None."""
+    scored = [row for row in rows if metric in row]
+    sign = -1 if higher else 1
+    return min(scored, key=lambda row: sign * row[metric])["step"] if scored else None
+
+
+def best_checkpoint(folder):
+    """Path of the best checkpoint by the run's --metrics; None if it had no --metrics."""
+    best = read_record(folder)["config"].get("best")
+    step = best and best_step(read_rows(Path(folder) / "metrics.jsonl"), **best)
+    return step and checkpoint(folder, step)
+
+
+def checkpoint(folder, step):
+    """Path of the checkpoint of a step, which need not exist."""
+    return Path(folder) / "checkpoints" / f"step_{step:08d}.npz"
+
+
+def list_checkpoints(folder):
+    """Paths of a run directory's checkpoints, oldest first."""
+    return sorted((Path(folder) / "checkpoints").glob("step_*.npz"))
+
+
+def step_of(path):
+    """The step of a checkpoint's path."""
+    return int(path.stem.removeprefix("step_"))
+
+
+def read_checkpoint(path):
+    """{variable name: array} of a checkpoint; a damaged file raises Damaged."""
+    try:
+        with zipfile.ZipFile(path) as file:  # all of it: np.load trusts each length that it finds
+            file.fp.seek(-12, os.SEEK_END)
+            whole = len(file.namelist()) == int.from_bytes(file.fp.read(2), "little")
+            if not whole or file.testzip():
+                raise zipfile.BadZipFile("its parts are not those that were written")
+        with np.load(path, allow_pickle=False) as file:
+            return dict(file)
+    except MemoryError:
+        raise
+    except Exception as error:  # of all kinds, by what is damaged
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
+            raise RunError(f"the checkpoint {path} cannot be read: {error.strerror}") from None
+        raise Damaged(f"the checkpoint {path} is damaged ({error})") from None
+
+
+def assign(state, arrays, source):
+    """Sets {name: variable} from {name: array}; any missing, extra or misshapen one raises."""
+    wrong = sorted(state.keys() ^ arrays.keys())
+    wrong += [k for k in state if k in arrays and tuple(state[k].shape) != arrays[k].shape]
+    if wrong:
+        raise RunError(f"{source} does not fit the model: {', '.join(wrong[:3])} of {len(wrong)}")
+    for name, variable in state.items():
+        variable.assign(arrays[name])
+
+
+def _step_of(line):
+    try:
+        return json.loads(line)["step"]
+    except (json.JSONDecodeError, KeyError):
+        return float("inf")  # a line cut short by a kill

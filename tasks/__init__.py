@@ -1,0 +1,17 @@
+"""What differs by kind of model (ModelSpec.kind), a file each: the keys of a batch, what a training
+is monitored by, how a model is used and evaluated, and what its card shows."""
+
+import importlib
+
+FILES = {
+    "generation": "generation",
+    "classification": "classification",
+    "guided": "guided",
+    "translation": "translation",
+    "segmentation": "segmentation",
+}
+
+
+def get(kind):
+    """The module of a kind of model."""
+    return importlib.import_module(f".{FILES[kind]}", __package__)

@@ -1,0 +1,152 @@
+"""Models that name the one class of an image."""
+
+from dataclasses import dataclass
+
+import keras
+import numpy as np
+
+from ..common.errors import UsageError
+from ..evaluate import protocol
+from ..evaluate.scorer import Score
+from ..zoo.layers import cam
+from . import scoring
+from .base import Card, LoadedModel, Monitor, in_batches
+
+
+def gives_features(spec):
+    """True if the features of such a model can be used by metrics."""
+    return spec.kind == "classification"
+
+
+def needs_classes(spec, options, hparams):
+    return True
+
+
+def class_count(data):
+    return data.classes
+
+
+def batch_keys(spec, options, hparams):
+    return spec.batch
+
+
+@dataclass(frozen=True)
+class Classification:
+    """logits and probabilities (N, C), float; labels (N,): the class of the largest logit."""
+
+    logits: np.ndarray
+    probabilities: np.ndarray
+
+    @property
+    def labels(self):
+        return self.logits.argmax(-1)
+
+
+class Classifier(LoadedModel):
+    """Classifies images; with global average pooling it also explains them (Soft-CAM)."""
+
+    @property
+    def capabilities(self):
+        return frozenset({"classify", "explain"} if self._explained() else {"classify"})
+
+    def _explained(self):
+        try:
+            return cam.explained(self.network)
+        except ValueError:
+            return None
+
+    def classify(self, images):
+        """A Classification of images (N, S, S, 3)."""
+        logits = in_batches(self.logits, self.checked(images))
+        exp = np.exp(logits - logits.max(-1, keepdims=True))
+        return Classification(logits, exp / exp.sum(-1, keepdims=True))
+
+    def logits(self, x):
+        """Images (B, S, S, 3) in [-1, 1] -> logits (B, C)."""
+        return self.infer(self.network, x)
+
+    def object_network(self):
+        explained = self._explained()
+        if explained is None:
+            raise UsageError(
+                f"{self}: {self.name} has no global average between its map and its logits"
+            )
+        return keras.Model(self.network.input, explained.outputs[1])
+
+    def explain(self, images):
+        """Soft-CAMs (N, S, S) of images (N, S, S, 3), each from 0 to 1."""
+        return self.object_maps(images)
+
+
+Model = Classifier
+
+
+def answers(logits, images):
+    """The class (N,) of the largest logit for each image, uint8 (N, S, S, 3)."""
+    return in_batches(lambda x: logits(x).argmax(1), images)
+
+
+def accuracy(logits, data):
+    """Share of the images of {"image", "label"} that a function of batches to logits gets right."""
+    return float((answers(logits, data["image"]) == data["label"]).mean())
+
+
+def monitor(trainer, config, data, spec=None, progress=False):
+    """Accuracy on test images, which chooses no checkpoint."""
+    refuse_scorer(config.model, spec)
+    if not data.has_split("test"):
+        return Monitor(higher=True)
+    test = data.labelled("test", config.options["classes"])
+    metric = f"accuracy_{protocol.short(len(test['label']))}_test"
+
+    def logits(x):
+        return trainer.infer(trainer.ema_networks["classifier"], x)
+
+    return Monitor(score=lambda: {metric: accuracy(logits, test)}, higher=True)
+
+
+def refuse_scorer(name, spec):
+    """Raises UsageError if there is a ScorerSpec."""
+    if spec:
+        raise UsageError(f"{name} makes no images: metrics and stop judge images")
+
+
+def evaluate(model, data, request):
+    """[Score]: the accuracy with its confusion matrix, [label][answer] -> images; or how well the
+    maps find objects."""
+    if request.metrics == (scoring.LOCALIZATION,):
+        return scoring.localize(model.object_maps, data, request.split or "test")
+    why = f"measures images: {model.name} has an accuracy, and localization"
+    request.refuse("metrics extractor inception num", why)
+    if request.seed:
+        raise UsageError(f"seed {why}")
+    split, classes = request.split or "test", model.options["classes"]
+    arrays = data.labelled(split, classes)
+    pairs = arrays["label"] * classes + answers(model.logits, arrays["image"])
+    confusion = np.bincount(pairs, minlength=classes**2).reshape(classes, classes)
+    count = len(pairs)
+    return [
+        Score(
+            f"accuracy_{protocol.short(count)}_{split}",
+            float(np.trace(confusion) / count),
+            details={
+                **scoring.split_details(data, split, count),
+                "confusion": confusion.tolist(),
+            },
+        )
+    ]
+
+
+def outline(model, data, request):
+    return None
+
+
+def card(model, data, request):
+    """The accuracy on test images."""
+    why = "measures images: the score of a classifier is its accuracy"
+    request.refuse("metrics extractor inception split num", why)
+    if request.seed:
+        raise UsageError(f"seed {why}")
+    test = data.arrays("test")
+    metric = f"accuracy_{protocol.short(len(test['label']))}_test"
+    return Card(scores={metric: accuracy(model.logits, test)})

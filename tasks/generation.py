@@ -1,0 +1,215 @@
+"""Models that make images of noise."""
+
+import functools
+
+import keras
+import numpy as np
+
+from ..common.errors import UsageError
+from ..common.images import attention_grid, image_grid, png, to_float, to_uint8
+from ..evaluate import swd
+from ..zoo.layers import self_attention
+from ..zoo.layers.labels import labels
+from . import scoring
+from .base import Card, LoadedModel, Monitor, checked
+
+METRICS = ("fid", "kid", "is", "precision_recall")  # of a card
+GRID = 64  # samples in a picture
+
+
+def needs_classes(spec, options, hparams):
+    """True if the networks have an option `classes` that the data set decides."""
+    return "label" in batch_keys(spec, options, hparams)
+
+
+def class_count(data):
+    return data.classes
+
+
+def batch_keys(spec, options, hparams):
+    """The keys of a training batch: conditional networks take a label too."""
+    return (*spec.batch, *["label"] * bool(options.get("conditional")))
+
+
+def latents(count, latent, seed):
+    """z (count, latent), uniform in [-1, 1], a function of the seed alone."""
+    return np.random.default_rng(seed).uniform(-1, 1, (count, latent)).astype("float32")
+
+
+def sampled(sample, latent, count, seed):
+    """Yields `count` pictures, uint8 (100, S, S, 3) at a time, a function of the seed alone.
+    sample: z (B, latent) -> images in [-1, 1]."""
+    z = latents(count, latent, seed)
+    for start in range(0, count, 100):
+        yield to_uint8(sample(z[start : start + 100]))
+
+
+class Generator(LoadedModel):
+    """Makes images; with a discriminator that makes maps (ATA-GAN) it also explains images."""
+
+    @property
+    def capabilities(self):
+        return frozenset({"sample", "explain"} if self._gives_maps() else {"sample"})
+
+    @property
+    def latent(self):
+        return self.options["latent"]
+
+    @property
+    def accepts_reference(self):
+        """True if `sample` takes references, real images that the model looks at (RAGAN)."""
+        return "generator_with_reference" in self.networks
+
+    def _gives_maps(self):
+        critic = self.networks.get("discriminator")
+        return critic is not None and len(critic.outputs) > 1
+
+    def generator_inputs(self, z):
+        """What the network takes for z (B, latent): z, or z and a label that is a function of it."""
+        conditional = len(self.network.inputs) > 1
+        return [z, labels(z, self.options["classes"])] if conditional else z
+
+    def sample_latents(self, z):
+        """z (B, latent) in [-1, 1] -> images (B, S, S, 3) in [-1, 1]."""
+        return self.infer(self.network, self.generator_inputs(np.asarray(z, "float32")))
+
+    def sample(self, num=64, seed=0, references=None):
+        """`num` pictures, uint8 (num, S, S, 3), a function of the seed alone. references: images
+        (num, S, S, 3) that the model looks at, one for each sample; only of models that take some.
+        """
+        z = latents(num, self.latent, seed)
+        if references is None:
+            return np.concatenate(list(sampled(self.sample_latents, self.latent, num, seed)))
+        if not self.accepts_reference:
+            raise UsageError(f"{self} takes no reference images")
+        references = checked(references, self.image_size)
+        if len(references) != num:
+            raise UsageError(f"give a reference for each of {num} samples, not {len(references)}")
+        parts = range(0, num, 100)
+        images = [
+            self.sample_with_reference(z[i : i + 100], to_float(references[i : i + 100]))
+            for i in parts
+        ]
+        return to_uint8(np.concatenate(images))
+
+    def sample_with_reference(self, z, references):
+        """z (B, latent), real images (B, S, S, 3) in [-1, 1] -> images (B, S, S, 3)."""
+        network = self.networks["generator_with_reference"]
+        return self.infer(network, {"noise": z, "image": references})
+
+    def object_network(self):
+        if not self._gives_maps():
+            raise UsageError(f"{self}: the discriminator of {self.name} makes no map")
+        critic = self.networks["discriminator"]
+        return keras.Model(critic.input, critic.outputs[1])
+
+    def explain(self, images):
+        """Maps (N, S, S), each from 0 to 1: where the discriminator looks in images (N, S, S, 3)."""
+        return self.object_maps(images)
+
+    def self_attention(self, z):
+        """(masks (B, 4, S, S) from 0 to 1, places (4, 2) in pixels): where four places of the
+        samples of z look. A generator without self-attention raises UsageError."""
+        if not self_attention.attends(self.network):
+            raise UsageError(f"{self}: its generator has no self-attention")
+        maps = self_attention.attention_map(self.network)
+        parts = [
+            self_attention.attention_at(
+                self.infer(maps, self.generator_inputs(z[i : i + 8])), self.image_size
+            )
+            for i in range(0, len(z), 8)
+        ]
+        return np.concatenate([masks for masks, _ in parts]), parts[0][1]
+
+
+Model = Generator
+
+
+def monitor(trainer, config, data, spec=None, progress=False):
+    """Scores as a ScorerSpec says, or without one the sliced Wasserstein distance, which needs no
+    network."""
+    scorer = spec and scoring.make_scorer(spec, data, progress=progress)
+    images = data.arrays("train")["image"]
+    latent, seed = config.options["latent"], config.seed
+    rng = np.random.default_rng(seed)
+    z = rng.uniform(-1, 1, (GRID, latent)).astype("float32")
+    count = min(1024, len(images))
+    score_z = rng.uniform(-1, 1, (count, latent)).astype("float32")
+    chosen = np.sort(rng.choice(len(images), count, replace=False))
+    shown = np.asarray(images[chosen[:8]])
+    attention = None
+    if trainer.attention(shown, z[:8]) is not None:
+
+        def attention():
+            return attention_grid(*trainer.attention(shown, z[:8]))
+
+    if scorer:
+        metric, higher = scorer.first, scorer.higher
+
+        def score():
+            fakes = functools.partial(sampled, trainer.sample, latent, scorer.count, seed)
+            return {score.metric: score.value for score in scorer.scores(fakes)}
+
+    else:
+        metric, higher = f"swd_{count}_train", False
+        real = np.asarray(images[chosen])
+
+        def score():
+            fake = np.concatenate([trainer.sample(part) for part in np.array_split(score_z, 8)])
+            return {metric: swd.swd(real, to_uint8(fake))}
+
+    return Monitor(
+        score=score,
+        metric=metric,
+        higher=higher,
+        samples=lambda: image_grid(trainer.sample(z)),
+        attention=attention,
+        scorer=scorer,
+    )
+
+
+def evaluate(model, data, request):
+    """[Score] of samples against a data set, or of the discriminator's maps."""
+    if request.metrics == (scoring.LOCALIZATION,):
+        return scoring.localize(model.object_maps, data, request.split or "test")
+    spec = scoring.scorer_spec(request)
+    scorer = scoring.make_scorer(spec, data, progress=request.progress)
+    fakes = functools.partial(sampled, model.sample_latents, model.latent, spec.count, spec.seed)
+    scores = scorer.scores(fakes)
+    scorer.warn()
+    return scores
+
+
+def outline(model, data, request):
+    """The rows of `evaluate` without their values, before any image is made; None: not known."""
+    if request.metrics == (scoring.LOCALIZATION,):
+        return None
+    return scoring.make_scorer(scoring.scorer_spec(request), data).outline()
+
+
+def card(model, data, request):
+    """Scores and a grid of samples; of a model whose maps find objects, how well they do."""
+    spec = scoring.scorer_spec(request, METRICS)
+    scorer = scoring.make_scorer(spec, data, progress=request.progress)
+    fakes = functools.partial(sampled, model.sample_latents, model.latent, spec.count, spec.seed)
+    scores = scorer.scores(fakes)
+    scorer.warn()
+    values = {score.metric: score.value for score in scores}
+    if "explain" in model.capabilities and "mask" in data.arrays("train"):
+        located = scoring.localize(model.object_maps, data, request.split or "test")
+        values |= {score.metric: score.value for score in located}
+        values["threshold"] = next(
+            score.details["threshold"] for score in located if score.metric.startswith("iou_")
+        )
+    grid = image_grid(model.sample_latents(latents(GRID, model.latent, request.seed)))
+    return Card(
+        scores=values,
+        measured={
+            "extractor": scorer.extractor.name,
+            "digest": scorer.extractor.digest,
+            "samples_seed": request.seed,
+        },
+        picture=png(grid),
+        caption=f"{GRID} samples",
+        command="--mode=sample --model={model} --weights={weights} --output=grid.png",
+    )

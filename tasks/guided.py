@@ -1,0 +1,120 @@
+"""Classifiers whose attention is trained (GAIN): one or many classes in an image."""
+
+import keras
+import numpy as np
+
+from ..common.errors import UsageError
+from ..common.images import attention_grid, png
+from ..evaluate import multilabel, protocol
+from ..evaluate.scorer import Score
+from ..zoo.layers import cam
+from . import classification, scoring
+from .base import BATCH, Card, LoadedModel, Monitor, in_batches
+from .classification import Classification, class_count, needs_classes  # noqa: F401
+
+SHOWN = 8  # images of a picture
+
+
+def batch_keys(spec, options, hparams):
+    """The keys of a training batch: GAIN_ext takes a map of classes too."""
+    return (*spec.batch, *["classes"] * bool(hparams.get("masks")))
+
+
+class GuidedClassifier(LoadedModel):
+    """Classifies images and shows the attention of each class."""
+
+    capabilities = frozenset({"classify", "explain"})
+
+    def logits(self, x):
+        """Images (B, S, S, 3) in [-1, 1] -> logits (B, C)."""
+        return self.infer(self.network, x)["logits"]
+
+    def classify(self, images):
+        """A Classification of images (N, S, S, 3); probabilities are those of each class alone."""
+        logits = in_batches(self.logits, self.checked(images))
+        return Classification(logits, 1 / (1 + np.exp(-logits)))
+
+    def explain(self, images):
+        """Attention maps A^c (N, C, S, S) of every class, each from 0 to 1."""
+        return in_batches(
+            lambda x: self.infer(self.network, x)["attention"], self.checked(images), BATCH // 4
+        )
+
+    def object_network(self):
+        try:
+            explained = cam.explained(self.network)
+        except ValueError as error:
+            raise UsageError(f"{self}: {error}") from None
+        return keras.Model(self.network.input, explained.outputs[1])
+
+    def likeliest_attention(self, images, count=2):
+        """(images, attention of their `count` likeliest classes (N, count, S, S), as bright as each
+        class is likely, no places): what attention_grid draws."""
+        classified = self.classify(images)
+        order = np.argsort(-classified.logits, axis=1)[:, :count, None, None]
+        bright = classified.probabilities[..., None, None] * self.explain(images)
+        return images, np.take_along_axis(bright, order, axis=1), ()
+
+
+Model = GuidedClassifier
+
+
+def monitor(trainer, config, data, spec=None, progress=False):
+    """Mean average precision, or accuracy where images have one class; it chooses no checkpoint."""
+    classification.refuse_scorer(config.model, spec)
+    split = "test" if data.has_split("test") else "train"
+    arrays = data.arrays(split)
+    images = arrays["image"][:SHOWN]
+
+    def logits(x):
+        return trainer.infer(trainer.ema_networks["classifier"], x)
+
+    return Monitor(
+        score=lambda: class_scores(logits, arrays, split, 2000),
+        higher=True,
+        attention=lambda: attention_grid(*trainer.attention(images, None)),
+    )
+
+
+def class_scores(logits, arrays, split, most=None):
+    """{metric: value} of a function of batches to logits, on {"image", "labels" or "label"}: mean
+    average precision of "labels", accuracy of "label"; on the first `most` images."""
+    images = arrays["image"][:most]
+    ending = f"{protocol.short(len(images))}_{split}"
+    if "labels" in arrays:
+        value = multilabel.mean_average_precision(
+            in_batches(logits, images), arrays["labels"][:most]
+        )
+        return {f"map_{ending}": value}
+    labelled = {"image": images, "label": arrays["label"][:most]}
+    return {f"accuracy_{ending}": classification.accuracy(logits, labelled)}
+
+
+def evaluate(model, data, request):
+    """[Score]: mean average precision or accuracy; or how well the maps find objects."""
+    if request.metrics == (scoring.LOCALIZATION,):
+        return scoring.localize(model.object_maps, data, request.split or "test")
+    why = f"does not go with {model.name}, which makes no images"
+    request.refuse("metrics extractor inception num", why)
+    split = request.split or "test"
+    arrays = data.arrays(split)
+    if not {"label", "labels"} & arrays.keys():
+        raise UsageError(f"{data.name} has no labels to compare with")
+    details = scoring.split_details(data, split, len(arrays["image"]))
+    values = class_scores(model.logits, arrays, split)
+    return [Score(metric, value, details=details) for metric, value in values.items()]
+
+
+def outline(model, data, request):
+    return None
+
+
+def card(model, data, request):
+    """The score on test images and a picture of the likeliest classes' attention."""
+    scores = evaluate(model, data, request)
+    images = np.asarray(data.arrays(request.split or "test")["image"][:SHOWN])
+    return Card(
+        scores={score.metric: score.value for score in scores},
+        picture=png(attention_grid(*model.likeliest_attention(images))),
+        caption="A row an image: it, and where its two likeliest classes are seen",
+    )

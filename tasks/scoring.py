@@ -1,0 +1,118 @@
+"""Scorers for data sets, and scores of attention maps."""
+
+from .. import datasets, zoo
+from ..common.errors import UsageError
+from ..evaluate import localization, protocol
+from ..evaluate.scorer import Score, Scorer, ScorerSpec
+
+LOCALIZATION = "localization"  # a metric of attention maps, apart from those of images
+
+
+def scorer_spec(request, metrics=("fid",), **changes):
+    """The ScorerSpec of an EvaluationRequest; metrics: where it names none."""
+    spec = {
+        "metrics": tuple(request.metrics or metrics),
+        "count": request.num or 10_000,
+        "extractor": request.extractor,
+        "inception": request.inception,
+        "split": request.split or "test",
+        "seed": request.seed,
+        **changes,
+    }
+    if LOCALIZATION in spec["metrics"]:
+        raise UsageError("localization is measured by itself, of a trained model")
+    unknown = [name for name in spec["metrics"] if name not in protocol.METRICS]
+    if unknown:
+        known = ", ".join([*protocol.METRICS, LOCALIZATION])
+        raise UsageError(f"there is no metric {unknown[0]!r} of {known}")
+    return ScorerSpec(**spec)
+
+
+def make_scorer(spec, data, first=None, progress=False):
+    """A Scorer of generated images against a data set's split; of its `first` images alone, where
+    that is given."""
+    images = data.arrays(spec.split)["image"][:first]
+    about = {"dataset": data.name, "data": data.identity(spec.split), "split": spec.split}
+    cache = datasets.place(data.data_dir) / "attention_zoo" / "features"
+    network = extractor(spec.extractor, spec.inception, data.name)
+    return Scorer(images, about, network, spec, cache, progress)
+
+
+def classifiers():
+    """{MODEL-TAG: (model, tag)} of the published classifiers, whose features can be used."""
+    from . import classification
+
+    return {
+        f"{name}-{tag}": (name, tag)
+        for name in zoo.names()
+        if classification.gives_features(zoo.get(name))
+        for tag in zoo.get(name).weights
+    }
+
+
+def extractor(name, inception_path, dataset):
+    """The evaluate.features.Extractor of a name: "inception", "zoo:MODEL-TAG", or None for the
+    default: Inception where its weights are at hand, else the classifier of the data set."""
+    from ..evaluate import features, inception
+
+    known = classifiers()
+    listed = ", ".join(f"zoo:{key}" for key in known)
+    if name is None:
+        fitting = [key for key, (_, tag) in known.items() if tag == dataset.split("/")[0]]
+        use_inception = inception_path or inception.find() or not fitting
+        name = "inception" if use_inception else f"zoo:{fitting[0]}"
+    if name.removeprefix("zoo:") in known:
+        if inception_path:
+            raise UsageError(f"inception goes with extractor=inception, not {name}")
+        model, tag = known[name.removeprefix("zoo:")]
+        digest = zoo.get(model).weights[tag].sha256[:16]
+        return features.of_classifier(zoo.load(model, tag), f"{model}-{tag}", digest)
+    if name != "inception":
+        raise UsageError(f"extractor={name}: there are inception, {listed}")
+    try:
+        network = inception.load(inception.find(inception_path) or inception.fetch())
+    except inception.InceptionError as error:
+        raise UsageError(f"{error}; what works without it: --extractor={listed}") from None
+    return features.of_inception(network, inception.digest(network)[:16])
+
+
+def objects(object_maps, arrays, count=None):
+    """(maps (n, S, S), masks bool (n, S, S), which of the images these are) of the first `count`
+    images of {"image", "mask"} that show an object. object_maps: images -> maps (N, S, S)."""
+    masks = arrays["mask"][:count, ..., 0] > 127
+    kept = masks.any((1, 2))
+    return object_maps(arrays["image"][:count][kept]), masks[kept], kept
+
+
+def best_threshold(object_maps, train):
+    """The threshold of attention maps that fits the masks of 1,000 training images best."""
+    maps, masks, _ = objects(object_maps, train, 1000)
+    return localization.best_threshold(maps, masks)
+
+
+def localize(object_maps, data, split="test"):
+    """[Score] of how well attention maps find the objects of a split. The threshold of the IoU is
+    chosen on training images."""
+    train, test = data.arrays("train"), data.arrays(split)
+    if not all({"mask", "bbox"} <= arrays.keys() for arrays in (train, test)):
+        raise UsageError(f"{data.name} has no masks and boxes to find")
+    threshold = best_threshold(object_maps, train)
+    maps, masks, kept = objects(object_maps, test)
+    measured = localization.scores(maps, masks, test["bbox"][kept], threshold)
+    about = split_details(data, split, len(maps))
+    ending = f"{protocol.short(len(maps))}_{split}"
+    return [
+        Score(f"{name}_{ending}", value, details={**more, **about})
+        for name, value, more in measured
+    ]
+
+
+def split_details(data, split, count):
+    """What a score says of the images of a split."""
+    return {
+        "dataset": data.name,
+        "data": data.identity(split),
+        "split": split,
+        "image_size": data.image_size,
+        "count": count,
+    }

@@ -1,0 +1,121 @@
+"""Models that name the class of every pixel."""
+
+import numpy as np
+
+from ..common.errors import UsageError
+from ..common.images import image_grid, png, to_float
+from ..evaluate import protocol, segmentation
+from ..evaluate.scorer import Score
+from ..trainers.deeplab import palette
+from . import classification, scoring
+from .base import Card, LoadedModel, Monitor, in_batches
+
+SHOWN = 16  # images of a picture while training
+MOST = 500  # images that are scored while training
+
+
+def needs_classes(spec, options, hparams):
+    return True
+
+
+def class_count(data):
+    """The data set's classes and the background."""
+    return data.classes + 1
+
+
+def batch_keys(spec, options, hparams):
+    return spec.batch
+
+
+class Segmenter(LoadedModel):
+    """Gives the class of every pixel."""
+
+    capabilities = frozenset({"segment"})
+
+    def logits(self, x):
+        """Images (B, S, S, 3) in [-1, 1] -> logits (B, S, S, K)."""
+        return self.infer(self.network, x)
+
+    def segment(self, images):
+        """Class maps (N, S, S), whole numbers, of images (N, S, S, 3)."""
+        return in_batches(lambda x: self.logits(x).argmax(-1), self.checked(images), 50)
+
+    def probabilities(self, images):
+        """Probabilities (N, S, S, K), float32, of images (N, S, S, 3)."""
+
+        def softmax(x):
+            logits = self.logits(x)
+            exp = np.exp(logits - logits.max(-1, keepdims=True))
+            return exp / exp.sum(-1, keepdims=True)
+
+        return in_batches(softmax, self.checked(images), 50)
+
+    def picture(self, images, classes):
+        """uint8 (B, S, S, 3), (B, S, S, 1) -> a picture with a row an image: it, the map given and
+        the map found, in VOC's colours."""
+        maps = [palette()[c] for c in (classes[..., 0], self.segment(images))]
+        cells = np.stack((images, *maps), 1).reshape(-1, *images.shape[1:])
+        return image_grid(to_float(cells), 3)
+
+
+Model = Segmenter
+
+
+def monitor(trainer, config, data, spec=None, progress=False):
+    """The mean intersection over union on test images, which names the best checkpoint."""
+    classification.refuse_scorer(config.model, spec)
+    classes = config.options["classes"]
+    split = "test" if data.has_split("test") else "train"
+    arrays = data.arrays(split)
+    images, truth = (arrays[key][:SHOWN] for key in ("image", "classes"))
+
+    def logits(x):
+        return trainer.infer(trainer.ema_networks["segmenter"], x)
+
+    return Monitor(
+        score=lambda: pixel_scores(logits, arrays, split, classes, MOST),
+        metric=f"miou_{protocol.short(min(MOST, len(arrays['image'])))}_{split}",
+        higher=True,
+        samples=lambda: trainer.picture(images, truth),
+    )
+
+
+def pixel_scores(logits, arrays, split, classes, most=None):
+    """{metric: value}, the mean intersection over union, of a function of batches to logits (B, S,
+    S, K), on {"image", "classes"}; on the first `most` images."""
+    images, matrix = arrays["image"][:most], np.zeros((classes, classes), np.int64)
+    for start in range(0, len(images), 50):
+        part = slice(start, min(start + 50, len(images)))
+        predicted = np.asarray(logits(to_float(images[part]))).argmax(-1)
+        truth = arrays["classes"][part][..., 0]
+        matrix += segmentation.confusion(truth, predicted, classes)
+    return {f"miou_{protocol.short(len(images))}_{split}": segmentation.mean_iou(matrix)}
+
+
+def evaluate(model, data, request):
+    """[Score]: the mean intersection over union of a split."""
+    why = f"does not go with {model.name}, which makes no images"
+    request.refuse("metrics extractor inception num", why)
+    split = request.split or "test"
+    arrays = data.arrays(split)
+    if "classes" not in arrays:
+        raise UsageError(f"{data.name} has no map of classes to compare with")
+    details = scoring.split_details(data, split, len(arrays["image"]))
+    values = pixel_scores(model.logits, arrays, split, model.options["classes"])
+    return [Score(metric, value, details=details) for metric, value in values.items()]
+
+
+def outline(model, data, request):
+    return None
+
+
+def card(model, data, request):
+    """The score on test images and a picture of some."""
+    scores = evaluate(model, data, request)
+    test = data.arrays(request.split or "test")
+    picture = model.picture(np.asarray(test["image"][:8]), test["classes"][:8])
+    return Card(
+        scores={score.metric: score.value for score in scores},
+        picture=png(picture),
+        caption="A row an image: it, its classes, those found",
+    )

@@ -1,0 +1,186 @@
+"""Models that translate images of one domain to another."""
+
+import functools
+from dataclasses import dataclass
+
+import numpy as np
+from absl import logging
+
+from ..common.errors import UsageError
+from ..common.images import foreground, png, to_float, to_uint8, translation_grid
+from ..evaluate import mask_health, protocol, swd, translation
+from ..evaluate.scorer import Score
+from . import scoring
+from .base import Card, LoadedModel, Monitor, checked
+
+METRICS = ("kid_blocks10", "kid", "fid")
+BACK = {"a2b": "b2a", "b2a": "a2b"}  # direction -> the way back
+MULTIPLE, LEAST = 4, 8  # sides that the networks take
+PIXELS = 2**18  # of the pictures in one call
+
+
+def needs_classes(spec, options, hparams):
+    return False
+
+
+def batch_keys(spec, options, hparams):
+    return spec.batch
+
+
+@dataclass(frozen=True)
+class Translation:
+    """images: uint8 (N, H, W, 3). masks (N, H, W, n) in [0, 1] and contents (N, H, W, m, 3) in
+    [-1, 1] of networks with attention, else None."""
+
+    images: np.ndarray
+    masks: np.ndarray | None = None
+    contents: np.ndarray | None = None
+
+    @property
+    def attention(self):
+        """How much of each pixel is changed (N, H, W), or None."""
+        return None if self.masks is None else foreground(self.masks)
+
+
+class Translator(LoadedModel):
+    """Translates images, in one direction."""
+
+    capabilities = frozenset({"translate"})
+
+    @property
+    def direction(self):
+        return self.key
+
+    def translate_batch(self, x):
+        """Images (B, H, W, 3) in [-1, 1] of any size -> {name: array}, what the network gives."""
+        height, width = x.shape[1:3]
+        below, right = (-(-side // MULTIPLE) * MULTIPLE for side in (height, width))
+        more = max(below, LEAST) - height, max(right, LEAST) - width
+        x = np.pad(x, ((0, 0), (0, more[0]), (0, more[1]), (0, 0)), mode="reflect")
+        outputs = self.infer(self.network, x)
+        return {key: value[:, :height, :width] for key, value in outputs.items()}
+
+    def translate(self, images):
+        """A Translation of images (N, H, W, 3), uint8 or float in [-1, 1], of any one size."""
+        outputs = translated(self.translate_batch, checked(images))
+        return Translation(outputs["translated"], outputs.get("masks"), outputs.get("contents"))
+
+    def back(self):
+        """The translator of the other direction, where the weights hold both; else UsageError."""
+        if BACK[self.direction] not in self.networks:
+            raise UsageError(f"{self} translates in one direction, {self.direction}")
+        return Translator(self.name, self.networks, self.options, self.origin, BACK[self.direction])
+
+    def preview(self, x):
+        """Images (B, H, W, 3) in [-1, 1] -> what translation_grid draws of one direction."""
+        made = self.translate_batch(x)
+        again = self.back().translate_batch(made["translated"])["translated"]
+        return {"image": x, **made, "again": again}
+
+
+Model = Translator
+
+
+def translated(translate, images, keys=("translated", "masks", "contents")):
+    """{key: array} of a translator's outputs for uint8 images (N, H, W, 3), a few at a time:
+    "translated" as uint8, the others as they are. Keys that the network does not give are left out.
+    translate: images in [-1, 1] -> {key: array}."""
+    size = max(1, PIXELS // (images.shape[1] * images.shape[2]))
+    parts = {}
+    for start in range(0, len(images), size):
+        outputs = translate(to_float(images[start : start + size]))
+        for key in keys:
+            if key in outputs:
+                part = np.asarray(outputs[key])
+                part = to_uint8(part) if key == "translated" else part
+                parts.setdefault(key, []).append(part)
+    return {key: np.concatenate(values) for key, values in parts.items()}
+
+
+def monitor(trainer, config, data, spec=None, progress=False):
+    """The distance of translated images from the other domain, over both directions, and the health
+    of the masks. Pictures are of test images where there are any."""
+    if spec:
+        raise UsageError(f"{config.model} is scored by --mode=evaluate, not while it trains")
+    rng, ends = np.random.default_rng(config.seed), {"a2b": "a", "b2a": "b"}
+    train = {end: data.arrays(f"train_{end}")["image"] for end in "ab"}
+    count = min(1024, 2**22 // config.image_size**2, *map(len, train.values()))
+    real = {
+        end: images[np.sort(rng.choice(len(images), count, replace=False))]
+        for end, images in train.items()
+    }
+    split = "test" if data.has_split("test") else "train"
+    shown = [to_float(data.arrays(f"{split}_{end}")["image"][:4]) for end in "ab"]
+    metric = f"swd_{count}_train"
+
+    def score():
+        values, distances = {}, []
+        for direction, end in ends.items():
+            translate = functools.partial(trainer.translate, direction=direction)
+            outputs = translated(translate, real[end], ("translated", "masks"))
+            distances.append(swd.swd(real["b" if end == "a" else "a"], outputs["translated"]))
+            if "masks" in outputs:
+                masks = outputs["masks"]
+                health = mask_health.health(masks, softmax=masks.shape[-1] > 1)
+                values |= {f"mask_{direction}_{k}": v for k, v in health.items()}
+                where = f"step {int(trainer.step.numpy())}, {direction}"
+                warning = mask_health.warning(health, where)
+                if warning:
+                    logging.warning(warning)
+        return {metric: float(np.mean(distances)), **values}
+
+    return Monitor(
+        score=score,
+        metric=metric,
+        samples=lambda: translation_grid(trainer.preview(*shown).values()),
+    )
+
+
+def evaluate(model, data, request):
+    """[Score] of one direction: the translations of one domain's test images beside the test images
+    of the other, and beside the truth where it is known."""
+    if request.metrics == (scoring.LOCALIZATION,):
+        raise UsageError(f"localization does not go with {model.name}, which translates")
+    request.refuse("num split", "does not go with a translator's test images")
+    end, other = model.direction.split("2")
+    arrays = data.arrays(f"test_{end}")
+    images = arrays["image"][:]
+    outputs = translated(model.translate_batch, images, ("translated", "masks"))
+    spec = scoring.scorer_spec(request, METRICS, split=f"test_{other}", count=len(images))
+    scorer = scoring.make_scorer(spec, data, progress=request.progress)
+    parts = [outputs["translated"][i : i + 100] for i in range(0, len(images), 100)]
+    scores = scorer.scores(lambda: iter(parts))
+    scorer.warn()
+    if "truth" in arrays:
+        measured = translation.scores(
+            images=images,
+            results=outputs["translated"],
+            truths=arrays["truth"][:],
+            masks=arrays["mask"][..., 0] > 0,
+            attention=foreground(outputs["masks"]) if "masks" in outputs else None,
+        )
+        details = {"dataset": data.name, "split": f"test_{end}", "count": len(images)}
+        details["data"] = data.identity(f"test_{end}")
+        ending = f"{protocol.short(len(images))}_test_{end}"
+        scores += [
+            Score(f"{name}_{ending}", value, details={**more, **details})
+            for name, value, more in measured
+        ]
+    return scores
+
+
+def outline(model, data, request):
+    return None
+
+
+def card(model, data, request):
+    """The scores of one direction and a picture of test images."""
+    scores = evaluate(model, data, request)
+    images = to_float(data.arrays(f"test_{model.direction[0]}")["image"][:8])
+    return Card(
+        scores={score.metric: score.value for score in scores},
+        measured={key: scores[0].details[key] for key in ("extractor", "digest")},
+        picture=png(translation_grid([model.preview(images)])),
+        caption="A row an image: it, what it becomes, that translated back, masks, contents",
+        command="--mode=translate --model={model} --weights={weights} --input=FOLDER",
+    )
