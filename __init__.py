@@ -39,9 +39,9 @@ def load(model, weights=None, direction=None):
     Raises:
         UsageError: there are no such weights, or the file is not what its manifest says.
     """
-    from .common.quiet import quiet_import
+    from .common.quiet import import_tensorflow
 
-    quiet_import()
+    import_tensorflow()
     from .experiments import models
 
     return models.load(model, weights, direction)
@@ -62,9 +62,9 @@ def open_run(path, direction=None):
     Raises:
         UsageError: the path is no run directory, holds no checkpoint yet, or is damaged.
     """
-    from .common.quiet import quiet_import
+    from .common.quiet import import_tensorflow
 
-    quiet_import()
+    import_tensorflow()
     from .experiments import models
 
     return models.open_run(path, direction)
@@ -127,9 +127,9 @@ def train(
         UsageError: an argument cannot be used as given.
         NotFinite: a loss became NaN or infinite.
     """
-    from .common.quiet import quiet_import
+    from .common.quiet import import_tensorflow
 
-    quiet_import()
+    import_tensorflow()
     from .experiments import training
     from .experiments.config import RunConfig
     from .tasks.base import EvaluationRequest
@@ -211,9 +211,9 @@ def evaluate(
     Raises:
         UsageError: an argument cannot be used as given, or there are too few images.
     """
-    from .common.quiet import quiet_import
+    from .common.quiet import import_tensorflow
 
-    quiet_import()
+    import_tensorflow()
     from .experiments import evaluation
 
     return evaluation.evaluate(
@@ -246,9 +246,9 @@ def export(models, output="exported", threshold=None):
     Raises:
         UsageError: a SavedModel does not answer as its network does, or cannot be written.
     """
-    from .common.quiet import quiet_import
+    from .common.quiet import import_tensorflow
 
-    quiet_import()
+    import_tensorflow()
     from .experiments import exporting
 
     return exporting.export(models, output, threshold)

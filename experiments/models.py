@@ -75,7 +75,7 @@ def open_model(weights, model=None, direction=None):
     name published weights (see `load`)."""
     if not weights:
         raise UsageError(
-            "weights are a tag, with the model's name, a run directory or a checkpoint"
+            "weights are a tag and its model's name, a run directory, or a checkpoint"
         )
     if is_published(weights, model):
         if not model:
@@ -132,14 +132,13 @@ class CheckpointNetworks(Mapping):
                     self[other]
             state = {v.path: v for v in network.variables if id(v) not in self.done}
             arrays = {v.path: self._array(key, v.path) for v in state.values()}
-            run_directory.assign(
-                state, {k: a for k, a in arrays.items() if a is not None}, self.source
-            )
+            arrays = {path: array for path, array in arrays.items() if array is not None}
+            run_directory.assign(state, arrays, self.source)
             self.done |= own
         return network
 
     def _array(self, key, path):
-        """The array of a variable, or None. Networks that share one save it in one of their groups."""
+        """The array of a variable, or None. What networks share is saved in one of their groups."""
         groups = self.by_path.get(path, {})
         return groups.get(key, next(iter(groups.values()), None))
 

@@ -46,7 +46,8 @@ class StopRule:
 class TrainedRun:
     """What `train` leaves. folder: the run directory. step: steps in all. resumed_at: the step that
     this call went on from. best: path of the best checkpoint by `metric`, or None. samples: path of
-    the newest grid, or None. report: path of report.html. message: why nothing was trained, or ""."""
+    the newest grid, or None. report: path of report.html. message: why nothing was trained, or "".
+    """
 
     folder: Path
     step: int

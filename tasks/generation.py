@@ -65,7 +65,7 @@ class Generator(LoadedModel):
         return critic is not None and len(critic.outputs) > 1
 
     def generator_inputs(self, z):
-        """What the network takes for z (B, latent): z, or z and a label that is a function of it."""
+        """What the network takes for z (B, latent): z, or z and a label that z decides."""
         conditional = len(self.network.inputs) > 1
         return [z, labels(z, self.options["classes"])] if conditional else z
 
@@ -104,7 +104,7 @@ class Generator(LoadedModel):
         return keras.Model(critic.input, critic.outputs[1])
 
     def explain(self, images):
-        """Maps (N, S, S), each from 0 to 1: where the discriminator looks in images (N, S, S, 3)."""
+        """Maps (N, S, S), each from 0 to 1: where the discriminator looks in images."""
         return self.object_maps(images)
 
     def self_attention(self, z):
