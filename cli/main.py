@@ -1,4 +1,4 @@
-"""The command line: one call of the library for each --mode (see cli/flags.py).
+"""The command line: one call of the library for each --mode (declared in cli/flags.py).
 
 The imports at the top are few, so that `run` takes care of Ctrl-C before the others begin.
 """
@@ -70,10 +70,10 @@ def execute(arguments, program):
     """Parses the arguments and runs their mode; returns the exit status, or raises."""
     mode = None
     try:
-        from . import flags, logs
+        from . import logs, parser
 
         try:
-            mode, given = flags.parse(arguments, program)
+            mode, given = parser.parse(arguments, program)
         except SystemExit:  # --help
             return 0
         with logs.plain_lines(program):
@@ -103,9 +103,9 @@ def namespace(mode, given):
 
 
 def parse(arguments):
-    from . import flags
+    from . import parser
 
-    return namespace(*flags.parse(arguments))
+    return namespace(*parser.parse(arguments))
 
 
 def status_of(error):

@@ -15,8 +15,7 @@ from PIL import Image
 
 from attention_zoo import datasets, zoo
 from attention_zoo.cli import main
-from attention_zoo.evaluate import protocol
-from attention_zoo.modes import publish, shared, study, train
+from attention_zoo.modes import publish, shared, train
 from attention_zoo.trainers import run
 
 ROOT = Path(__file__).parent.parent
@@ -472,13 +471,8 @@ def test_a_stopped_run_goes_on_bit_identically(finished, folder):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--modl=x"], "unrecognized arguments: --modl=x"),
         (["--model=ragn"], "did you mean 'ragan'? the zoo has dcgan, wgan, ragan"),
         (["--dataset=cifar"], "unknown data set 'cifar'"),
-        (["--mode=fly"], "invalid choice: 'fly'"),
-        (["--steps=0"], "--steps: takes a whole number from 1, not '0'"),
-        (["--steps=many"], "--steps: takes a whole number from 1, not 'many'"),
-        (["--seed=-1"], "--seed: takes a whole number from 0, not '-1'"),
         (["--set=widht=8"], "there are attend_at=8"),
         (["--set=width"], "there are attend_at=8"),
         (["--set=width=wide"], "width takes a whole number"),
@@ -487,17 +481,12 @@ def test_a_stopped_run_goes_on_bit_identically(finished, folder):
         (["--model=wgan", "--set=penalty=1"], "there are clip=0.01"),
         (["--model=dcgan", "--set=regions=2"], "there are beta_1=0.5"),
         (["--image_size=33"], "must be a power of two from 32, not 33"),
-        (["--set=regions=0"], "regions must be at least 1"),
+        (["--set=regions=0"], "regions and encoder_width must be at least 1"),
         (["--dataset=folder:/nowhere"], "/nowhere is not a folder"),
         (["--dataset=cifar10", "--data_dir=/dev/null/x"], "what works offline"),
-        (["--mode=sample"], "needs --weights=RUN_DIR"),
         (["--mode=sample", "--weights=/nowhere"], "it holds no run.json"),
         (["--mode=sample", "--weights=cifar10"], "needs --model: whose weights are they?"),
         (["--mode=sample", "--model=ragan", "--weights=x"], "ragan has no weights 'x': it has"),
-        (["--mode=study"], "needs --study=memorisation"),
-        (["--mode=sample", "--set=width=8"], "--mode=sample does not use --set"),
-        (["--weights=runs/x"], "--mode=train does not use --weights"),
-        (["--seed=4294967296"], "--seed: takes a whole number from 0"),
         (["--set=learning_rate=nan"], "learning_rate takes a number"),
         (["--set=learning_rate=-1"], "learning_rate must lie in [0, inf], not -1.0"),
         (["--set=ema_decay=1.5"], "ema_decay must lie in [0, 1], not 1.5"),
@@ -505,10 +494,7 @@ def test_a_stopped_run_goes_on_bit_identically(finished, folder):
         (["--set=latent=0"], "latent and width must be at least 1"),
         (["--dataset=folder:"], "is not a folder"),
         (["--model=resnet9", "--dataset=celeb_a"], "trains on creatures, cifar10, cells"),
-        (["--metrics=fid,fit"], "there is no 'fit' of fid, sfid, kid"),
-        (["--stop_tolerance=2"], "--stop_tolerance: takes a number from 0 to 1, not '2'"),
         (["--mode=evaluate"], "takes --weights=TAG|RUN_DIR|FILE or --input=FOLDER"),
-        (["--mode=report"], "needs --run_dir=RUN_DIR"),
         (["--split=train"], "--split goes with --metrics"),
         (["--stop_window=3", "--metrics=fid"], "--stop_window goes with --stop=two_stage"),
         (["--mode=evaluate", "--weights=x", "--image_size=64"], "--image_size goes with --input"),
@@ -520,7 +506,6 @@ def test_a_stopped_run_goes_on_bit_identically(finished, folder):
             ["--model=ata_gan", "--dataset=cells", "--set=teacher=resnet18:none"],
             "--set teacher=MODEL:TAG names another",
         ),
-        (["--mode=publish", "--tag=x"], "needs --run_dir=RUN_DIR and --tag=NAME"),
         (["--mode=evaluate", "--weights=/nowhere"], "it holds no run.json"),
     ],
 )
@@ -568,9 +553,146 @@ def test_strategy_and_batch_must_agree(folder, capsys):
     assert "must divide by 2 devices" in mistake(capsys, *flags, f"--run_dir={folder / 'm'}")
 
 
-def test_flags_know_what_the_rooms_have():
-    assert set(main.METRICS) == {*protocol.METRICS, "localization"}
-    assert set(main.STUDIES) == set(study.STUDIES)
+INTERRUPT = """
+import os, signal, sys
+
+class Interrupt:
+    def find_spec(self, name, path=None, target=None):
+        if name == os.environ["INTERRUPT_AT"]:
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.meta_path.insert(0, Interrupt())
+"""
+SWALLOWS = """
+import os, signal
+
+try:
+    os.kill(os.getpid(), signal.SIGINT)
+    print("goes on")
+except BaseException as error:
+    raise ImportError("as libraries turn an interrupt into another error") from error
+"""
+
+
+def interrupted(tmp_path, module, *flags, **options):
+    """A command whose process gets SIGINT as it imports a module."""
+    (tmp_path / "sitecustomize.py").write_text(INTERRUPT)
+    env = {**os.environ, "PYTHONPATH": str(tmp_path), "INTERRUPT_AT": module}
+    flags = [*flags, f"--output={tmp_path / 'x.png'}"] if flags else ["--mode=list"]
+    options |= {"cwd": ROOT, "env": env, "capture_output": True, "text": True}
+    return subprocess.run(command(*flags), **options)
+
+
+SAMPLE = ("--mode=sample", "--model=resnet9", "--weights=creatures")
+
+
+@pytest.mark.parametrize(
+    ("module", "flags"),
+    [
+        ("attention_zoo.cli.parser", ()),
+        ("argparse", ()),
+        ("numpy", ()),
+        ("attention_zoo.zoo.registry", ()),
+        ("tensorflow", SAMPLE),
+        ("tensorflow.python.framework.ops", SAMPLE),
+        ("keras", SAMPLE),
+    ],
+)
+def test_an_interrupt_during_the_imports_ends_in_one_line(module, flags, tmp_path):
+    done = interrupted(tmp_path, module, *flags)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "interrupted\n")
+
+
+def test_an_interrupt_before_the_command_line_begins_prints_nothing(tmp_path):
+    done = interrupted(tmp_path, "attention_zoo.cli.main")
+    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, "", "")
+
+
+def test_an_import_that_swallows_an_interrupt_ends_all_the_same(tmp_path):
+    (tmp_path / "tensorflow").mkdir()
+    (tmp_path / "tensorflow" / "__init__.py").write_text(SWALLOWS)
+    done = interrupted(tmp_path, "none", *SAMPLE)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "interrupted\n")
+
+
+def test_an_ignored_interrupt_stays_ignored(tmp_path):
+    def ignore():
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    done = interrupted(tmp_path, "numpy", preexec_fn=ignore)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "ragan" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("mode", "line"),
+    [
+        (["--mode=report", "--run_dir=x"], "interrupted\n"),
+        ([], "interrupted: the same command goes on from here\n"),
+    ],
+)
+def test_an_interrupted_command_says_whether_it_can_go_on(mode, line, capsys, monkeypatch):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(main, "dispatch", interrupt)
+    assert main.main(mode) == 130
+    assert capsys.readouterr().err == line
+
+
+@pytest.mark.parametrize("flags", [["--mode=list"], ["--help"], ["--mode=train", "--help"]])
+def test_a_reader_that_goes_away_is_no_error(flags):
+    child = subprocess.Popen(
+        command(*flags), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    child.stdout.close()
+    assert child.stderr.read() == ""
+    assert child.wait() == 0
+
+
+def test_a_reader_of_both_streams_that_goes_away_is_no_error():
+    read, write = os.pipe()
+    child = subprocess.Popen(command("--mode=list"), cwd=ROOT, stdout=write, stderr=write)
+    os.close(write)
+    os.close(read)
+    assert child.wait() == 0
+    read, write = os.pipe()
+    child = subprocess.Popen(command("--xyzzy"), cwd=ROOT, stdout=write, stderr=write)
+    os.close(write)
+    os.close(read)
+    assert child.wait() == 2
+
+
+def test_another_broken_pipe_is_a_failed_run(capsys, monkeypatch):
+    def broken(*_):
+        raise BrokenPipeError(32, "Broken pipe")
+
+    monkeypatch.setattr(main, "dispatch", broken)
+    monkeypatch.setattr(main, "reader_gone", lambda: False)
+    assert main.main(["--mode=list"]) == 1
+    assert capsys.readouterr().err == "main.py: [Errno 32] Broken pipe\n"
+
+
+@pytest.mark.parametrize("flags", [["--mode=list"], ["--help"], ["--mode=train", "--help"]])
+def test_output_that_finds_no_room_is_a_mistake_in_one_line(flags):
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            command(*flags), cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True
+        )
+    assert done.returncode == 2
+    assert done.stderr == "main.py: [Errno 28] No space left on device\n"
+
+
+def test_the_command_line_starts_without_tensorflow():
+    program = (
+        "import sys, main; from attention_zoo.cli.main import main; "
+        "assert main(['--mode=evaluate', '--help']) == main(['--help']) == 0; "
+        "assert main(['--xyzzy']) == 2; "
+        "heavy = {'tensorflow', 'keras', 'tensorflow_datasets', 'numpy'} & set(sys.modules); "
+        "sys.exit(f'imported {heavy}' if heavy else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_list_names_models_data_sets_and_what_they_are(capsys):

@@ -1,0 +1,237 @@
+"""Flags, modes and their help; mistakes; log lines."""
+
+import re
+import shlex
+from pathlib import Path
+
+import absl.logging
+import pytest
+
+from attention_zoo.cli import flags, logs, main, parser
+from attention_zoo.common.errors import UsageError
+from attention_zoo.evaluate import protocol
+from attention_zoo.modes import study
+
+ROOT = Path(__file__).parents[1]
+
+
+def printed(capsys, *arguments):
+    """What a command that succeeds prints to stdout."""
+    capsys.readouterr()
+    assert main.main(list(arguments)) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    return out
+
+
+@pytest.mark.parametrize("mode", flags.MODES)
+def test_the_help_of_a_mode_shows_its_flags_with_defaults_and_no_others(mode, capsys):
+    out = printed(capsys, f"--mode={mode}", "--help")
+    shown = re.findall(r"^  --([a-z_]+)", out, re.MULTILINE)
+    assert shown == [*flags.MODES[mode].flags, "helpfull"]
+    parts = re.split(r"^  --", out, flags=re.MULTILINE)[1:-1]
+    for name, part in zip(shown[:-1], parts, strict=True):
+        text = " ".join(part.split())
+        assert re.search(r"\(default: [^)]+\)|\(required[^)]*\)|; required with [^)]*\)", text), (
+            text
+        )
+        if name in flags.MODES[mode].required.split():
+            assert "(required)" in text or "(required there)" in text
+    for title in flags.MODES[mode].groups:
+        assert f"\n{title}:\n" in out
+    assert max(map(len, out.splitlines())) < 100
+
+
+def test_help_states_values_and_defaults(capsys):
+    train = " ".join(printed(capsys, "--mode", "train", "--help").split())
+    assert "--seed=NUMBER the seed of all random numbers (default: 0)" in train
+    assert "--strategy=auto|one|mirrored|multi_worker|tpu" in train
+    assert "--jit compile the training step with XLA (default: off)" in train
+    assert "--num=IMAGES how many images (default: 64)" in " ".join(
+        printed(capsys, "--mode=sample", "--help").split()
+    )
+
+
+@pytest.mark.parametrize("flag", ["-h", "--help", "--helpfull"])
+def test_help_without_a_mode_lists_the_modes(flag, capsys):
+    out = printed(capsys, flag)
+    for name, mode in flags.MODES.items():
+        assert re.search(rf"^  {name} +{re.escape(mode.summary)}$", out, re.MULTILINE)
+    assert "python main.py --mode=MODE --help" in out
+    assert main.main([flag], program="attention-zoo") == 0
+    assert "usage: attention-zoo [--mode=MODE]" in capsys.readouterr().out
+
+
+def test_the_full_help_of_a_mode_shows_the_flags_of_absl(capsys):
+    out = printed(capsys, "--mode=sample", "--helpfull")
+    assert "--attention" in out and "--[no]logtostderr" in out
+
+
+def test_every_flag_belongs_to_a_mode_and_no_note_is_of_another_flag():
+    used = {name for mode in flags.MODES.values() for name in mode.flags}
+    assert used == set(flags.FLAGS)
+    for mode in flags.MODES.values():
+        assert len(set(mode.flags)) == len(mode.flags)
+        assert set(mode.notes) | set(mode.metavars) | set(mode.required.split()) <= set(mode.flags)
+
+
+def test_the_flags_know_what_the_rooms_have():
+    assert set(flags.METRICS) == {*protocol.METRICS, "localization"}
+    assert set(flags.STUDIES) == set(study.STUDIES)
+
+
+def test_parse_returns_what_was_given_with_its_type():
+    assert parser.parse([]) == ("train", {})
+    arguments = ["--steps=3", "--jit", "--seed", "0", "--set=a=1", "--set", "b=c=d", "--model=x"]
+    given = {"steps": 3, "jit": True, "seed": 0, "set": ["a=1", "b=c=d"], "model": "x"}
+    assert parser.parse(arguments) == ("train", given)
+    given = {"weights": "w", "metrics": ("kid", "fid")}
+    for mode in (["--mode=evaluate"], ["--mode", "evaluate"], ["--mode=list", "--mode=evaluate"]):
+        arguments = [*mode, "--weights=w", "--metrics=kid,fid,kid"]
+        assert parser.parse(arguments) == ("evaluate", given)
+        assert parser.parse([*arguments[len(mode) :], *mode]) == ("evaluate", given)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--modl=x"], "--modl: did you mean --model? --mode=train --help lists the flags"),
+        (["--mod"], "--mod: did you mean --mode?"),
+        (["-model=x"], "-model: did you mean --model?"),
+        (["--Steps=3"], "--Steps: did you mean --steps?"),
+        (["--batch-size=3"], "--batch-size: did you mean --batch_size?"),
+        (["--verbositi=1"], "--verbositi: did you mean --verbosity?"),
+        (["--xyzzy"], "there is no flag --xyzzy: --mode=train --help lists the flags"),
+        (
+            ["--wieghts=x"],
+            "--wieghts: did you mean --weights? --mode=train does not use it; --mode=sample, ",
+        ),
+        (
+            ["--mode=sample", "--weights=w", "--set=width=8"],
+            "--mode=sample does not use --set; --mode=train, study and import do",
+        ),
+        (["--port=1"], "--mode=train does not use --port; --mode=demo does"),
+        (["--mode=list", "--seed=0"], "--mode=list does not use --seed; --mode=train, "),
+        (["evaluate"], "'evaluate' is no flag: did you mean --mode=evaluate?"),
+        (["model=ragan"], "'model=ragan' is no flag: did you mean --model=ragan?"),
+        (["--set", "a=1", "b=2"], "'b=2' is no flag: did you mean --set=b=2?"),
+        (["x"], "'x' is no flag: --mode=train --help lists the flags"),
+        (["--mode=fly"], "--mode takes one of train, list, "),
+        (["--mode=tran"], ", not 'tran': did you mean 'train'?"),
+        (["--mode"], "--mode needs a value"),
+        (["--model"], "--model needs a value"),
+        (["--jit=true"], "--jit takes no value"),
+        (["--steps=0"], "--steps takes a whole number from 1, not '0'"),
+        (["--steps=many"], "--steps takes a whole number from 1, not 'many'"),
+        (["--seed=-1"], "--seed takes a whole number from 0, not '-1'"),
+        (["--seed=4294967296"], "--seed takes a whole number from 0"),
+        (["--seed=١"], "--seed takes a whole number from 0"),
+        (["--stop_tolerance=2"], "--stop_tolerance takes a number from 0 to 1, not '2'"),
+        (["--stop_tolerance=x"], "--stop_tolerance takes a number from 0 to 1, not 'x'"),
+        (["--strategy=miror"], "tpu, not 'miror': did you mean 'mirrored'?"),
+        (["--metrics=fid,fit"], "--metrics takes one of fid, sfid, kid"),
+        (["--verbosity=x"], "--verbosity=x: invalid literal"),
+        (["--flagfile=/nowhere"], "Unable to open flagfile"),
+        (["--mode=sample"], "--mode=sample needs --weights=TAG|RUN_DIR|FILE"),
+        (["--mode=report"], "--mode=report needs --run_dir=RUN_DIR"),
+        (["--mode=publish"], "--mode=publish needs --run_dir=RUN_DIR and --tag=NAME"),
+        (["--mode=publish", "--tag=x"], "--mode=publish needs --run_dir=RUN_DIR"),
+        (["--mode=study"], "--mode=study needs --study=memorisation|fid_spatial|"),
+        (["--mode=import"], "needs --model=NAME and --input=FILE and --tag=NAME"),
+        (["--mode=translate", "--weights=w"], "--mode=translate needs --input=FOLDER"),
+    ],
+)
+def test_a_mistake_is_answered_in_one_sentence(arguments, message, capsys):
+    with pytest.raises(UsageError, match=re.escape(message)):
+        parser.parse(arguments)
+    assert main.main(arguments) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("main.py: ")
+    assert err.count("\n") == 1
+    main.main(arguments, program="attention-zoo")
+    assert capsys.readouterr().err.startswith("attention-zoo: ")
+
+
+def test_flags_can_come_from_a_file(tmp_path):
+    (tmp_path / "flags").write_text("--mode=sample\n# a comment\n--weights=w\n")
+    assert parser.parse([f"--flagfile={tmp_path / 'flags'}"]) == ("sample", {"weights": "w"})
+
+
+def commands():
+    """The commands of README.md and docs/, without those that leave the mode open."""
+    for path in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]:
+        text = path.read_text().replace("\\\n", " ")
+        for line in re.findall(r"^ *(?:python main.py|attention-zoo) (.*)$", text, re.MULTILINE):
+            if "--mode=MODE" not in line:
+                yield path.name, line
+
+
+def test_every_command_of_the_documents_is_understood(capsys):
+    found = list(commands())
+    assert len(found) > 30
+    for name, line in found:
+        arguments = shlex.split(line, comments=True)
+        try:
+            parser.parse(arguments)
+        except UsageError as error:
+            pytest.fail(f"{name}: {line}: {error}")
+        except SystemExit:
+            assert "--help" in arguments
+
+
+def log(level, path, message):
+    """Logs a line to absl's logger as if a file did."""
+    logger = absl.logging.get_absl_logger()
+    if logger.isEnabledFor(level):
+        logger.handle(logger.makeRecord("absl", level, path, 1, message, (), None))
+
+
+OURS, THEIRS = str(ROOT / "trainers" / "base.py"), "/usr/lib/site-packages/tfds/read.py"
+INSIDE = str(ROOT / ".venv" / "lib" / "site-packages" / "tfds" / "read.py")
+LINES = [
+    (20, OURS, "our info"),
+    (10, OURS, "our detail"),
+    (20, THEIRS, "their info"),
+    (30, INSIDE, "their warning"),
+    (40, THEIRS, "their error"),
+]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ([], ["our info", "their error"]),
+        (["--v=0"], ["our info", "their info", "their warning", "their error"]),
+        (["--v=1"], ["our info", "our detail", "their info", "their warning", "their error"]),
+        (["-v", "-1"], ["their warning", "their error"]),
+        (["--verbosity=-2"], ["their error"]),
+    ],
+)
+def test_log_lines_are_plain_and_ours(arguments, expected, capsys):
+    before = absl.logging.get_verbosity()
+    parser.parse(["--mode=list", *arguments])
+    with logs.plain_lines("main.py"):
+        for line in LINES:
+            log(*line)
+    log(20, OURS, "after the command")
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.splitlines() == expected
+    parser.parse(["--mode=list"])
+    assert absl.logging.get_verbosity() == before
+
+
+def test_log_lines_in_a_file_and_with_a_prefix(capsys, tmp_path):
+    parser.parse(["--mode=list", f"--log_dir={tmp_path}", "--stderrthreshold=error"])
+    with logs.plain_lines("main.py"):
+        for line in LINES:
+            log(*line)
+    assert re.fullmatch(r"E\d+ .*read.py:1\] their error\n", capsys.readouterr().err)
+    text = (tmp_path / "main.INFO").read_text()
+    assert re.search(r"^I\d+ .*base.py:1\] our info$", text, re.MULTILINE)
+    parser.parse(["--mode=list", "--showprefixforinfo", "--logtostderr"])
+    with logs.plain_lines("main.py"):
+        log(*LINES[0])
+    assert re.fullmatch(r"I\d+ .*base.py:1\] our info\n", capsys.readouterr().err)
+    parser.parse([])
