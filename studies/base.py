@@ -1,0 +1,79 @@
+"""What studies share: their runs, and what they return."""
+
+import dataclasses
+import gc
+from dataclasses import dataclass
+from pathlib import Path
+
+import keras
+from absl import logging
+
+from .. import trainers, zoo
+from ..experiments import training
+from ..experiments.config import RunConfig
+
+
+@dataclass(frozen=True)
+class StudyRuns:
+    """How a study trains its runs.
+
+    output: the folder of all. data_dir: of the data sets. options: of RunConfig.resolve (steps,
+    batch_size, image_size, seed, save_every ...), the same for all runs. settings: {name: value}
+    for all runs whose model knows the name. command: recorded with each run. progress: show bars.
+    """
+
+    output: Path
+    data_dir: str | None = None
+    options: dict = dataclasses.field(default_factory=dict)
+    settings: dict = dataclasses.field(default_factory=dict)
+    command: tuple = ()
+    progress: bool = False
+
+    def folder(self, name):
+        """The run directory of a run by its name."""
+        return Path(self.output) / folder_name(name)
+
+    def train(self, study, name, model, data, settings, *, scorer=None, replace=None, other=None):
+        """Trains a run, or resumes it; returns (TrainedRun, RunConfig). settings: of this run, and
+        count last. other: a model whose own settings are not for this one."""
+        logging.info(f"{study}: {name}")
+        foreign = settable(other) - settable(model) if other else ()
+        asked = {k: v for k, v in self.settings.items() if k not in foreign}
+        config = RunConfig.resolve(
+            model, data, data_dir=self.data_dir, settings=asked | settings, **self.options
+        )
+        trained = training.train(
+            config,
+            data,
+            run_dir=self.folder(name),
+            data_dir=self.data_dir,
+            scorer=scorer,
+            replace=replace,
+            command=self.command,
+            progress=self.progress,
+        )
+        keras.backend.clear_session()
+        gc.collect()
+        return trained, config
+
+
+@dataclass(frozen=True)
+class Study:
+    """What a study leaves: folder, the table in Markdown, the file to look at first, and the
+    numbers."""
+
+    folder: Path
+    table: str
+    page: Path
+    numbers: object = None
+
+
+def folder_name(name):
+    """A run's name as a folder's."""
+    return "".join(c if c.isalnum() else "_" for c in name)
+
+
+def settable(model):
+    """The names that `settings` can change of a model."""
+    make_hparams, _ = next(iter(trainers.get(zoo.get(model).trainer or model).VARIANTS.values()))
+    return {*zoo.options(model), *vars(make_hparams())}
