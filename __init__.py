@@ -104,7 +104,7 @@ def train(
         model: a name of the zoo.
         data: a data set's name ("cifar10", "folder:PATH"), an array of images (N, H, W, 3), a dict
             of arrays ("image", "label"), or a tf.data.Dataset of batches.
-        run_dir: the folder of the run. None: runs/MODEL-DATASET.
+        run_dir: the folder of the run. None: runs/MODEL-DATASET-SETTINGS.
         steps, batch_size, image_size: None: the model's recipe for the data set.
         seed: of weights, noise and the order of the data.
         data_dir: the folder of TensorFlow Datasets.
@@ -161,7 +161,7 @@ def train(
     return training.train(
         config,
         data,
-        run_dir=run_dir,
+        run_dir=run_dir or config.default_folder(settings),
         data_dir=data_dir,
         strategy=strategy,
         scorer=scorer,

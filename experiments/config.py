@@ -148,10 +148,13 @@ class RunConfig:
         names = {field.name for field in dataclasses.fields(cls)}
         return cls(**{name: value for name, value in values.items() if name in names})
 
-    @property
-    def folder_name(self):
-        """MODEL-DATASET, the default name of the run directory."""
-        return f"{self.model}-{self.dataset.replace(':', '-').replace('/', '_')}"
+    def default_folder(self, settings=None):
+        """runs/MODEL-DATASET and the settings that were given: the default run directory."""
+        dataset = self.dataset.replace(":", "-").replace("/", "_")
+        changed = "".join(
+            f"-{pair}" for pair in sorted(f"{k}={v}" for k, v in (settings or {}).items())
+        )
+        return f"runs/{self.model}-{dataset}{changed.replace('/', '_')}"
 
 
 def whole(name, value, least):

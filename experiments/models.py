@@ -74,9 +74,7 @@ def open_model(weights, model=None, direction=None):
     """A LoadedModel of what a user names: a run directory, a checkpoint file, or with a model's
     name published weights (see `load`)."""
     if not weights:
-        raise UsageError(
-            "weights are a tag and its model's name, a run directory, or a checkpoint"
-        )
+        raise UsageError("weights are a tag and its model's name, a run directory, or a checkpoint")
     if is_published(weights, model):
         if not model:
             raise UsageError(f"{weights} is no run directory: published weights need --model too")

@@ -75,7 +75,7 @@ def train(
     """Trains a model, or resumes the run in run_dir; returns a TrainedRun.
 
     config: a RunConfig. data: as `datasets.open_dataset` takes it; None: config.dataset. run_dir:
-    default runs/MODEL-DATASET. strategy: one of devices.STRATEGIES. scorer: a ScorerSpec that
+    default config.default_folder(). strategy: one of devices.STRATEGIES. scorer: a ScorerSpec that
     scores each evaluation and names the best checkpoint (generators). stop: a StopRule, which needs
     a scorer. replace: {key: array (N, ...)} in place of the data set's own. command: recorded as
     the start's. progress: show bars on stderr.
@@ -84,7 +84,7 @@ def train(
     elsewhere they are left alone). A run that another process trains, or with other values, raises
     RunError; NaN raises callbacks.NotFinite; a worker that is gone raises Lost.
     """
-    run_dir = Path(run_dir or f"runs/{config.folder_name}").expanduser()
+    run_dir = Path(run_dir or config.default_folder()).expanduser()
     with _signals(multi_worker=strategy == "multi_worker"):
         if not config.jit:  # XLA has no deterministic gradient of max pooling
             tf.config.experimental.enable_op_determinism()

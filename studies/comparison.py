@@ -1,4 +1,4 @@
-"""Generators trained with and without a paper's idea, with one seed, noise and order of the data."""
+"""Generators with and without a paper's idea, trained with one seed, noise and order of the data."""
 
 import dataclasses
 import json
