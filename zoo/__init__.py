@@ -2,7 +2,10 @@
 `load(name, weights=TAG)` with pretrained weights, `save(...)` to publish some."""
 
 from .registry import ModelSpec, UnknownModel, create, get, names, options
+from .registration import register_with_keras
 from .weights import WeightsError, load, save
+
+register_with_keras()
 
 __all__ = [
     "ModelSpec",
