@@ -1,4 +1,4 @@
-"""Generators with and without a paper's idea, trained with one seed, noise and order of the data."""
+"""Generators trained with and without a paper's idea, all else being equal."""
 
 import dataclasses
 import json

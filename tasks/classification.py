@@ -26,6 +26,11 @@ def class_count(data):
     return data.classes
 
 
+def able(spec):
+    """What models of a spec can do, known before they are loaded."""
+    return {"classify", "explain"}
+
+
 def batch_keys(spec, options, hparams):
     return spec.batch
 

@@ -26,6 +26,11 @@ def class_count(data):
     return data.classes
 
 
+def able(spec):
+    """What models of a spec can do with their published weights, known before they are loaded."""
+    return {"sample", "explain"} if spec.publish == "annotator" else {"sample"}
+
+
 def batch_keys(spec, options, hparams):
     """The keys of a training batch: conditional networks take a label too."""
     return (*spec.batch, *["label"] * bool(options.get("conditional")))

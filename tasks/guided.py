@@ -15,6 +15,11 @@ from .classification import Classification, class_count, needs_classes  # noqa: 
 SHOWN = 8  # images of a picture
 
 
+def able(spec):
+    """What models of a spec can do, known before they are loaded."""
+    return {"classify", "explain"}
+
+
 def batch_keys(spec, options, hparams):
     """The keys of a training batch: GAIN_ext takes a map of classes too."""
     return (*spec.batch, *["classes"] * bool(hparams.get("masks")))

@@ -23,6 +23,11 @@ def class_count(data):
     return data.classes + 1
 
 
+def able(spec):
+    """What models of a spec can do, known before they are loaded."""
+    return {"segment"}
+
+
 def batch_keys(spec, options, hparams):
     return spec.batch
 

@@ -23,6 +23,11 @@ def needs_classes(spec, options, hparams):
     return False
 
 
+def able(spec):
+    """What models of a spec can do, known before they are loaded."""
+    return {"translate"}
+
+
 def batch_keys(spec, options, hparams):
     return spec.batch
 
