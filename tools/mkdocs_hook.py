@@ -24,6 +24,8 @@ def on_config(config):
     package = Path(PLACE.name) / "attention_zoo"
     package.mkdir(exist_ok=True)
     shutil.copy(ROOT / "__init__.py", package)
+    # `evaluate` is a function here and a room: mkdocstrings would show the room alone
+    shutil.copy(ROOT / "__init__.py", package / "_public.py")
     for room in ROOT.glob("[a-z]*/__init__.py"):
         target = package / room.parent.name
         shutil.copytree(room.parent, target, ignore=skipped, dirs_exist_ok=True)
