@@ -4,9 +4,9 @@ Each distortion keeps what is in the pictures and breaks where it is, but for bl
 layout and breaks the detail.
 """
 
-import io
-
 import numpy as np
+
+from ..common import tables
 
 METRICS = ("fid", "sfid", "kid", "is", "precision_recall", "density_coverage")
 
@@ -75,46 +75,7 @@ def conditions(train, test, seed=0):
 
 def markdown(rows):
     """[{"images": name, metric: value, ...}] -> a table."""
-    heads = list(rows[0])
-    short = [head.split("_")[0] for head in heads]
-    lines = ["| " + " | ".join(short) + " |", "|---" * len(heads) + "|"]
-    for row in rows:
-        values = [f"{row[h]:.4g}" for h in heads[1:]]
-        lines.append("| " + " | ".join([row["images"], *values]) + " |")
-    return "\n".join(lines) + f"\n\nNames in full: {', '.join(heads[1:])}.\n"
-
-
-def plot(rows, examples):
-    """Bars of FID, sFID and KID, each as a share of the worst distortion's, beside the first
-    pictures of each row, uint8 (8, S, S, 3) -> PNG bytes."""
-    from matplotlib.figure import Figure
-
-    count = len(rows)
-    figure = Figure(figsize=(11, 0.62 * count + 1), layout="constrained")
-    left, right = figure.subplots(1, 2, width_ratios=(1, 1.3))
-    margin = max(1, examples[0].shape[1] // 16)
-    rim = [(0, 0), (margin, margin), (margin, 0), (0, 0)]
-    strips = [np.pad(e[:6], rim, constant_values=255) for e in examples]
-    strips = [np.concatenate(list(strip), 1) for strip in strips]
-    size = strips[0].shape[0]
-    left.imshow(np.concatenate(strips), aspect="auto", interpolation="nearest")
-    left.set_yticks([size * (i + 0.5) for i in range(count)], [row["images"] for row in rows])
-    left.set_xticks([])
-    heads = [head for head in rows[0] if head.split("_")[0] in ("fid", "sfid", "kid")]
-    for i, (head, shade) in enumerate(zip(heads, ("#1b6ca8", "#e08e0b", "#6b6b6b"))):
-        values = np.array([row[head] for row in rows])
-        places = np.arange(count) + (i - 1) * 0.27
-        scale = values[2:-2].max()
-        name = {"fid": "FID", "sfid": "sFID", "kid": "KID"}[head.split("_")[0]]
-        right.barh(places, np.minimum(values / scale, 1.2), 0.27, color=shade, label=name)
-        for place, value in zip(places, values):
-            end = min(max(value / scale, 0), 1.2) + 0.01
-            right.text(end, place, f"{value:.3g}", va="center", fontsize=7)
-    right.set_ylim(count - 0.5, -0.5)
-    right.set_yticks([])
-    right.set_xlim(-0.02, 1.3)  # what is longer is cut at 1.2
-    right.set_xlabel(f"share of the largest among the distortions; {heads[0].split('_', 1)[1]}")
-    right.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3, frameon=False)
-    out = io.BytesIO()
-    figure.savefig(out, format="png", dpi=110)
-    return out.getvalue()
+    metrics = list(rows[0])[1:]
+    lines = [["images", *(metric.split("_")[0] for metric in metrics)]]
+    lines += [[row["images"], *(f"{row[metric]:.4g}" for metric in metrics)] for row in rows]
+    return f"{tables.markdown(lines)}\nNames in full: {', '.join(metrics)}.\n"

@@ -1,8 +1,6 @@
 """Images with weak annotations, as a COCO data set: generated ones, or those of a folder."""
 
-import base64
 import json
-from html import escape
 from pathlib import Path
 
 from ..common.files import write_output
@@ -20,6 +18,8 @@ def run(flags):
     overview.html into --output."""
     _, about = shared.served(flags)
     import numpy as np
+
+    from ..reports import annotations as pages
 
     network, options = shared.explainer(about), about["options"]
     if flags.input:
@@ -45,7 +45,7 @@ def run(flags):
         if mask.any():
             annotations.append(annotation(len(annotations) + 1, number, mask))
         if len(shown) < SHOWN:
-            shown.append((place.as_posix(), _drawing(image, attention, mask)))
+            shown.append((place.as_posix(), pages.drawing(image, attention, mask)))
     if not images:
         raise UsageError(f"--input={flags.input} holds no readable image")
     source = about["weights"] if about["folder"] else f"{about['model']}:{about['weights']}"
@@ -57,7 +57,8 @@ def run(flags):
         "categories": [{"id": 1, "name": "object"}],
     }
     write_output(folder / "annotations.json", json.dumps(coco).encode())
-    write_output(folder / "overview.html", _page(made, coco, shown).encode())
+    page = pages.overview(made, len(images), len(annotations), shown)
+    write_output(folder / "overview.html", page.encode())
     print(f"{len(images)} images, {len(annotations)} annotated: {folder / 'annotations.json'}")
     print(f"overview: {folder / 'overview.html'}")
 
@@ -152,42 +153,6 @@ def _object(attention, threshold):
     return mask
 
 
-def _drawing(image, attention, mask):
-    """The image, its map as light on it, and the mask's outline with its box, side by side."""
-    import numpy as np
-
-    lit = np.uint8(image * (0.25 + 0.75 * attention[..., None]))
-    drawn = image.copy()
-    inner = mask.copy()
-    inner[1:] &= mask[:-1]
-    inner[:-1] &= mask[1:]
-    inner[:, 1:] &= mask[:, :-1]
-    inner[:, :-1] &= mask[:, 1:]
-    drawn[mask & ~inner] = (255, 64, 64)
-    if mask.any():
-        top, left, bottom, right = bounds(mask)
-        drawn[[top, bottom - 1], left:right] = drawn[top:bottom, [left, right - 1]] = 255
-    return np.concatenate([image, lit, drawn], axis=1)
-
-
 def _write_png(path, pixels):
 
     write_output(path, png(pixels))
-
-
-def _page(made, coco, shown):
-    from ..evaluate.report import CSS, PAGE
-
-    figures = "\n".join(
-        f'<figure><img class="enlarged" alt="{escape(name)}: image, map, mask and box" '
-        f'src="data:image/png;base64,{base64.b64encode(png(pixels)).decode()}">'
-        f"<figcaption>{escape(name)}</figcaption></figure>"
-        for name, pixels in shown
-    )
-    images, annotated = len(coco["images"]), len(coco["annotations"])
-    body = (
-        f"<h1>{images:,} annotated images</h1>\n<p>{escape(made)}; {annotated:,} with an object. "
-        f"The first {len(shown)}: the image, the same lit by the map, the outline of the mask and "
-        f'its box.</p>\n<div class="times" style="--least: 18rem">\n{figures}\n</div>'
-    )
-    return PAGE.format(title="Annotated images", css=CSS, body=body)

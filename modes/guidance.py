@@ -10,6 +10,7 @@ from pathlib import Path
 from .. import zoo
 from ..common.files import write_output
 from ..common.images import to_float
+from ..common.tables import markdown
 from . import shared, train
 from .shared import UsageError
 
@@ -87,7 +88,7 @@ def biased(flags):
     import numpy as np
 
     from .. import datasets
-    from ..evaluate import contrast as beside
+    from ..reports import comparison
 
     rows, maps = {}, {}
     for name, trainer, config in attentive(flags, dataset, folder, SHARES[1:]):
@@ -103,7 +104,8 @@ def biased(flags):
     head = ["accuracy, own scene", "accuracy, other scene"]
     head += ["attention on the object, own scene", "attention on the object, other scene"]
     lines = [["", *head], *([k, *(f"{100 * v:.1f} %" for v in row)] for k, row in rows.items())]
-    picture = beside.maps(test["image"][:SHOWN], inside[:SHOWN], maps)
+    pictures = {"image, mask": test["image"][:SHOWN], **maps}
+    picture = comparison.pictures(pictures, inside[:SHOWN])
     written(folder, "biased", lines, rows, picture)
 
 
@@ -196,19 +198,17 @@ def refined(p, images):
 
 def drawn(images, truth, found):
     """PNG: images, their true class maps, and below a row of class maps a name."""
-    from ..evaluate import contrast as beside
+    from ..reports import comparison
     from ..trainers.deeplab import palette
 
     rows = {"image": images, "truth": palette()[truth]}
     rows |= {name: palette()[maps.reshape(truth.shape)] for name, maps in found.items()}
-    return beside.pictures(rows)
+    return comparison.pictures(rows)
 
 
 def written(folder, name, lines, rows, picture):
     """The table as Markdown and JSON, the picture; the table on stdout."""
-    from ..evaluate import contrast as beside
-
-    table = beside.markdown(lines)
+    table = markdown(lines)
     write_output(folder / f"{name}.md", table.encode())
     write_output(folder / f"{name}.json", json.dumps({"head": lines[0], "rows": rows}).encode())
     write_output(folder / f"{name}.png", picture)

@@ -9,6 +9,7 @@ from pathlib import Path
 from .. import zoo
 from ..common.files import write_output
 from ..common.images import attention_grid, image_grid, png, to_float, translation_grid
+from ..reports import cards
 from . import shared
 from .evaluate import (
     accuracy,
@@ -24,9 +25,15 @@ from .shared import UsageError
 USES = "run_dir tag output seed data_dir metrics extractor inception split num direction"
 CARDS = Path(__file__).parents[1] / "docs" / "weights"
 METRICS = ("fid", "kid", "is", "precision_recall")
-SHOWS = {  # what a card's picture is
-    "segmenter": "A row an image: it, its classes, those found",
-    "attention": "A row an image: it, and where its two likeliest classes are seen",
+SHOWS = {  # what a card's picture shows, and the mode that uses the network
+    "generator": ("64 samples", "sample", "--output=grid.png"),
+    "a2b": (
+        "Each row: an image, its translation, that translated back, the masks, the contents",
+        "translate",
+        "--input=FOLDER",
+    ),
+    "segmenter": ("Each row: an image, its true classes, the predicted classes",),
+    "attention": ("Each row: an image, and the attention maps of its two likeliest classes",),
 }
 
 
@@ -82,7 +89,13 @@ def run(flags):
         raise UsageError(f"cannot write the weights ({error}): give another --output") from None
     place = Path(flags.output or CARDS)
     weights = f"{flags.output}/{flags.tag}" if flags.output else flags.tag
-    text = card(spec, flags.tag, weights, entry, grid)
+    shows, *use = SHOWS.get(spec.serve, ("",))
+    if use:
+        mode, flag = use
+        named = f"--model={spec.name} --weights={weights}"
+        use = [f"python main.py --mode={mode} {named} {flag}"]
+    picture = grid and f"{spec.name}-{flags.tag}.png"
+    text = cards.card(spec, flags.tag, weights, entry, picture, shows, use)
     write_output(place / f"{spec.name}-{flags.tag}.md", text.encode())
     if grid:
         write_output(place / f"{spec.name}-{flags.tag}.png", grid)
@@ -203,46 +216,3 @@ def looking(flags, trainer, config):
 
 SERVED = {"classifier": classifier, "generator": generator, "a2b": translator}
 SERVED |= {"segmenter": looking, "attention": looking}
-
-
-def card(spec, tag, weights, entry, grid):
-    """The model card, in Markdown; weights: where they are found."""
-    origin, name = entry.origin, f"{spec.name}-{tag}"
-    scores = [f"| `{metric}` | {value:.6g} |" for metric, value in entry.scores.items()]
-    reported = [f"| {metric} | {value:g} |" for metric, value in spec.reported.items()]
-    lines = [f"# {spec.name}:{tag}", f"{spec.task}: {spec.paper} ({spec.source})."]
-    if grid and spec.serve == "a2b":
-        use = f"python main.py --mode=translate --model={spec.name} --weights={weights}"
-        about = "A row an image: it, what it becomes, that translated back, masks, contents"
-        lines += [f"![{about}]({name}.png)", f"{about}.", f"    {use} --input=FOLDER"]
-    elif grid and spec.serve in SHOWS:
-        lines += [f"![{SHOWS[spec.serve]}]({name}.png)", f"{SHOWS[spec.serve]}."]
-    elif grid:
-        sample = f"python main.py --mode=sample --model={spec.name} --weights={weights}"
-        lines += [f"![64 samples]({name}.png)", f"    {sample} --output=grid.png"]
-    lines += [
-        f'    zoo.load("{spec.name}", weights="{weights}")',
-        "## Training",
-        f"On `{entry.dataset}`, after {origin['steps']:,} of {origin['of_steps']:,} steps, seed "
-        f"{origin['seed']}, commit `{origin['commit']}`, by",
-        f"    {origin['command']}",
-        *([f"whose run `{origin['run']}` it is."] if "run" in origin else []),
-        "The weights are the run's averaged ones; kernels are stored in float16 where the stored "
-        "probe allows it, and the scores are of what is stored.",
-        "## Scores",
-        "\n".join(["| measured on these weights | |", "|---|---|", *scores]),
-    ]
-    if "extractor" in origin:
-        lines += [
-            f"Features: `{origin['extractor']}`, digest `{origin['digest']}`"
-            + (f"; samples of seed {origin['samples_seed']}" if "samples_seed" in origin else "")
-            + ". They do not compare with scores on other features."
-        ]
-    if reported:
-        lines += ["\n".join(["| the paper reports | |", "|---|---|", *reported])]
-    lines += [
-        "## Where the model differs from its paper",
-        "\n".join(f"- {d}" for d in spec.deviations),
-    ]
-    lines += ["## File", f"`{entry.file}`, sha256 `{entry.sha256}`. Licence: {entry.license}."]
-    return "\n\n".join(lines) + "\n"

@@ -3,12 +3,12 @@
 import argparse
 import functools
 import gc
-import io
 import json
 from pathlib import Path
 
 from ..common.files import write_output
 from ..common.images import image_grid, png
+from ..common.tables import markdown
 from . import guidance, shared, train, translations
 from .evaluate import localize, make_judge
 from .shared import UsageError
@@ -119,6 +119,7 @@ def fid_spatial(flags):
     shared.quiet_import()
     from .. import datasets
     from ..evaluate import spatial
+    from ..reports import comparison
 
     dataset = flags.dataset or "creatures"
     source = {"image_size": flags.image_size, "data_dir": flags.data_dir}
@@ -149,7 +150,7 @@ def fid_spatial(flags):
         folder / "fid_spatial.json", (json.dumps({**about, "rows": found}, indent=1)).encode()
     )
     write_output(folder / "fid_spatial.md", spatial.markdown(found).encode())
-    write_output(folder / "fid_spatial.png", spatial.plot(found, shown))
+    write_output(folder / "fid_spatial.png", comparison.distortions(found, shown))
     print(f"study: {folder}")
 
 
@@ -160,11 +161,9 @@ def contrast(flags):
     question, arrangements = CONTRASTS[flags.study]
     shared.quiet_import()
     import keras
-    import numpy as np
-    from PIL import Image
 
-    from ..evaluate import contrast as beside
-    from ..evaluate import report, two_stage
+    from ..evaluate import two_stage
+    from ..reports import comparison
     from ..trainers import callbacks, run
 
     folder = Path(flags.output or flags.study)
@@ -187,27 +186,26 @@ def contrast(flags):
         flags.extractor = train.recorded_extractor(Path(one.run_dir))  # the same for all
         rows = run.read_rows(Path(one.run_dir) / "metrics.jsonl")
         rows = [row for row in rows if row["step"] <= config["steps"]]  # of a run that went further
-        pictures = [
-            (run.step_of(path), np.asarray(Image.open(io.BytesIO(path.read_bytes()))))
-            for path in sorted((Path(one.run_dir) / "samples").glob("step_*.png"))
-        ]
+        paths = sorted((Path(one.run_dir) / "samples").glob("step_*.png"))
+        pictures = [(run.step_of(path), path) for path in paths]
         stages = two_stage.stages(rows, **config["best"], window=window, tolerance=tolerance)
-        runs.append({"name": name, "rows": rows, "pictures": pictures, "stages": stages})
+        losses = two_stage.means(rows, config["best"]["metric"])
+        rests = stages.score_rest, stages.loss_rest
+        runs.append(comparison.Run(name, rows, pictures, losses, *rests))
 
     first, judged = config["best"]["metric"], config["evaluation"]
-    scored = [row for one in runs for row in one["rows"] if first in row]
+    scored = [row for one in runs for row in one.rows if first in row]
     if not scored:
         raise UsageError(f"no run was scored: give more --steps or a lower --eval_every ({folder})")
     metrics = [key for key in scored[0] if key != "step"]
-    higher = {name: report.BETTER[name.split("_")[0]] == "higher" for name in metrics}
-    lines = beside.table(runs, higher)
+    lines = comparison.table(runs, metrics)
     labels = [name.partition("_")[0] for name in metrics]
     figures = {
-        "grids": ("The same noise at the same steps", beside.grids(runs)),
-        "curves": ("Scores by step", beside.curves(runs, metrics, labels)),
+        "grids": ("The same noise at the same steps", comparison.grids(runs)),
+        "curves": ("Scores by step", comparison.curves(runs, metrics, labels)),
         "losses": (
             f"{labels[0]}, the discriminator's loss, and where the two-stage rule stops",
-            beside.losses(runs, first, labels[0]),
+            comparison.losses(runs, first, labels[0]),
         ),
     }
     about = [
@@ -218,11 +216,11 @@ def contrast(flags):
         f"images of the {judged['split']} split, features of {judged['extractor']} (digest "
         f"{judged['digest']}). Two-stage rule: window {window}, tolerance {tolerance:g}.",
     ]
-    table = beside.markdown(lines)
+    table = markdown(lines)
     write_output(folder / f"{flags.study}.md", ("\n\n".join([*about, table])).encode())
     for name, (_, data) in figures.items():
         write_output(folder / f"{flags.study}_{name}.png", data)
-    page = beside.page(question, about, lines, dict(figures.values()))
+    page = comparison.comparison(question, about, lines, dict(figures.values()))
     write_output(folder / f"{flags.study}.html", page.encode())
     print(table)
     print(f"study: {folder / flags.study}.html")
@@ -234,8 +232,8 @@ def teaching(flags):
     GAN's, the teacher's."""
     runs = contrast(flags)
     from .. import datasets
-    from ..evaluate import contrast as beside
     from ..evaluate import localization
+    from ..reports import comparison
 
     found, maps = {}, {}
     for name, folder in runs.items():
@@ -254,9 +252,10 @@ def teaching(flags):
     folder = Path(flags.output or flags.study)
     lines = [["map of", *(row["metric"] for row in found["teacher"])]]
     lines += [[name, *(f"{row['value']:.3f}" for row in rows)] for name, rows in found.items()]
-    table = beside.markdown(lines)
+    table = markdown(lines)
     masks = test["mask"][:SHOWN, ..., 0] > 127
-    write_output(folder / "localization.png", beside.maps(test["image"][:SHOWN], masks, maps))
+    picture = comparison.pictures({"image, mask": test["image"][:SHOWN], **maps}, masks)
+    write_output(folder / "localization.png", picture)
     write_output(folder / "localization.md", table.encode())
     write_output(folder / "localization.json", json.dumps(found, indent=1).encode())
     print(table)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ..common.files import write_output
 from ..common.images import foreground
+from ..common.tables import markdown
 from . import guidance, shared
 from .evaluate import translation_rows
 
@@ -31,7 +32,7 @@ def translation(flags):
     import numpy as np
 
     from .. import datasets
-    from ..evaluate import contrast as beside
+    from ..reports import comparison
 
     scores, drawn = {"a2b": {}, "b2a": {}}, {}
     for name, model, pairs in RUNS:
@@ -61,9 +62,10 @@ def translation(flags):
         lines = [["", *metrics]]
         for name, row in rows.items():
             lines.append([name, *(f"{row[k]:.4g}" if k in row else "–" for k in metrics)])
-        table = f"{direction}:\n\n{beside.markdown(lines)}"
+        table = f"{direction}:\n\n{markdown(lines)}"
         write_output(folder / f"translation_{direction}.md", table.encode())
         write_output(folder / f"translation_{direction}.json", json.dumps(rows, indent=1).encode())
-        write_output(folder / f"translation_{direction}.png", beside.pictures(drawn[direction]))
+        picture = comparison.pictures(drawn[direction])
+        write_output(folder / f"translation_{direction}.png", picture)
         print(table)
     print(f"study: {folder}")

@@ -21,6 +21,7 @@ ARROWS = {  # room -> what else it may import; its own modules it always may
     "trainers": ("zoo.layers",),
     "datasets": (),
     "evaluate": (),
+    "reports": (),
     "serving": ("zoo",),
     "benchmarks": (*ROOMS, "main"),
     "tools": (*ROOMS, "main", "benchmarks"),

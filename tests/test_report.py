@@ -1,15 +1,20 @@
-"""The report of a run: whole in itself, and what it says of the run is so."""
+"""The report of a run: one file that loads nothing else, and its content is that of the run."""
 
 import base64
 import io
 import re
+from concurrent.futures import ThreadPoolExecutor
 from html.parser import HTMLParser
+from xml.etree import ElementTree
 
+import numpy as np
 import pytest
 from PIL import Image
 
-from attention_zoo.evaluate import report
+from attention_zoo.evaluate import protocol
 from attention_zoo.evaluate.two_stage import Stages
+from attention_zoo.reports import plots, scores
+from attention_zoo.reports.run_report import report
 
 FID = "fid_resnet9-cifar10_10k_test"
 INCEPTION_SCORE = "is_resnet9-cifar10_10k"
@@ -78,12 +83,22 @@ def png(shade, size=(16, 8)):
     return out.getvalue()
 
 
+class Stored:
+    """A file of a PNG, as far as a report uses it."""
+
+    def __init__(self, data):
+        self.data = data
+
+    def read_bytes(self):
+        return self.data
+
+
 def grids(*steps):
-    return [(step, png(step)) for step in steps]
+    return [(step, Stored(png(step))) for step in steps]
 
 
 def material(**changes):
-    """Arguments of report.page with something for every section."""
+    """Arguments of `report` with something for every section."""
     config = {"model": "ragan", "dataset": "cifar10", "image_size": 32, "batch_size": 64}
     config |= {"steps": 2000, "seed": 7, "loss": "dcgan", "data": "cifar10-3.0.2"}
     config |= {"options": {"width": 48}, "hparams": {"beta_1": 0.5}, "every": {"log": 10}}
@@ -122,22 +137,21 @@ def material(**changes):
 
 
 def written(**changes):
-    return report.page(**material(**changes))
+    return report(**material(**changes))
 
 
 def figure(text, title):
     """The part of the page that is the figure of a title."""
-    (found,) = [f for f in text.split("<figure>") if f"<h3>{title}</h3>" in f]
-    return found.split("</figure>")[0]
+    (part,) = [f for f in text.split("<figure>") if f"<h3>{title}</h3>" in f]
+    return part.split("</figure>")[0]
 
 
-def points(drawing, style):
-    """The points of the curve of a class."""
-    (path,) = re.findall(rf'class="{style}" d="M([\d., -]+)h0', drawing)
-    return [tuple(map(float, spot.split(","))) for spot in path.split()]
+def photos(page):
+    """The images of a page that are no plots."""
+    return [image for image in page.images if image.get("class") != "plot"]
 
 
-def test_the_page_is_whole_and_well_formed():
+def test_the_page_is_one_well_formed_file():
     text = written()
     page = Page(text)
     assert page.wrong == []
@@ -145,7 +159,7 @@ def test_the_page_is_whole_and_well_formed():
     assert page.tags["html"] == {"lang": "en"}
     assert "width=device-width" in text
     assert "<title>ragan on cifar10</title>" in text
-    assert len(page.images) == 6 and all(image["alt"] for image in page.images)
+    assert len(photos(page)) == 6 and all(image["alt"] for image in page.images)
     levels = [level for level, _ in page.headings]
     assert levels[0] == 1 and levels.count(1) == 1
     assert all(b - a <= 1 for a, b in zip(levels, levels[1:]))
@@ -164,7 +178,7 @@ def test_the_page_is_whole_and_well_formed():
         ("<script>1</script>", ["script"]),
     ],
 )
-def test_a_page_that_is_not_is_found(broken, wrong):
+def test_the_parser_of_these_tests_notices_a_fault(broken, wrong):
     assert Page(broken).wrong == wrong
 
 
@@ -193,7 +207,7 @@ SECTIONS += ["Deviations from the paper", "Settings"]
         ),
     ],
 )
-def test_a_section_stands_where_there_is_something_for_it(changes, without):
+def test_a_section_without_content_is_left_out(changes, without):
     page = Page(written(**changes))
     assert page.sections() == [name for name in SECTIONS if name not in without]
     assert page.wrong == []
@@ -209,7 +223,7 @@ def test_a_section_stands_where_there_is_something_for_it(changes, without):
 )
 def test_the_newest_grid_is_large_and_the_others_lead_to_it(steps, shown):
     text = written(pictures={"samples": grids(*steps), "attention": []})
-    newest, *rest = Page(text).images
+    newest, *rest = photos(Page(text))
     assert newest["alt"] == f"Samples at step {steps[-1]:,}, the newest"
     assert [image["alt"] for image in rest] == [f"Step {step:,}" for step in shown]
     data = [base64.b64decode(image["src"].split(",")[1]) for image in (newest, *rest)]
@@ -219,12 +233,20 @@ def test_the_newest_grid_is_large_and_the_others_lead_to_it(steps, shown):
 
 def test_four_pictures_of_attention():
     text = written(pictures={"samples": [], "attention": grids(*range(1, 8))})
-    assert [image["alt"] for image in Page(text).images[1:]] == [
-        "Step 1",
-        "Step 3",
-        "Step 5",
-        "Step 7",
-    ]
+    chosen = [image["alt"] for image in photos(Page(text))[1:]]
+    assert chosen == ["Step 1", "Step 3", "Step 5", "Step 7"]
+
+
+def test_only_the_pictures_shown_are_read(tmp_path):
+    """2,000 grids, of which only those that the page shows exist as files."""
+    paths = [(step, tmp_path / f"step_{step:08d}.png") for step in range(1, 2001)]
+    for step in (1, 401, 801, 1200, 1600, 2000):
+        paths[step - 1][1].write_bytes(png(step))
+    images = photos(Page(written(pictures={"samples": paths})))
+    assert len(images) == 7
+    paths[1599][1].unlink()
+    with pytest.raises(FileNotFoundError):
+        written(pictures={"samples": paths})
 
 
 @pytest.mark.parametrize(
@@ -236,13 +258,13 @@ def test_four_pictures_of_attention():
     ],
 )
 def test_a_small_picture_is_enlarged_by_a_whole_number(size, width, height, enlarged):
-    text = written(pictures={"samples": [(1, png(1, size))], "attention": []})
-    (image,) = Page(text).images
+    text = written(pictures={"samples": [(1, Stored(png(1, size)))], "attention": []})
+    (image,) = photos(Page(text))
     assert (image["width"], image["height"]) == (width, height)
     assert (image.get("class") == "enlarged") == enlarged
 
 
-def test_what_users_gave_is_escaped():
+def test_text_of_users_is_escaped():
     given = material()
     given["record"]["starts"][0]["command"] = ["--run_dir=<script>alert(1)</script>"]
     given["record"]["config"]["dataset"] = 'folder:a"<b>'
@@ -252,11 +274,11 @@ def test_what_users_gave_is_escaped():
     given["evaluations"].append({"metric": "fid_<q>", "value": 1.0, "dataset": "<em>"})
     given["spec"] |= {"paper": "<cite>", "source": "<dfn>", "task": "<sub>"}
     given["spec"] |= {"reported": {"<tt>": 1.0}, "deviations": ("<del>",)}
-    text = report.page(**given)
+    text = report(**given)
     page = Page(text)
     assert page.wrong == []
     harmless = "html head meta title style body header h1 h2 h3 section p div figure img figcaption"
-    harmless += " table thead tbody tr th td svg line path text br ul li pre"
+    harmless += " table thead tbody tr th td span ul li pre"
     assert page.tags.keys() == set(harmless.split())
     assert "python main.py &#x27;--run_dir=&lt;script&gt;alert(1)&lt;/script&gt;&#x27;" in text
     assert page.row("<i>") == ["<i>", "<u>"]
@@ -280,12 +302,14 @@ def test_the_latest_evaluation_stands_beside_the_best_of_training_and_the_paper(
         "6.5 at step 500",
     ]
     assert page.row("accuracy_8_test")[:3] == ["accuracy_8_test: higher is better", "0.75", "–"]
-    assert "Scores of different names (protocols) do not compare." in written()
+    assert "Scores with different names follow different protocols" in written()
 
 
 @pytest.mark.parametrize(
     "name, better",
     [("sfid_a_1k_test", "lower"), ("kid_blocks10_a_1k_test", "lower"), ("swd_1024_train", "lower")]
+    + [("l1_truth_16_test_a", "lower"), ("background_psnr_16_test_a", "higher")]
+    + [("attention_iou_16_test", "higher"), ("attention_loss", None)]
     + [("precision_a_1k_test", "higher"), ("coverage_a", "higher"), ("accuracy_test", "higher")]
     + [("accuracy", None), ("d_loss", None), ("real_logit", None)],
 )
@@ -312,79 +336,130 @@ def test_curves_of_one_unit_share_a_figure():
     ]
 
 
-def test_a_curve_runs_from_left_to_right_and_up():
-    rows = [{"step": step, "loss": float(step)} for step in (0, 50, 100)]
-    spots = points(figure(written(rows=rows, pictures={}), "loss"), "c0")
-    assert [x for x, _ in spots] == [50, 189, 328]
-    low, middle, high = (y for _, y in spots)
-    assert (low, middle, high) == pytest.approx((178.4, 102.0, 25.6), abs=0.11)
+def test_every_metric_of_the_protocol_has_the_direction_that_it_has_there():
+    for metric in protocol.METRICS.values():
+        for name in metric.names:
+            assert scores.better(f"{name}_x_10k") == ("higher" if metric.higher else "lower")
+
+
+def test_many_curves_of_one_unit_have_its_name():
+    rows = [{"step": 1, **{f"mask_a2b_mask{i}_mean": i / 10 for i in range(3)}}]
+    page = Page(written(rows=rows))
+    assert (3, "mask_a2b_..._mean") in page.headings
+
+
+def curve(values, steps=None, last=100, **more):
+    """The axes of a plot of one line."""
+    points = np.stack([steps or np.arange(1, len(values) + 1), values], 1)
+    (axes,) = plots.curves({"loss": points}, last, **more).axes
+    return axes
+
+
+def test_a_curve_is_drawn_over_all_steps_with_a_margin():
+    axes = curve([0.0, 50.0, 100.0], [0, 50, 100])
+    (line,) = axes.lines
+    assert line.get_xydata().tolist() == [[0, 0], [50, 50], [100, 100]]
+    assert axes.get_xlim() == pytest.approx((0, 102))
+    assert axes.get_ylim() == pytest.approx((-5, 105), abs=0.6)
+    assert curve([1.0, 2.0], last=1000).get_xlim() == pytest.approx((0, 1020))
+
+
+@pytest.mark.parametrize("value", [0.0, 0.1, -3.0, 1e6, 1e-9])
+def test_a_constant_curve_is_in_the_middle(value):
+    low, high = curve([value] * 300).get_ylim()
+    assert low < value < high and (low + high) / 2 == pytest.approx(value)
+
+
+def test_a_long_curve_is_its_means_within_its_range():
+    values = np.arange(1, 5001) % 2.0
+    values[2510] = 1e4
+    axes = curve(values, last=5000)
+    (line,), (band,) = axes.lines, axes.collections
+    steps, means = line.get_xydata().T
+    assert steps[0] == 25.5 and np.diff(steps).tolist() == [50.0] * 99
+    assert means[:50].tolist() == [0.5] * 50 and means[50] == pytest.approx(200.5, abs=0.1)
+    corners = band.get_paths()[0].vertices
+    assert corners[:, 1].min() == 0 and corners[:, 1].max() == 1e4
+    assert axes.get_ylim()[1] < 300  # the spike leaves the frame
+    assert not curve(values[:100]).collections
+
+
+def test_marks_are_labelled_vertical_lines():
+    axes = curve([1.0, 2.0], marks=[(20, "1", True), (80, "1", False)])
+    drawn = [(line.get_xdata()[0], line.get_linestyle()) for line in axes.lines[1:]]
+    assert drawn == [(20, ":"), (80, "-")]
+    assert [(t.get_text(), t.get_position()[0]) for t in axes.texts] == [("1", 20), ("1", 80)]
+
+
+def test_plots_are_svg_with_an_alternative_text():
+    page = Page(written())
+    drawn = [image for image in page.images if image.get("class") == "plot"]
+    assert [image["alt"] for image in drawn][:2] == [
+        "d_loss and g_loss over the steps",
+        "real_logit and fake_logit over the steps",
+    ]
+    for image in drawn:
+        start, data = image["src"].split(",")
+        assert start == "data:image/svg+xml;base64"
+        assert ElementTree.fromstring(base64.b64decode(data)).tag.endswith("svg")
+
+
+def test_plots_can_be_drawn_in_threads():
+    def sizes(_):
+        return [len(image["src"]) for image in Page(written()).images]
+
+    with ThreadPoolExecutor(4) as pool:
+        assert len({tuple(found) for found in pool.map(sizes, range(8))}) == 1
 
 
 @pytest.mark.parametrize("stages", [Stages(500, 750, 800, 900), Stages(500, 750), Stages()])
-def test_stages_are_marked_in_the_curves_of_the_metric_and_of_d_loss(stages):
+def test_stages_are_marked_in_the_curves_of_the_metric_and_of_d_loss(stages, monkeypatch):
+    marked, curves = {}, plots.curves
+
+    def noted(lines, last, marks):
+        marked[" and ".join(lines)] = [*marks]
+        return curves(lines, last, marks)
+
+    monkeypatch.setattr(plots, "curves", noted)
     text = written(stages=stages)
-    places = {500: 189.0, 750: 258.5, 800: 272.4, 900: 300.2}
+    pairs = ("1", stages.score_best, stages.score_rest), ("2", stages.loss_best, stages.loss_rest)
+    marks = [(s, k, d) for k, *ends in pairs if ends[0] for s, d in zip(ends, (True, False))]
     for title in ("d_loss and g_loss", FID):
+        assert marked[title] == marks
         drawing = figure(text, title)
-        for style in ("best", "rest"):
-            steps = (getattr(stages, f"score_{style}"), getattr(stages, f"loss_{style}"))
-            drawn = re.findall(rf'<line class="{style}" x1="([\d.]+)"', drawing)
-            assert list(map(float, drawn)) == [places[step] for step in steps if step]
-        known = "1: the metric last improved at step 500 (dotted), known at 750 (line)"
+        known = "1: the metric last improved at step 500 (dotted line), confirmed at step 750"
         assert (known in drawing) == (stages.score_best == 500)
-        assert ("1: the metric is not yet at rest" in drawing) == (stages.score_best is None)
-        known = "2: d_loss last improved at step 800 (dotted), known at 900 (line)"
+        assert ("1: the metric has not settled yet" in drawing) == (stages.score_best is None)
+        known = "2: d_loss last improved at step 800 (dotted line), confirmed at step 900"
         assert (known in drawing) == (stages.loss_best == 800)
-        assert ("2: d_loss is not yet at rest" in drawing) == (stages.loss_best is None)
-    assert "last improved" not in figure(text, INCEPTION_SCORE)
+        assert ("2: d_loss has not settled yet" in drawing) == (stages.loss_best is None)
+    assert not marked[INCEPTION_SCORE] and "last improved" not in figure(text, INCEPTION_SCORE)
 
 
 def test_a_run_without_stages_has_no_marks():
     text = written(stages=None)
-    assert 'class="rest"' in written()
-    assert 'class="rest"' not in text and "at rest" not in text
+    assert "settled" not in text and "last improved" not in text
 
 
 def test_values_that_are_not_finite_are_left_out():
     values = [1.0, float("nan"), 3.0, float("inf"), float("-inf"), 2.0]
     rows = [{"step": i, "g_loss": v, FID: v} for i, v in enumerate(values, 1)]
     rows.append({"step": 7, "d_loss": float("nan")})
+    assert scores.series(rows)["g_loss"].tolist() == [[1, 1.0], [3, 3.0], [6, 2.0]]
     text = written(rows=rows, evaluations=[], stages=None)
-    assert [x for x, _ in points(figure(text, "g_loss"), "c0")] == [50.3, 50.8, 51.7]
     assert Page(text).row(FID)[2] == "1 at step 1"
-    assert not re.search(r"\b(nan|inf)\b", text)
+    assert not re.search(r"\b(nan|inf)\b", re.sub('base64,[^"]*', "", text))
     assert "d_loss" not in text
-
-
-@pytest.mark.parametrize("value", [0.0, 0.1, -3.0, 1e6, 1e-9])
-def test_a_constant_curve_is_drawn_in_the_middle(value):
-    rows = [{"step": step, "loss": value} for step in range(1, 301)]
-    drawing = figure(written(rows=rows), "loss")
-    assert {y for _, y in points(drawing, "c0")} == {102.0}
-    assert len(re.findall('class="grid"', drawing)) >= 2
-
-
-def test_a_long_curve_is_thinned_and_keeps_its_spikes_and_its_mean():
-    rows = [{"step": step, "loss": float(step % 2)} for step in range(1, 5001)]
-    rows[2510]["loss"] = 1e4
-    drawing = figure(written(rows=rows), "loss")
-    raw, mean = points(drawing, "c0 raw"), points(drawing, "c0")
-    assert 300 <= len(raw) <= 400 and 300 <= len(mean) <= 400
-    assert min(y for _, y in raw) < 30 and min(y for _, y in mean) < 30  # the frame begins at 18
-    assert max(y for _, y in mean[:150]) - min(y for _, y in mean[:150]) < 5
-    assert "the mean of 100 values" in drawing
-    short = figure(written(rows=rows[:100]), "loss")
-    assert "raw" not in short and "mean" not in short
 
 
 def test_the_confusion_of_classes():
     page = Page(written())
-    assert page.rows[page.rows.index(["", "0", "1", "2", "right"]) + 1 :][:3] == [
+    assert page.rows[page.rows.index(["", "0", "1", "2", "correct"]) + 1 :][:3] == [
         ["0", "3", "1", "0", "75.0%"],
         ["1", "1", "3", "0", "75.0%"],
         ["2", "0", "0", "0", "–"],
     ]
-    assert '<td style="--p: 0.87">3</td><td style="--p: 0.50">1</td>' in written()
+    assert '<td style="--p: 0.87">3</td>\n<td style="--p: 0.50">1</td>' in written()
 
 
 def test_settings_and_commands_with_the_versions_that_they_ran_under():
@@ -392,7 +467,7 @@ def test_settings_and_commands_with_the_versions_that_they_ran_under():
     first = given["record"]["starts"][0]
     later = {**first, "versions": {**first["versions"], "commit": None}}
     given["record"]["starts"] = [first, first, later]
-    text = report.page(**given)
+    text = report(**given)
     page = Page(text)
     assert page.row("width") == ["width", "48"]
     assert page.row("beta_1") == ["beta_1", "0.5"]

@@ -1,13 +1,16 @@
 """Runs side by side."""
 
+import base64
+import io
 import json
+import re
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from attention_zoo.cli import main
-from attention_zoo.evaluate import contrast
+from attention_zoo.reports import comparison
 
 
 def test_teaching_trains_both_goes_on_and_says_whose_map_finds_the_object(tmp_path, capsys):
@@ -56,6 +59,35 @@ def test_a_contrast_has_models_of_its_own(flag, capsys):
 
 def test_table_by_hand():
     rows = [{"step": 1, "fid": 4.0}, {"step": 2, "fid": 3.0}, {"step": 3, "fid": 3.5}]
-    stages = type("Stages", (), {"loss_rest": None})
-    lines = contrast.table([{"name": "a", "rows": rows, "stages": stages}], {"fid": False})
-    assert lines[1] == ["a", "3", "3.5; 3 (2)", "not reached"]
+    rows[0] |= {"is_x": 2.0}
+    runs = [comparison.Run("a", rows, []), comparison.Run("b", rows[:1], [], loss_rest=2000)]
+    lines = comparison.table(runs, ["fid", "is_x", "kid_x"])
+    assert lines[0][2:] == [f"{m}: last; best (step)" for m in ("fid", "is_x", "kid_x")] + ["stop"]
+    assert lines[1] == ["a", "3", "3.5; 3 (2)", "2; 2 (1)", "not reached", "not reached"]
+    assert lines[2] == ["b", "1", "4; 4 (1)", "2; 2 (1)", "not reached", "2,000"]
+
+
+def test_a_comparison_reads_only_the_pictures_that_it_shows(tmp_path):
+    """Of 100 steps only those shown exist as files; run b has no picture at the last one."""
+    runs = []
+    for name, count in (("a", 100), ("b", 99)):
+        paths = [(step, tmp_path / f"{name}_{step}.png") for step in range(1, count + 1)]
+        for step in (1, 50, 99):
+            Image.new("RGB", (64, 64), (step, 0, 0)).save(paths[step - 1][1])
+        runs.append(comparison.Run(name, [], paths))
+    picture = np.asarray(Image.open(io.BytesIO(comparison.grids(runs, most=3))))[..., 0]
+    assert {1, 50, 99} <= set(np.unique(picture))
+    with pytest.raises(FileNotFoundError):
+        comparison.grids(runs, most=4)
+
+
+def test_the_page_of_a_comparison_is_escaped_and_has_its_figures():
+    figures = {"<b>first": comparison.pictures({"row": np.zeros((2, 8, 8, 3), "uint8")})}
+    page = comparison.comparison("<i>?", ["a & b"], [["run", "fid"], ["<u>", "1.5"]], figures)
+    assert "<h1>&lt;i&gt;?</h1>" in page and "<p>a &amp; b</p>" in page
+    assert (
+        '<th scope="row">&lt;u&gt;</th><td>1.5</td>' in page and "<h2>&lt;b&gt;first</h2>" in page
+    )
+    (data,) = re.findall('src="data:image/png;base64,([^"]+)"', page)
+    assert base64.b64decode(data) == figures["<b>first"]
+    assert "https://" not in page

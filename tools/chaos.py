@@ -81,8 +81,9 @@ def serve():
     import tensorflow_datasets  # noqa: F401
 
     from attention_zoo.cli import main
-    from attention_zoo.evaluate import judge, mask_health, report, swd, two_stage  # noqa: F401
+    from attention_zoo.evaluate import judge, mask_health, swd, two_stage  # noqa: F401
     from attention_zoo.modes import train  # noqa: F401
+    from attention_zoo.reports import run_report  # noqa: F401
     from attention_zoo.trainers import attention_gan, callbacks, dcgan, ragan, workers  # noqa: F401
 
     assert len(os.listdir("/proc/self/task")) == 1, "a thread was started: this cannot be forked"

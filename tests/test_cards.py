@@ -1,0 +1,92 @@
+"""Model cards and the overview page of annotated images."""
+
+import dataclasses
+import re
+
+import numpy as np
+import pytest
+
+from attention_zoo.common.tables import markdown
+from attention_zoo.reports import annotations
+from attention_zoo.reports.cards import card
+from attention_zoo.zoo import registry
+
+ORIGIN = {"command": "python main.py --model=dcgan", "steps": 900, "of_steps": 1000, "seed": 3}
+ORIGIN |= {"commit": "0123abc"}
+MEASURED = {"extractor": "resnet9-cifar10", "digest": "9c1be0f2", "samples_seed": 5}
+ENTRY = registry.Weights(
+    file="dcgan-mine.npz",
+    sha256="ab" * 32,
+    network="generator",
+    options={},
+    probe=[],
+    dataset="cifar10",
+    scores={"fid_x_10k_test": 12.345678, "kid_x_10k_test": 0.5},
+    origin=ORIGIN,
+    license="Apache-2.0",
+)
+SPEC = dataclasses.replace(registry.get("dcgan"), reported={"fid | a": 30.0}, deviations=("D1.",))
+
+
+def test_a_card_has_scores_origin_and_file():
+    text = card(SPEC, "mine", "there/mine", ENTRY)
+    assert text.startswith("# dcgan:mine\n\nimage generation: Radford")
+    assert "| `fid_x_10k_test` | 12.3457 |\n| `kid_x_10k_test` | 0.5 |" in text
+    assert "| fid \\| a | 30 |" in text and "- D1." in text
+    assert "On `cifar10`, 900 of 1,000 steps, seed 3, commit `0123abc`" in text
+    assert '    attention_zoo.load("dcgan", "there/mine")\n' in text
+    assert "\n    python main.py --model=dcgan\n" in text
+    assert f"`dcgan-mine.npz`, sha256 `{'ab' * 32}`. Licence: Apache-2.0.\n" in text
+    assert "![" not in text and "Features" not in text and "its run" not in text
+    assert "\n\n\n" not in text and "$" not in text
+
+
+def test_a_card_shows_its_picture_commands_and_features():
+    entry = dataclasses.replace(ENTRY, origin=ORIGIN | MEASURED | {"run": "ragan"})
+    text = card(
+        SPEC, "mine", "mine", entry, "dcgan-mine.png", "64 samples", ["do this", "and that"]
+    )
+    assert "![64 samples](dcgan-mine.png)\n\n64 samples.\n\n    do this\n    and that\n" in text
+    assert "Features: `resnet9-cifar10`, digest `9c1be0f2`; samples of seed 5." in text
+    assert "These are the weights of its run `ragan`." in text
+    without = dataclasses.replace(SPEC, reported={})
+    assert "reported" not in card(without, "mine", "mine", entry)
+
+
+@pytest.mark.parametrize("name", registry.names())
+def test_every_published_model_has_a_card(name):
+    spec = registry.get(name)
+    for tag, entry in spec.weights.items():
+        text = card(spec, tag, tag, entry)
+        assert entry.sha256 in text and all(f"`{metric}`" in text for metric in entry.scores)
+
+
+def test_a_table_in_markdown():
+    assert markdown([("a", "b"), ("1|2", "")]) == "| a | b |\n|---|---|\n| 1\\|2 |  |\n"
+
+
+def test_the_drawing_of_an_annotated_image():
+    image = np.full((8, 8, 3), 100, np.uint8)
+    attention = np.zeros((8, 8))
+    attention[2:6, 2:6] = 1
+    mask = attention > 0
+    mask[2:4, 4:6] = False
+    drawn = annotations.drawing(image, attention, mask)
+    assert drawn.shape == (8, 24, 3)
+    assert (drawn[:, :8] == 100).all()
+    assert drawn[3, 8 + 3].tolist() == [100] * 3 and drawn[0, 8].tolist() == [25] * 3
+    box = drawn[:, 16:]
+    assert (box[2, 2:6] == 255).all() and (box[5, 2:6] == 255).all()
+    assert (box[2:6, [2, 5]] == 255).all()
+    assert box[3, 3].tolist() == [255, 64, 64] and box[4, 3].tolist() == [100] * 3
+    none = annotations.drawing(image, attention * 0, np.zeros((8, 8), bool))
+    assert (none[:, 16:] == 100).all()
+
+
+def test_the_overview_is_one_escaped_file():
+    pictures = [("<a>.png", np.zeros((4, 12, 3), np.uint8))]
+    page = annotations.overview("Soft-CAM of x, <b>", 1200, 900, pictures)
+    assert "<h1>1,200 annotated images</h1>" in page
+    assert "Soft-CAM of x, &lt;b&gt;; 900 of them with an object. The first 1:" in page
+    assert "&lt;a&gt;.png: image, map, mask and box" in page and "<a>" not in page
+    assert len(re.findall('src="data:image/png;base64,', page)) == 1 and "https://" not in page
