@@ -204,6 +204,11 @@ class StreamDataSet:
 
         if shares != (0, 1, 1):
             raise DataError("a tf.data.Dataset trains on one device: give strategy='one'")
+        spec = self.data.element_spec
+        known = spec if isinstance(spec, dict) else ("image",)
+        missing = [key for key in keys or () if key not in known]
+        if missing:
+            raise DataError(f"the data set gives no {', '.join(missing)}")
 
         def prepared(batch):
             batch = batch if isinstance(batch, dict) else {"image": batch}
@@ -211,9 +216,6 @@ class StreamDataSet:
             if image.dtype == tf.uint8:
                 image = tf.cast(image, tf.float32) / 127.5 - 1
             batch = {**batch, "image": tf.cast(image, tf.float32)}
-            missing = [key for key in keys or () if key not in batch]
-            if missing:
-                raise DataError(f"the data set gives no {', '.join(missing)}")
             return {key: batch[key] for key in keys or batch}
 
         data = self.data.map(prepared).unbatch().repeat().batch(batch_size, drop_remainder=True)

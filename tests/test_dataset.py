@@ -1,0 +1,86 @@
+"""Data sets as objects: names, arrays in memory, tf.data."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from attention_zoo.datasets import DataError, open_dataset
+
+
+def pictures(count=10, size=32):
+    return np.random.default_rng(0).integers(0, 256, (count, size, size, 3), np.uint8)
+
+
+def test_a_name_gives_its_arrays_and_batches_at_the_size(tmp_path):
+    data = open_dataset("creatures/tiny", 32, str(tmp_path))
+    assert data.arrays("test")["image"].shape == (64, 32, 32, 3)
+    assert (data.classes, data.paired, data.has_split("test")) == (8, False, True)
+    batch = next(data.batches(batch_size=4, keys=("image", "label")).as_numpy_iterator())
+    assert batch["image"].shape == (4, 32, 32, 3)
+    assert data.resized(16).arrays("test")["image"].shape == (64, 16, 16, 3)
+
+
+def test_arrays_are_a_data_set_of_one_split():
+    images, label = pictures(), np.arange(10) % 3
+    data = open_dataset({"image": images, "label": label})
+    assert (data.side, data.classes, data.has_split("test")) == (32, 3, False)
+    assert data.arrays("train")["image"].tobytes() == images.tobytes()
+    batch = next(data.batches(batch_size=10, seed=1).as_numpy_iterator())
+    order = [np.flatnonzero((images == image).all((1, 2, 3)))[0] for image in rounded(batch)]
+    assert sorted(order) == list(range(10)) != order
+    assert batch["label"].tolist() == label[order].tolist()
+    with pytest.raises(DataError, match="no split 'test'"):
+        data.arrays("test")
+
+
+def rounded(batch):
+    return np.rint((batch["image"] + 1) * 127.5).astype(np.uint8)
+
+
+def test_the_identity_of_arrays_is_their_content():
+    images = pictures()
+    other = images.copy()
+    other[3, 4, 5, 0] ^= 1
+    names = [open_dataset(x).identity() for x in (images, images.copy(), other)]
+    assert names[0] == names[1] != names[2]
+
+
+def test_arrays_are_resized_and_floats_and_grey_ones_converted():
+    assert open_dataset(pictures(size=48), 32).arrays()["image"].shape == (10, 32, 32, 3)
+    floats = pictures().astype("float32") / 127.5 - 1
+    assert (open_dataset(floats).arrays()["image"] == pictures()).all()
+    grey = open_dataset(pictures()[..., 0]).arrays()["image"]
+    assert (grey == pictures()[..., :1]).all()
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (np.zeros((0, 32, 32, 3), np.uint8), "at least one image"),
+        ({"label": np.zeros(3)}, 'need "image"'),
+        (np.zeros((2, 32, 32, 4), np.uint8), r"images are \(N, H, W, 3\)"),
+        (np.full((2, 32, 32, 3), 200.0), r"float images lie in \[-1, 1\]"),
+        (np.zeros((2, 32, 32, 3), np.int64), "images are uint8, or float"),
+        ({"image": pictures(4), "label": np.zeros(3)}, "label has 3 entries for 4 images"),
+    ],
+)
+def test_arrays_that_are_no_images_are_refused(data, message):
+    with pytest.raises(DataError, match=message):
+        open_dataset(data)
+
+
+def test_a_stream_is_rebatched_repeated_and_skipped():
+    images = pictures(10)
+    data = open_dataset(tf.data.Dataset.from_tensor_slices(images).batch(3))
+    assert (data.side, data.image_size) == (32, 32)
+    assert data.arrays()["image"].tobytes() == images.tobytes()
+    batches = data.batches(batch_size=4, start=1)
+    first, second = (rounded(batch) for batch in batches.take(2).as_numpy_iterator())
+    assert (first == images[4:8]).all()
+    assert (second == images[[8, 9, 0, 1]]).all()
+
+
+def test_a_stream_that_lacks_a_key_is_refused():
+    data = open_dataset(tf.data.Dataset.from_tensor_slices(pictures()).batch(2))
+    with pytest.raises(DataError, match="gives no label"):
+        data.batches(batch_size=2, keys=("image", "label"))
