@@ -1,14 +1,13 @@
 """Every flag and every mode of the command line: names, values, defaults, help."""
 
 import argparse
+import dataclasses
 import difflib
 from dataclasses import dataclass, field
 from typing import Any
 
 METRICS = ("fid", "sfid", "kid", "kid_blocks10", "is", "classes", "precision_recall")
 METRICS += ("density_coverage", "localization")
-STUDIES = ("memorisation", "fid_spatial", "attention", "regional", "regional_wgan", "teaching")
-STUDIES += ("gain", "biased", "translation")
 
 
 def whole(low, high):
@@ -55,6 +54,14 @@ def metrics(text):
     return tuple(dict.fromkeys(check(name) for name in text.split(",")))
 
 
+def pair(text):
+    """A check for NAME=VALUE: (name, value)."""
+    name, equals, value = text.partition("=")
+    if not (name and equals):
+        raise argparse.ArgumentTypeError(f"takes NAME=VALUE, not {text!r}")
+    return name, value
+
+
 POSITIVE, NATURAL = whole(1, 10**9), whole(0, 2**32 - 1)
 
 
@@ -74,13 +81,72 @@ class Flag:
     kind: str = "value"
 
 
+@dataclass(frozen=True)
+class Study:
+    """What --study=NAME asks, and the flags of --mode=study that it takes. notes: as of Mode."""
+
+    question: str
+    flags: str
+    notes: dict = field(default_factory=dict)
+
+
+TRAINS = (
+    "dataset data_dir image_size steps batch_size seed set output "
+    "log_every sample_every save_every eval_every"
+)
+COMPARES = f"{TRAINS} metrics num extractor inception split stop_window stop_tolerance"
+STUDIES = {
+    "memorisation": Study(
+        "does a generator that looks at real images copy them?",
+        "weights model dataset data_dir num seed output",
+        {
+            "weights": "a run directory or checkpoint file of a ragan (required)",
+            "model": "the model of --weights (default: the run's)",
+            "dataset": "the data set (default: the one of the training)",
+            "num": "how many samples (default: 64)",
+        },
+    ),
+    "fid_spatial": Study(
+        "which metric notices that the layout of images is broken?",
+        "dataset data_dir image_size num seed extractor inception output",
+        {"num": "how many images (default: 10000, or all where there are fewer)"},
+    ),
+    "attention": Study("where does self-attention help a SAGAN?", COMPARES),
+    "regional": Study("regional attention, self-attention or none, with DCGAN's loss", COMPARES),
+    "regional_wgan": Study("the same with WGAN's loss", COMPARES),
+    "teaching": Study(
+        "does a teacher's attention help a discriminator to find the object?",
+        COMPARES,
+        {"dataset": "the data set (default: cells)"},
+    ),
+    "gain": Study(
+        "how good are GAIN's attention maps as labels for segmentation?",
+        f"{TRAINS} num threshold background",
+        {
+            "dataset": "the data set (default: creatures/many)",
+            "num": "how many test images are segmented (default: all)",
+        },
+    ),
+    "biased": Study(
+        "does GAIN look at the object where each class is always seen on one scene?",
+        TRAINS,
+        {"dataset": "the data set (default: creatures/biased)"},
+    ),
+    "translation": Study(
+        "do the masks of AttentionGAN keep what is not to change?",
+        f"{TRAINS} extractor inception",
+        {"dataset": "the data set (default: creatures/plain2striped)"},
+    ),
+}
+
+
 FLAGS = {
     "model": Flag("the model, a name of --mode=list (default: ragan)"),
     "dataset": Flag(
         "the data set: a name of --mode=list, or folder:PATH for your own images "
         "(default: creatures)"
     ),
-    "study": Flag(f"one of {', '.join(STUDIES)} (required)", one_of(*STUDIES)),
+    "study": Flag("the question to answer, see below (required)", one_of(*STUDIES)),
     "weights": Flag(
         "a run directory, one checkpoint file, or published weights: a tag of --mode=list, "
         "FOLDER/TAG or an address (required)",
@@ -90,7 +156,8 @@ FLAGS = {
     "set": Flag(
         "an option of the network or a hyper-parameter of its training; give it once for each "
         "(default: the recipe of the model for the data set)",
-        metavar="NAME=VALUE",
+        pair,
+        "NAME=VALUE",
         kind="repeated",
     ),
     "steps": Flag(
@@ -185,7 +252,7 @@ FLAGS = {
         "FRACTION",
     ),
     "background": Flag(
-        "study gain: the value of an attention map below which a pixel belongs to the background "
+        "gain: the value of an attention map below which a pixel belongs to the background "
         "(default: --threshold)",
         fraction,
         "FRACTION",
@@ -287,7 +354,7 @@ MODES = {
         notes={"run_dir": "the run directory (required)"},
     ),
     "study": Mode(
-        "train and compare what one question needs",
+        "answer one question by measuring, or by training and comparing models",
         {
             "question and data": "study dataset data_dir image_size weights model",
             "training": "steps batch_size seed set",
@@ -299,14 +366,15 @@ MODES = {
         },
         required="study",
         notes={
-            "dataset": "the data set (default: the study's own)",
-            "model": "study memorisation: the model of --weights (default: the run's)",
-            "weights": "study memorisation: a run directory or checkpoint file (required there)",
-            "metrics": f"scores, separated by commas, of {', '.join(METRICS[:-1])} (default: the "
-            "study's own)",
-            "num": "how many images are scored (default: 10000; study memorisation: 64)",
-            "threshold": "study gain: the value of an attention map above which a pixel belongs to "
-            "the object (default: 0.2)",
+            "dataset": "the data set (default: creatures; teaching, gain, biased and translation "
+            "have their own)",
+            "model": "memorisation: the model of --weights (default: the run's)",
+            "weights": "memorisation: a run directory or checkpoint file (required there)",
+            "metrics": f"scores, separated by commas, of {', '.join(METRICS[:-1])} (default: "
+            "fid,classes)",
+            "num": "how many images are scored (default: 10000; memorisation: 64; gain: all)",
+            "threshold": "gain: the value of an attention map above which a pixel belongs to the "
+            "object (default: 0.2)",
             "output": "the folder to write (default: the name of the study)",
         },
         metavars={"weights": "RUN_DIR|FILE"},
@@ -391,3 +459,23 @@ MODES = {
         metavars={"weights": "RUN_DIR|FOLDER"},
     ),
 }
+
+
+def mode_of(name, study=None):
+    """The Mode of a name; of a study, with its flags alone."""
+    mode = MODES[name]
+    if name != "study" or not study:
+        return mode
+    own = STUDIES[study]
+    taken = {"study", *own.flags.split()}
+    groups = {
+        title: " ".join(name for name in names.split() if name in taken)
+        for title, names in mode.groups.items()
+    }
+    return dataclasses.replace(
+        mode,
+        summary=f"study {study}: {own.question}",
+        groups={title: names for title, names in groups.items() if names},
+        required="study weights" if "weights" in taken else "study",
+        notes={**mode.notes, **own.notes, "study": f"{study} (required)"},
+    )

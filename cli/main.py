@@ -1,52 +1,35 @@
-"""The command line: one call of the library for each --mode (declared in cli/flags.py).
+"""The command line: `main` runs one command, `run` does so as a process of its own.
 
-The imports at the top are few, so that `run` takes care of Ctrl-C before the others begin.
+Flags are declared in cli/flags.py; cli/commands.py has a function for each mode. What is imported
+at the top here is little, so that `run` takes care of Ctrl-C before the rest is.
 """
 
 import contextlib
 import errno
 import os
 import select
-import signal
 import sys
+
+from . import signals
+
+RESUMED = ("train", "study")  # modes whose command goes on where it ended
+GOES_ON = ": the same command goes on from here"
 
 
 def run(program="attention-zoo"):
     """Runs the command line as a process of its own; returns the exit status, as `main` does."""
-    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
-        signal.signal(signal.SIGINT, interrupter())
-    try:
-        return main(program=program)
-    except KeyboardInterrupt:  # a second one
-        return 130
-    finally:
-        if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
-            signal.signal(signal.SIGINT, signal.SIG_DFL)  # Python's end would print a traceback
-
-
-def interrupter():
-    """A handler of SIGINT that raises KeyboardInterrupt, but ends the process at once during an
-    import: libraries turn an exception there into other errors, or lose it."""
-    with contextlib.suppress(OSError):
-        stderr = os.dup(2)  # as it is now: 2 goes nowhere while TensorFlow is imported
-
-    def interrupt(number, frame):
-        while frame is not None:
-            if frame.f_code.co_filename.startswith("<frozen importlib"):
-                with contextlib.suppress(OSError, NameError):
-                    os.write(stderr, b"interrupted\n")
-                os._exit(130)
-            frame = frame.f_back
-        raise KeyboardInterrupt
-
-    return interrupt
+    with signals.interruptible():
+        try:
+            return main(program=program)
+        except KeyboardInterrupt:  # a second one
+            return 130
 
 
 def main(arguments=None, program="main.py"):
     """Runs one command; returns the exit status.
 
     0: done, also where nobody reads the output any more. 1: the run failed. 2: a user's mistake, or
-    a full disk. 130: interrupted. SIGTERM ends a training, and the process, with 0.
+    a full disk. 130: interrupted. A training that SIGTERM ends has 0, one of several workers 130.
     """
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     try:
@@ -76,19 +59,31 @@ def execute(arguments, program):
             mode, given = parser.parse(arguments, program)
         except SystemExit:  # --help
             return 0
-        with logs.plain_lines(program):
-            dispatch(mode, given)
+        with logs.plain_lines(program), contextlib.ExitStack() as stack:
+            if mode in RESUMED:
+                status = 130 if given.get("strategy") == "multi_worker" else 0
+                stack.enter_context(signals.terminable(f"stopped by SIGTERM{GOES_ON}", status))
+            dispatch(mode, given, arguments)
     except KeyboardInterrupt:
-        goes_on = ": the same command goes on from here" if mode in ("train", "study") else ""
-        complain(f"interrupted{goes_on}")
+        complain(f"interrupted{GOES_ON if mode in RESUMED else ''}")
         return 130
+    except SystemExit as end:
+        complain(f"stopped by SIGTERM{GOES_ON}")
+        return end.code
     return 0
 
 
-def dispatch(mode, given):
-    import importlib
+def dispatch(mode, given, arguments):
+    """Runs a mode."""
+    from ..zoo.registry import ModelSpec
 
-    importlib.import_module(f"..modes.{mode}", __package__).run(namespace(mode, given))
+    if not hasattr(ModelSpec, "kind"):  # for now
+        import importlib
+
+        return importlib.import_module(f"..modes.{mode}", __package__).run(namespace(mode, given))
+    from .commands import COMMANDS
+
+    COMMANDS[mode](given, arguments)
 
 
 def namespace(mode, given):
@@ -99,6 +94,7 @@ def namespace(mode, given):
     values = {
         name: [] if flag.kind == "repeated" else flag.default for name, flag in flags.FLAGS.items()
     }
+    given = {**given, "set": ["=".join(pair) for pair in given.get("set", ())]}
     return argparse.Namespace(mode=mode, **{**values, **given})
 
 
@@ -129,7 +125,7 @@ def complain(line):
 
 
 def reader_gone():
-    """Has the reader of stdout or stderr closed its end of the pipe?"""
+    """True if the reader of stdout or stderr has closed its end of the pipe."""
     if not hasattr(select, "poll"):  # Windows
         return True
     poll = select.poll()
@@ -139,7 +135,7 @@ def reader_gone():
 
 
 def flushed():
-    """Is stdout free of output that cannot be written?"""
+    """False if stdout holds output that cannot be written."""
     try:
         sys.stdout.flush()
     except OSError:
@@ -148,6 +144,6 @@ def flushed():
 
 
 def discard_stdout():
-    """Sends what stdout still holds to nowhere: Python would complain of it at its end."""
+    """Drops the output that stdout still holds: Python would report it at its end."""
     with contextlib.suppress(OSError, ValueError):  # stdout may be no file
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -11,7 +11,7 @@ import absl.logging  # defines --v, --verbosity, --log_dir and others
 from absl.flags import argparse_flags
 
 from ..common.errors import UsageError
-from .flags import FLAGS, MODES, one_of
+from .flags import FLAGS, MODES, STUDIES, mode_of, one_of
 
 MODE = one_of(*MODES)
 EXAMPLES = """examples:
@@ -38,24 +38,26 @@ def parse(arguments, program="main.py"):
     try:
         arguments = log_flags.read_flags_from_files(arguments, force_gnu=True)  # --flagfile
         first = _Parser(allow_abbrev=False, add_help=False, inherited_absl_flags=None)
-        first.add_argument("--mode", type=MODE)
-        mode = first.parse_known_args(arguments)[0].mode
-        if mode is None and _HELP & set(arguments):
+        for name in ("mode", "study"):
+            first.add_argument(f"--{name}", type=FLAGS[name].check if name in FLAGS else MODE)
+        chosen = first.parse_known_args(arguments)[0]
+        if chosen.mode is None and _HELP & set(arguments):
             print(overview(program))
             raise SystemExit(0)
-        mode = mode or "train"
-        parser = make_parser(mode, program, log_flags)
+        mode, study = chosen.mode or "train", chosen.study
+        parser = make_parser(mode, study, program, log_flags)
         given, others = parser.parse_known_args(arguments)
     except absl.flags.Error as error:
         raise UsageError(str(error).removeprefix("ERROR:: ")) from None
     if others:
-        raise UsageError(_unknown(others[0], mode, log_flags))
+        raise UsageError(_unknown(others[0], mode, study, log_flags))
     absl.flags.FLAGS.mark_as_parsed()
     given = vars(given)
     del given["mode"]
-    lacking = [_example(name, mode) for name in MODES[mode].required.split() if name not in given]
+    about = mode_of(mode, study)
+    lacking = [_example(name, about) for name in about.required.split() if name not in given]
     if lacking:
-        raise UsageError(f"--mode={mode} needs {' and '.join(lacking)}")
+        raise UsageError(f"{_called(mode, study)} needs {' and '.join(lacking)}")
     return Command(mode, given)
 
 
@@ -75,14 +77,18 @@ def overview(program):
     )
 
 
-def make_parser(mode, program="main.py", log_flags=None):
-    """The parser of one mode. It leaves out what is not given."""
-    command, about = _command(program), MODES[mode]
+def make_parser(mode, study=None, program="main.py", log_flags=None):
+    """The parser of one mode, or of one study. It leaves out what is not given."""
+    command, about = _command(program), mode_of(mode, study)
+    epilog = ABSL
+    if mode == "study" and not study:
+        studies = "\n".join(f"  {name:<15}{one.question}" for name, one in STUDIES.items())
+        epilog = f"studies (--study=NAME --help shows the flags of one):\n{studies}\n\n{ABSL}"
     parser = _Parser(
         allow_abbrev=False,
-        usage=f"{command} --mode={mode} [--FLAG=VALUE ...]",
-        description=f"{about.summary[0].upper()}{about.summary[1:]}.",
-        epilog=ABSL,
+        usage=f"{command} {_called(mode, study)} [--FLAG=VALUE ...]",
+        description=f"{about.summary[0].upper()}{about.summary[1:]}{'' if study else '.'}",
+        epilog=epilog,
         argument_default=argparse.SUPPRESS,
         formatter_class=_Formatter,
         add_help=False,
@@ -130,7 +136,7 @@ class _Parser(argparse_flags.ArgumentParser):
         raise UsageError(f"{flag} {problem}" if colon else message)
 
 
-class _Formatter(argparse.HelpFormatter):
+class _Formatter(argparse.RawDescriptionHelpFormatter):
     """Shows --NAME=VALUE on a line, the explanation below it."""
 
     def __init__(self, prog):
@@ -153,11 +159,11 @@ def _log_flags():
     return found
 
 
-def _unknown(argument, mode, log_flags):
-    """The sentence for an argument that the mode does not take."""
-    lists = f"--mode={mode} --help lists the flags"
+def _unknown(argument, mode, study, log_flags):
+    """The sentence for an argument that the mode, or the study, does not take."""
+    lists = f"{_called(mode, study)} --help lists the flags"
     flag = argument.partition("=")[0]
-    name, own = flag.lstrip("-"), MODES[mode].flags
+    name, own = flag.lstrip("-"), mode_of(mode, study).flags
     if name == flag:
         guess = f"--mode={name}" if name in MODES else None
         if argument != flag:
@@ -165,6 +171,8 @@ def _unknown(argument, mode, log_flags):
                 f"--{argument}" if name in own else "--set=" + argument if "set" in own else None
             )
         return f"{argument!r} is no flag: {f'did you mean {guess}?' if guess else lists}"
+    if flag.startswith("--") and name in MODES[mode].flags:
+        return f"--{name} does not go with --study={study}: {lists}"
     if flag.startswith("--") and name in FLAGS:
         return f"--mode={mode} does not use --{name}; {_modes_with(name)}"
     for names in (["mode", "help", *own], list(log_flags)):
@@ -183,10 +191,15 @@ def _modes_with(name):
     return f"--mode={start} and {end} do" if start else f"--mode={end} does"
 
 
-def _example(name, mode):
-    """ "--NAME=WHAT" of a flag."""
+def _called(mode, study):
+    """ "--mode=MODE", or "--mode=study --study=STUDY"."""
+    return f"--mode={mode} --study={study}" if mode == "study" and study else f"--mode={mode}"
+
+
+def _example(name, about):
+    """ "--NAME=WHAT" of a flag of a Mode."""
     names = getattr(FLAGS[name].check, "names", None)
-    metavar = MODES[mode].metavars.get(name, FLAGS[name].metavar)
+    metavar = about.metavars.get(name, FLAGS[name].metavar)
     return f"--{name}={'|'.join(names) if names else metavar}"
 
 

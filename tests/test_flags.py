@@ -7,10 +7,10 @@ from pathlib import Path
 import absl.logging
 import pytest
 
+from attention_zoo import studies
 from attention_zoo.cli import flags, logs, main, parser
 from attention_zoo.common.errors import UsageError
 from attention_zoo.evaluate import protocol
-from attention_zoo.modes import study
 
 ROOT = Path(__file__).parents[1]
 
@@ -62,6 +62,17 @@ def test_help_without_a_mode_lists_the_modes(flag, capsys):
     assert "usage: attention-zoo [--mode=MODE]" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("study", flags.STUDIES)
+def test_the_help_of_a_study_shows_its_flags(study, capsys):
+    assert flags.STUDIES[study].question in printed(capsys, "--mode=study", "--help")
+    out = printed(capsys, "--mode=study", f"--study={study}", "--help")
+    assert f"Study {study}: {flags.STUDIES[study].question}" in out
+    shown = re.findall(r"^  --([a-z_]+)", out, re.MULTILINE)
+    assert set(shown) == {"study", "helpfull", *flags.STUDIES[study].flags.split()}
+    assert set(flags.STUDIES[study].flags.split()) <= set(flags.MODES["study"].flags)
+    assert set(flags.STUDIES[study].notes) <= set(shown)
+
+
 def test_the_full_help_of_a_mode_shows_the_flags_of_absl(capsys):
     out = printed(capsys, "--mode=sample", "--helpfull")
     assert "--attention" in out and "--[no]logtostderr" in out
@@ -77,13 +88,14 @@ def test_every_flag_belongs_to_a_mode_and_no_note_is_of_another_flag():
 
 def test_the_flags_know_what_the_rooms_have():
     assert set(flags.METRICS) == {*protocol.METRICS, "localization"}
-    assert set(flags.STUDIES) == set(study.STUDIES)
+    assert set(flags.STUDIES) == set(studies.STUDIES)
 
 
 def test_parse_returns_what_was_given_with_its_type():
     assert parser.parse([]) == ("train", {})
     arguments = ["--steps=3", "--jit", "--seed", "0", "--set=a=1", "--set", "b=c=d", "--model=x"]
-    given = {"steps": 3, "jit": True, "seed": 0, "set": ["a=1", "b=c=d"], "model": "x"}
+    settings = [("a", "1"), ("b", "c=d")]
+    given = {"steps": 3, "jit": True, "seed": 0, "set": settings, "model": "x"}
     assert parser.parse(arguments) == ("train", given)
     given = {"weights": "w", "metrics": ("kid", "fid")}
     for mode in (["--mode=evaluate"], ["--mode", "evaluate"], ["--mode=list", "--mode=evaluate"]):
@@ -136,6 +148,15 @@ def test_parse_returns_what_was_given_with_its_type():
         (["--mode=report"], "--mode=report needs --run_dir=RUN_DIR"),
         (["--mode=publish"], "--mode=publish needs --run_dir=RUN_DIR and --tag=NAME"),
         (["--mode=publish", "--tag=x"], "--mode=publish needs --run_dir=RUN_DIR"),
+        (["--set=width"], "--set takes NAME=VALUE, not 'width'"),
+        (["--set==8"], "--set takes NAME=VALUE, not '=8'"),
+        (
+            ["--mode=study", "--study=gain", "--metrics=fid"],
+            "--metrics does not go with --study=gain: --mode=study --study=gain --help lists",
+        ),
+        (["--mode=study", "--study=biased", "--stps=1"], "--stps: did you mean --steps?"),
+        (["--mode=study", "--study=memorisatin"], "did you mean 'memorisation'?"),
+        (["--mode=study", "--study=memorisation"], "needs --weights=RUN_DIR|FILE"),
         (["--mode=study"], "--mode=study needs --study=memorisation|fid_spatial|"),
         (["--mode=import"], "needs --model=NAME and --input=FILE and --tag=NAME"),
         (["--mode=translate", "--weights=w"], "--mode=translate needs --input=FOLDER"),

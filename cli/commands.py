@@ -1,0 +1,326 @@
+"""One function for each mode: it calls the library once and prints what that returns.
+
+Each takes the flags that were given, {name: value}, and the arguments of the command, which a run
+directory records.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+from ..common.errors import UsageError
+from ..common.quiet import import_tensorflow
+
+CONFIG = (
+    "steps batch_size image_size seed precision jit steps_per_execution "
+    "log_every sample_every save_every eval_every data_dir"
+)
+SCORING = "metrics num extractor inception split seed"
+
+
+def train(given, arguments):
+    """Trains a model, or continues its run."""
+    refuse(given, "stop_window stop_tolerance", "goes with --stop=two_stage", unless="stop")
+    refuse(given, "num extractor inception split", "goes with --metrics", unless="metrics stop")
+    config = run_config(given)
+    from ..experiments import training
+    from ..tasks.scoring import scorer_spec
+
+    settings = dict(given.get("set", ()))
+    scored = "metrics" in given or "stop" in given
+    trained = training.train(
+        config,
+        run_dir=given.get("run_dir", config.default_folder(settings)),
+        scorer=scorer_spec(request_of(given)) if scored else None,
+        stop=stop_rule(given) if "stop" in given else None,
+        command=arguments,
+        progress=True,
+        **pick(given, "data_dir strategy"),
+    )
+    if trained is None:  # another worker is the chief
+        return
+    if trained.message:
+        print(trained.message)
+    if trained.samples:
+        print(f"samples: {trained.samples}")
+    if trained.best:
+        print(f"best checkpoint by {trained.metric}: {trained.best}")
+    print(f"report: {trained.report}")
+    print(f"run directory: {trained.folder}")
+
+
+def list_(given, arguments):
+    """Lists models, data sets and weights; imports neither TensorFlow nor Keras."""
+    from . import listing
+
+    print(listing.text())
+
+
+def sample(given, arguments):
+    """Draws samples as one picture."""
+    model = open_model(given)
+    from ..common.files import write_output
+    from ..common.images import attention_grid, image_grid, png, to_float
+
+    count, seed = given.get("num", 64), given.get("seed", 0)
+    pictures = model.sample(count, seed)
+    if given.get("attention"):
+        from ..tasks.generation import latents
+
+        grid = attention_grid(pictures, *model.self_attention(latents(count, model.latent, seed)))
+    else:
+        grid = image_grid(to_float(pictures), min(8, count))
+    path = Path(given.get("output", "samples.png"))
+    write_output(path, png(grid))
+    print(f"samples: {path}")
+
+
+def evaluate(given, arguments):
+    """Prints a JSON line for each score, and on stderr how it differs from earlier ones."""
+    if ("weights" in given) == ("input" in given):
+        raise UsageError("--mode=evaluate takes --weights=TAG|RUN_DIR|FILE or --input=FOLDER")
+    if "input" in given:
+        refuse(given, "model direction", "goes with --weights")
+        if "dataset" not in given:
+            raise UsageError(
+                "--input=FOLDER needs --dataset: the data set to compare its images with"
+            )
+        models = []
+    else:
+        refuse(given, "image_size", "goes with --input: a network has its own")
+        models = [open_model(given)]
+    import_tensorflow()
+    from ..experiments import evaluation
+
+    options = {**pick(given, f"{SCORING} image_size data_dir"), "reference": given.get("dataset")}
+    earlier = evaluation.read_scores(given["against"]) if "against" in given else None
+    if models and models[0].direction and models[0].origin.folder and "direction" not in given:
+        models.append(open_model({**given, "direction": "b2a"}))
+    if len(models) == 1:
+        options["against"] = earlier
+    scores = []
+    if "input" in given:
+        scores += evaluation.evaluate(
+            images=given["input"], against=earlier, progress=True, **options
+        )
+    for model in models:
+        scores += evaluation.evaluate(model, progress=True, **options)
+    for score in scores:
+        print(json.dumps(score.row()))
+    if earlier is not None:
+        for metric, value, other in evaluation.differences(scores, earlier):
+            line = f"{metric}: {value:.6g}, against {other:.6g}: {value - other:+.4g}"
+            print(line, file=sys.stderr)
+
+
+def report(given, arguments):
+    """Writes the report of a run directory."""
+    from ..experiments.run_reports import write_report
+
+    print(f"report: {write_report(given['run_dir'])}")
+
+
+def study(given, arguments):
+    """Answers one question."""
+    name = given["study"]
+    output, data = Path(given.get("output", name)), optional(given, data="dataset")
+    model = open_model(given) if "weights" in given else None
+    import_tensorflow()
+    from .. import studies
+    from ..studies.base import StudyRuns
+
+    answer = studies.get(name)
+    if name == "memorisation":
+        found = answer(model, output=output, **data, **pick(given, "num seed data_dir"))
+        print(found.table)
+        print(f"report: {found.folder}")
+        return
+    if name == "fid_spatial":
+        found = answer(
+            request=request_of(given),
+            output=output,
+            say=lambda line: print(line, flush=True),
+            **data,
+            **pick(given, "image_size data_dir"),
+        )
+        print(f"study: {found.folder}")
+        return
+    options = pick(given, CONFIG)
+    options.pop("data_dir", None)
+    runs = StudyRuns(
+        output,
+        given.get("data_dir"),
+        options,
+        settings=dict(given.get("set", ())),
+        command=arguments,
+        progress=True,
+    )
+    if name == "gain":
+        options = optional(given, foreground="threshold", background="background", num="num")
+    elif name == "biased":
+        options = {}
+    elif name == "translation":
+        options = {"request": request_of(given)}
+    else:
+        options = {"request": request_of(given), "stop": stop_rule(given)}
+    found = answer(name, runs, **data, **options)
+    print(found.table)
+    print(f"study: {found.page if found.page.suffix == '.html' else found.folder}")
+
+
+def publish(given, arguments):
+    """Publishes the weights of a run."""
+    import_tensorflow()
+    from ..experiments import publishing
+
+    options = pick(given, f"output direction data_dir {SCORING}")
+    published = publishing.publish(given["run_dir"], given["tag"], progress=True, **options)
+    scores = ", ".join(f"{k} {v:.4g}" for k, v in published.entry.scores.items())
+    name = f"{published.name}:{published.tag}"
+    print(f"{name}: {scores}, sha256 {published.entry.sha256}")
+    print(f"card: {published.card}")
+
+
+def import_(given, arguments):
+    """Converts another program's checkpoint to weights of the zoo."""
+    import_tensorflow()
+    from ..experiments import publishing
+
+    model, file = given["model"], given["input"]
+    entry, count, place = publishing.import_weights(
+        model,
+        file,
+        given["tag"],
+        settings=dict(given.get("set", ())),
+        **pick(given, "output image_size"),
+    )
+    print(f"{model}: {count} arrays of {Path(file).name}, sha256 {entry.sha256}")
+    print(f"zoo.load({model!r}, weights={place!r})")
+
+
+def annotate(given, arguments):
+    """Writes a COCO data set."""
+    if "input" in given:
+        refuse(given, "num seed", "goes with generated images")
+    model = open_model(given)
+    from ..experiments import annotation
+
+    annotated = annotation.annotate(
+        model, given.get("input"), **pick(given, "output num seed threshold data_dir")
+    )
+    folder = annotated.folder
+    annotations = folder / "annotations.json"
+    print(f"{annotated.images} images, {annotated.annotations} annotated: {annotations}")
+    print(f"overview: {folder / 'overview.html'}")
+
+
+def export(given, arguments):
+    """Exports models for TensorFlow Serving."""
+    options = pick(given, "output threshold")
+    if given.get("all"):
+        refuse(given, "model weights", "goes without --all")
+    elif "weights" not in given:
+        raise UsageError("--mode=export needs --weights=TAG|RUN_DIR|FILE or --all")
+    import_tensorflow()
+    from ..experiments import exporting
+
+    if given.get("all"):
+        exported = exporting.export_all(**options)
+    else:
+        exported = exporting.export(open_model(given), **options)
+    for model in exported:
+        print(f"{model.path}: {', '.join(model.signatures)}")
+
+
+def translate(given, arguments):
+    """Translates the pictures of a folder."""
+    model = open_model(given)
+    from ..experiments import translating
+
+    options = pick(given, "output batch_size")
+    translated = translating.translate_folder(model, given["input"], progress=True, **options)
+    print(f"{translated.images} images {translated.direction}: {translated.folder}")
+
+
+def demo(given, arguments):
+    """Serves the page."""
+    import_tensorflow()
+    from ..experiments import demo
+
+    demo.serve(**pick(given, "weights port"))
+
+
+COMMANDS = {
+    "train": train,
+    "list": list_,
+    "sample": sample,
+    "evaluate": evaluate,
+    "report": report,
+    "study": study,
+    "publish": publish,
+    "import": import_,
+    "annotate": annotate,
+    "export": export,
+    "translate": translate,
+    "demo": demo,
+}
+
+
+def pick(given, names):
+    """{name: value} of those of the named flags that were given."""
+    return {name: given[name] for name in names.split() if name in given}
+
+
+def optional(given, **names):
+    """{argument: value} of ARGUMENT="flag" where that flag was given."""
+    return {argument: given[flag] for argument, flag in names.items() if flag in given}
+
+
+def refuse(given, names, why, unless=""):
+    """Raises UsageError if one of the named flags was given, and none of `unless`."""
+    if not set(unless.split()) & given.keys():
+        for name in names.split():
+            if name in given:
+                raise UsageError(f"--{name} {why}")
+
+
+def run_config(given):
+    """The RunConfig of the flags of a training."""
+    import_tensorflow()
+    from ..experiments.config import RunConfig
+
+    return RunConfig.resolve(
+        given.get("model", "ragan"),
+        given.get("dataset", "creatures"),
+        settings=dict(given.get("set", ())),
+        **pick(given, CONFIG),
+    )
+
+
+def open_model(given):
+    """The LoadedModel of --weights, --model and --direction."""
+    import_tensorflow()
+    from ..experiments import models
+
+    model, direction = models.open_model(given["weights"], given.get("model")), None
+    if "direction" in given:
+        direction = given["direction"]
+        if model.direction is None:
+            raise UsageError("--direction goes with networks that translate")
+    if direction in (None, model.direction):
+        return model
+    return models.open_model(given["weights"], given.get("model"), direction)
+
+
+def request_of(given):
+    """The EvaluationRequest of --metrics, --num, --extractor, --inception, --split and --seed."""
+    from ..tasks.base import EvaluationRequest
+
+    return EvaluationRequest(**pick(given, SCORING), progress=True)
+
+
+def stop_rule(given):
+    """The StopRule of --stop_window and --stop_tolerance."""
+    from ..experiments.training import StopRule
+
+    return StopRule(**optional(given, window="stop_window", tolerance="stop_tolerance"))
