@@ -1,7 +1,7 @@
 """Does a metric notice broken spatial layout? (SAGAN on Stanford Dogs, research question 2.)
 
-Each distortion keeps what is in the pictures and breaks where it is, but for blur, which keeps the
-layout and breaks the detail.
+Each distortion keeps the content of the images and breaks its layout, except blur, which keeps the
+layout and removes detail.
 """
 
 import numpy as np
@@ -12,13 +12,13 @@ METRICS = ("fid", "sfid", "kid", "is", "precision_recall", "density_coverage")
 
 
 def swap_quadrants(images):
-    """(N, S, S, 3) -> the same with the four quadrants exchanged across the middle."""
+    """(N, S, S, 3) -> each image with its diagonally opposite quadrants exchanged."""
     half = images.shape[1] // 2
     return np.roll(images, (half, half), axis=(1, 2))
 
 
 def shuffle_patches(images, size, seed=0):
-    """Patches of size x size in another order for each picture; S must divide by size."""
+    """Patches of size x size in another order for each image; size must divide S."""
     n, side = images.shape[:2]
     if side % size:
         raise ValueError(f"patches of {size} do not fill {side} pixels")
@@ -31,46 +31,47 @@ def shuffle_patches(images, size, seed=0):
 
 
 def mirror_halves(images):
-    """The left and the right half of each picture, each mirrored in itself."""
+    """The left and the right half of each image, each mirrored within itself."""
     half = images.shape[2] // 2
     return np.concatenate([images[:, :, :half][:, :, ::-1], images[:, :, half:][:, :, ::-1]], 2)
 
 
 def blur(images, sigma):
-    """Gaussian blur of `sigma` pixels, the border repeated outwards."""
+    """Gaussian blur of `sigma` pixels; beyond the border its pixels are repeated."""
     reach = int(np.ceil(3 * sigma))
     weights = np.exp(-((np.arange(-reach, reach + 1) / sigma) ** 2) / 2)
     weights /= weights.sum()
-    found = images.astype(np.float32)
+    blurred = images.astype(np.float32)
     for axis in (1, 2):
         pad = [(0, 0)] * 4
         pad[axis] = (reach, reach)
-        wide, size = np.pad(found, pad, "edge"), images.shape[axis]
-        found = sum(w * wide.take(range(i, i + size), axis) for i, w in enumerate(weights))
-    return np.clip(np.rint(found), 0, 255).astype(np.uint8)
+        wide, size = np.pad(blurred, pad, "edge"), images.shape[axis]
+        blurred = sum(w * wide.take(range(i, i + size), axis) for i, w in enumerate(weights))
+    return np.clip(np.rint(blurred), 0, 255).astype(np.uint8)
 
 
 def conditions(train, test, seed=0):
-    """{name: function of a slice of indices -> uint8 images (n, S, S, 3)}; all but the first and
-    the last two are test images, distorted. train, test: uint8 (N, S, S, 3)."""
+    """{name: function of a slice of indices -> uint8 images (n, S, S, 3)}: training images, then
+    test images, from the third on distorted, then one image repeated, and noise. train, test: uint8
+    (N, S, S, 3)."""
     size, count = test.shape[1], len(test)
-    found = {
+    makers = {
         "other real images (train)": lambda part: train[: len(test)][part],
         "the same images": lambda part: test[part],
         "halves mirrored": lambda part: mirror_halves(test[part]),
         "quadrants swapped": lambda part: swap_quadrants(test[part]),
     }
     for patch in (size // 2, size // 4, size // 8, size // 16):
-        found[f"patches of {patch} shuffled"] = lambda part, patch=patch: shuffle_patches(
+        makers[f"patches of {patch} shuffled"] = lambda part, patch=patch: shuffle_patches(
             test[part], patch, [seed, part.start]
         )
     for sigma in (0.5, 1.0, 2.0):
-        found[f"blurred, sigma {sigma:g}"] = lambda part, sigma=sigma: blur(test[part], sigma)
-    found["one image repeated"] = lambda part: test[:1].repeat(len(range(count)[part]), 0)
-    found["noise"] = lambda part: np.random.default_rng([seed, part.start]).integers(
+        makers[f"blurred, sigma {sigma:g}"] = lambda part, sigma=sigma: blur(test[part], sigma)
+    makers["one image repeated"] = lambda part: test[:1].repeat(len(range(count)[part]), 0)
+    makers["noise"] = lambda part: np.random.default_rng([seed, part.start]).integers(
         0, 256, (len(range(count)[part]), size, size, 3), np.uint8
     )
-    return found
+    return makers
 
 
 def markdown(rows):

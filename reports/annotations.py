@@ -6,6 +6,7 @@ from ..common.images import png
 from .pages import page, picture
 
 RED = (255, 64, 64)
+LARGE = 640  # pixels, up to which a small picture is enlarged
 
 
 def overview(description, images, annotated, pictures):
@@ -18,7 +19,7 @@ def overview(description, images, annotated, pictures):
         annotated=f"{annotated:,}",
         shown=len(pictures),
         pictures=[
-            picture(name, png(pixels), alt=f"{name}: image, map, mask and box")
+            picture(name, png(pixels), alt=f"{name}: image, map, mask and box", side=LARGE)
             for name, pixels in pictures
         ],
     )

@@ -27,6 +27,7 @@ def card(spec, tag, weights, entry, picture=None, caption="", commands=()):
         "weights": weights,
         "picture": f"![{caption}]({picture})\n\n{caption}." if picture else "",
         "commands": "\n".join(f"    {line}" for line in commands),
+        "commit": origin.get("commit") or "unknown",
         "progress": f"{origin['steps']:,} of {origin['of_steps']:,}",
         "by": by,
         "scores": markdown([("measured on these weights", ""), *scores]),

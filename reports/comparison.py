@@ -49,8 +49,11 @@ def grids(runs, most=6):
 
 def curves(runs, metrics, labels):
     """A panel per metric, a line per run."""
-    figure, axes = plots.panels(4.6 * len(metrics), 3.6, columns=len(metrics))
-    for place, metric, label in zip(axes[0], metrics, labels):
+    lines, columns = -(-len(metrics) // 2), min(len(metrics), 2)
+    figure, axes = plots.panels(4.6 * columns, 3.6 * lines, lines, columns)
+    for place in axes.flat[len(metrics) :]:
+        place.set_axis_off()
+    for place, metric, label in zip(axes.flat, metrics, labels):
         for i, run in enumerate(runs):
             place.plot(*run.curve(metric).T, **plots.style(i), label=run.name, marker=".")
         place.set(xlabel="step", ylabel=label)
@@ -93,8 +96,10 @@ def pictures(rows, masks=None):
     """A row per name of {name: pictures uint8 (N, S, S, 3) or maps (N, S, S) in [0, 1]}, a column
     per image; masks (N, S, S) are outlined in each row."""
     figure, axes = plots.picture_rows(rows)
-    for place, mask in zip(axes.flat, () if masks is None else [*masks] * len(rows)):
-        place.contour(mask, [0.5], colors="#e33", linewidths=0.8)
+    for line, shown in zip(axes, rows.values()):
+        color = "#e33" if np.ndim(shown) == 4 else "white"
+        for place, mask in zip(line, () if masks is None else masks):
+            place.contour(mask, [0.5], colors=color, linewidths=0.8)
     return plots.png(figure)
 
 
