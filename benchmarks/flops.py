@@ -83,11 +83,9 @@ def per_image(config):
     """Floating-point operations of one image, or pair of images, in one step."""
     size, total = config["image_size"], 0
     networks = zoo.create(config["model"], image_size=size, **config["options"])
-    if config["model"] == "ragan":
-        networks["decoder"] = networks["generator"].get_layer("decoder")
-        networks["encoder"] = networks["attention"].get_layer("encoder")
     for name, kinds in passes(config).items():
-        network = networks[name]
+        encoder = name == "encoder"  # of RAGAN, a part of its network of attention
+        network = networks["attention"].get_layer("encoder") if encoder else networks[name]
         if None in network.inputs[0].shape[1:]:  # of images of any size
             image = keras.Input((size, size, 3), name="image")
             network = keras.models.clone_model(network, input_tensors=image)

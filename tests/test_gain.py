@@ -26,7 +26,8 @@ def tiny():
         x = keras.layers.Conv2D(width, 3, 2, "same", name=f"{name}_conv")(x)
         x = keras.layers.ReLU(name=name)(BatchNorm(name="norm")(x) if name == "middle" else x)
     x = keras.layers.GlobalAveragePooling2D(name="features")(x)
-    return networks.parts(keras.Model(image, keras.layers.Dense(3, name="logits")(x)))
+    classifier = keras.Model(image, keras.layers.Dense(3, name="logits")(x))
+    return networks.parts(lambda: classifier)
 
 
 def make(loss="gain", options=None, **hp):
@@ -130,7 +131,7 @@ def test_the_losses_by_hand():
 @pytest.mark.parametrize("wrong", ["backbone", "layer", "head", "start", "stages"])
 def test_a_network_that_cannot_be_built_is_refused(wrong):
     told = {"backbone": "takes one of resnet9", "layer": "takes one of map, middle"}
-    told |= {"head": "resnet9 has no option head: --set head=gap", "start": "takes MODEL:TAG"}
+    told |= {"head": "resnet9 has no option head: leave it at gap", "start": "takes MODEL:TAG"}
     told |= {"stages": "stages takes 2 or 3"}
     with pytest.raises(ValueError, match=told[wrong]):
         networks.build(**{**RESNET9, wrong: "dcgan"})
@@ -193,9 +194,12 @@ def test_a_run_begins_with_the_weights_it_is_told_to():
             if not v.path.startswith("logits"):
                 assert np.array_equal(v, held[v.path])
         assert held["logits/kernel"].shape == (64, 3)
-    for start, line in (("resnet9:cifar10", "does not fit the backbone"), ("vgg16:no", "brings")):
+    for start, line in (
+        ("resnet9:cifar10", "does not fit the backbone"),
+        ("vgg16:no", "import such weights"),
+    ):
         with pytest.raises(zoo.WeightsError, match=line):
-            networks.build(**{**options, "start": start}).begin()
+            networks.build(**{**options, "start": start}).load_start_weights()
 
 
 # Grad-CAM and L_am against finite differences

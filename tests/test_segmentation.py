@@ -226,7 +226,7 @@ def test_a_segmenter_starts_from_a_classifier_s_convolutions(tmp_path):
         v.assign(drawn(*v.shape, seed=i))
     network = tiny(image_size=64, stride=8)
     before = np.asarray(network.get_layer("fc6").kernel)
-    deeplab.initialise(network, classifier)
+    deeplab.copy_convolutions(network, classifier)
     x = drawn(1, 64, 64, 3)
     ours = keras.Model(network.input, network.get_layer("conv5_3_relu").output)(x)
     theirs = np.asarray(keras.Model(classifier.input, classifier.get_layer("map").output)(x))
@@ -240,7 +240,7 @@ def test_a_segmenter_starts_from_a_classifier_s_convolutions(tmp_path):
     other = tiny(width=3)
     values = [np.array(v) for v in other.variables]
     with pytest.raises(ValueError, match=r"no conv1_1 of shape \(3, 3, 3, 3\)"):
-        deeplab.initialise(other, classifier)
+        deeplab.copy_convolutions(other, classifier)
     assert all(np.array_equal(a, b) for a, b in zip(values, other.variables))
 
 
@@ -256,7 +256,9 @@ def test_a_run_begins_with_the_classifier_s_convolutions(tmp_path):
         ours, theirs = (n.get_layer("conv5_1").kernel for n in (network, classifier))
         assert abs(np.asarray(ours) - np.asarray(theirs)).max() < 1e-3  # stored in float16
     with pytest.raises(zoo.WeightsError, match="a segmenter takes the convolutions of a vgg16"):
-        deeplab.build(**{**TINY, "width": 3, "start": f"vgg16:{tmp_path}/mine"}).begin()
+        deeplab.build(
+            **{**TINY, "width": 3, "start": f"vgg16:{tmp_path}/mine"}
+        ).load_start_weights()
     with pytest.raises(ValueError, match="start takes MODEL:TAG"):
         deeplab.build(**{**TINY, "start": "vgg16"})
 
@@ -450,7 +452,7 @@ def test_sec_learns_from_all_its_terms_and_not_through_the_crf():
     # d/d logits of the mean of KL(Q || P), Q held: (P - Q) / n, which the bias sums
     found = tape.gradient(constrained, trainer.networks["segmenter"].get_layer("logits").bias)
     p = training.floored(keras.ops.softmax(trainer.scores(seen["image"])))
-    weights = training.cam.interpolation(32, 8)
+    weights = training.interpolation.weights(32, 8, True).astype("float32")
     small = np.einsum("ih,bhwc,jw->bijc", weights, seen["image"], weights)
     q = np.exp(training.mean_field(keras.ops.log(p), small, trainer.hp, 8 / 492))
     assert np.asarray(found) == pytest.approx((np.asarray(p) - q).mean((0, 1, 2)), abs=1e-3)

@@ -7,6 +7,7 @@ import pytest
 from attention_zoo import zoo
 from attention_zoo.zoo import sagan
 from attention_zoo.zoo.layers.batch_norm import BatchNorm
+from attention_zoo.zoo.networks import Networks
 from attention_zoo.zoo.ragan import AttentionBank, BoxMask, WeightedSum
 
 TINY = {"image_size": 32, "width": 8}
@@ -34,6 +35,76 @@ def test_names():
     gans = ["dcgan", "wgan", "ragan", "sagan", "ata_gan", "cyclegan", "attention_gan"]
     classifiers = ["resnet9", "resnet18", "squeezenet", "vgg16", "gain", "deeplab"]
     assert zoo.names() == [*gans, *classifiers]
+
+
+@pytest.mark.parametrize("name", zoo.names())
+def test_networks_are_built_one_by_one_with_the_weights_of_all(name, monkeypatch):
+    made, init = [], keras.Layer.__init__
+
+    def counting(self, *args, **kwargs):
+        init(self, *args, **kwargs)
+        if isinstance(self, keras.Model):
+            made.append(self.name)
+
+    monkeypatch.setattr(keras.Layer, "__init__", counting)
+    networks = zoo.registry.networks(name, **TINY)
+    assert made == [] and networks.built == ()
+    served = networks[zoo.get(name).serve]
+    parts = {"ragan": ["decoder"], "gain": ["classifier"]}.get(name, [])
+    assert made == [*parts, served.name]
+    assert networks[zoo.get(name).serve] is served
+
+    keras.utils.set_random_seed(0)
+    by_hand = zoo.registry.networks(name, **TINY)
+    lazily = {key: by_hand[key] for key in by_hand}
+    keras.utils.set_random_seed(0)
+    at_once = zoo.create(name, **TINY)
+    assert at_once.built[-1] == list(at_once)[-1] == list(lazily)[-1]
+    for key in lazily:
+        pairs = zip(lazily[key].variables, at_once[key].variables, strict=True)
+        assert all(np.array_equal(a, b) for a, b in pairs)
+
+
+def test_networks_are_a_mapping_of_makers():
+    made = []
+    networks = Networks(
+        {"a": lambda: made.append("a") or 1, "b": lambda: networks["c"] + 1},
+        optional={"c": lambda: made.append("c") or 2},
+    )
+    assert list(networks) == ["a", "b"] and len(networks) == 2
+    assert "c" in networks and "d" not in networks and made == []
+    assert networks["b"] == 3 and networks.built == ("c", "b")
+    assert dict(networks) == {"a": 1, "b": 3} and made == ["c", "a"]
+    assert networks.get("d") is None and not networks.load_start_weights()
+    assert repr(networks) == "Networks(a, b; built: c, b, a)"
+    with pytest.raises(KeyError):
+        networks["d"]
+    with pytest.raises(ValueError, match="start takes MODEL:TAG, not 'vgg16'"):
+        Networks({}, start="vgg16")
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong"),
+    [
+        ("dcgan", {"latent": 0}),
+        ("wgan", {"width": 0}),
+        ("ragan", {"encoder_width": 0}),
+        ("sagan", {"attention_variant": "fast"}),
+        ("ata_gan", {"image_size": 48}),
+        ("cyclegan", {"blocks": 0}),
+        ("attention_gan", {"scheme": 3}),
+        ("resnet9", {"stages": 1}),
+        ("resnet18", {"normalise": "caffe"}),
+        ("squeezenet", {"head": "fc"}),
+        ("vgg16", {"classes": 1}),
+        ("gain", {"backbone": "resnet9", "stages": 1}),
+        ("deeplab", {"normalise": "caffe"}),
+        ("dcgan", {"size": 32}),
+    ],
+)
+def test_wrong_options_are_refused_before_anything_is_built(name, wrong):
+    with pytest.raises((ValueError, TypeError), match="must|takes|unknown|at least|unexpected"):
+        zoo.registry.networks(name, **wrong)
 
 
 def test_unknown_name_names_the_closest_and_all():

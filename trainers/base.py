@@ -89,7 +89,7 @@ class Trainer(keras.Model):
     def __init__(self, networks, average, hp, seed):
         super().__init__()
         self.networks, self.hp, self.seed = networks, hp, seed
-        self.begin = getattr(networks, "begin", lambda: False)  # zoo.weights.Networks have one
+        self.load_start_weights = getattr(networks, "load_start_weights", lambda: False)
         self.average = {k: m for k, m in average.items() if k != "discriminator"}
         self._inference = {}
         for mean, value in self._averaged():
@@ -205,7 +205,7 @@ class Trainer(keras.Model):
     def prepare(self, batches):
         """Called before training with an iterator of the training batches as arrays. Where a run
         begins, sets the weights that it starts from; True if there are any."""
-        if int(self.step.numpy()) or not self.begin():
+        if int(self.step.numpy()) or not self.load_start_weights():
             return False
         for mean, value in self._averaged():
             mean.assign(value)

@@ -19,19 +19,7 @@ import keras
 
 from . import dcgan, weights
 from .layers import cam
-
-
-class Networks(dict):
-    """{name: keras.Model}, some of them made where they are first asked for: a teacher is read for
-    training, and sampling from published weights needs none."""
-
-    def __init__(self, networks, makers):
-        super().__init__(networks)
-        self.makers = makers
-
-    def __missing__(self, name):
-        self[name] = self.makers[name]()
-        return self[name]
+from .networks import Networks
 
 
 def keep(x, filters, name):
@@ -49,7 +37,7 @@ def discriminator(image_size, width, map_size):
     """
     image = keras.Input((image_size, image_size, 3), name="image")
     x = image
-    for i, size in enumerate(reversed(dcgan.check_size(image_size))):
+    for i, size in enumerate(reversed(dcgan.map_sizes(image_size))):
         if size >= map_size:
             x = dcgan.down(x, width * 2**i, f"down{size}", dcgan.norm if i else None)
         else:
@@ -87,26 +75,30 @@ def expert(name, tag, image_size):
 
 
 def build(image_size=64, latent=100, width=64, map_size=8, teacher="resnet9:creatures"):
-    """-> {"generator": noise (B, latent) -> image (B, S, S, 3) in [-1, 1], "discriminator": image
-    -> [logit (B, 1), Soft-CAM (B, s, s)], "teacher": image -> Soft-CAM, "annotator": noise ->
-    [image, the discriminator's Soft-CAM of it], of both their weights}.
+    """-> Networks "generator": noise (B, latent) -> image (B, S, S, 3) in [-1, 1];
+    "discriminator": image -> [logit (B, 1), Soft-CAM (B, s, s)]; not iterated over: "teacher",
+    image -> Soft-CAM, and "annotator", noise -> [image, the discriminator's Soft-CAM of it], which
+    shares the weights of generator and discriminator.
 
     width: channels of the largest feature map. map_size: s, side of the discriminator's last map.
-    teacher: MODEL:TAG or MODEL:PLACE/TAG, the weights of a classifier with global average pooling,
-    in [-1, 1] as all of the zoo's; read when networks["teacher"] is.
+    teacher: MODEL:TAG or MODEL:PLACE/TAG, the weights of a classifier of the zoo with global
+    average pooling; the file is read when networks["teacher"] is first accessed.
     """
-    sizes = dcgan.check_size(image_size)
+    dcgan.check(image_size, latent, width)
+    sizes = dcgan.map_sizes(image_size)
     model, _, tag = teacher.partition(":")
     if map_size not in sizes:
         raise ValueError(f"map_size must be one of {sizes} at image_size {image_size}")
     if not tag:
         raise ValueError(f"teacher takes MODEL:TAG, a classifier of such images, not {teacher!r}")
-    networks = {
-        "generator": dcgan.generator(image_size, latent, width),
-        "discriminator": discriminator(image_size, width, map_size),
-    }
-    makers = {
-        "teacher": lambda: expert(model, tag, image_size),
-        "annotator": lambda: cam.annotator(networks["generator"], networks["discriminator"]),
-    }
-    return Networks(networks, makers)
+    networks = Networks(
+        {
+            "generator": lambda: dcgan.generator(image_size, latent, width),
+            "discriminator": lambda: discriminator(image_size, width, map_size),
+        },
+        optional={
+            "teacher": lambda: expert(model, tag, image_size),
+            "annotator": lambda: cam.annotator(networks["generator"], networks["discriminator"]),
+        },
+    )
+    return networks

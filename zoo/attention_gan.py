@@ -22,10 +22,13 @@ networks (Tang et al., 2019: scheme 1; 2021: scheme 2), as the slides of Shaurya
 What D_XA and D_YA see of scheme 2 is the attention on the foreground, 1 - A_b.
 """
 
+from functools import partial
+
 import keras
 from keras import ops
 
 from . import cyclegan
+from .networks import Networks
 
 
 def fuse(image, foreground, background, contents):
@@ -71,9 +74,9 @@ def generator(scheme, width, blocks, n, name):
 
 
 def build(image_size=256, width=64, blocks=9, scheme=2, masks=10, attention_discriminators=False):
-    """-> {"a2b", "b2a": image (B, H, W, 3) in [-1, 1] -> {"translated": the same, "masks": (B, H,
-    W, n) in [0, 1], "contents": (B, H, W, n - 1, 3) in [-1, 1]}, H and W any multiples of 4 from 8;
-    "discriminator_a", "discriminator_b": image (B, S, S, 3) -> logits (B, s, s, 1)}.
+    """-> Networks "a2b", "b2a": image (B, H, W, 3) in [-1, 1] -> {"translated": the same, "masks":
+    (B, H, W, n) in [0, 1], "contents": (B, H, W, n - 1, 3) in [-1, 1]}, H and W any multiples of 4
+    from 8; "discriminator_a", "discriminator_b": image (B, S, S, 3) -> logits (B, s, s, 1).
 
     width, blocks: as in cyclegan. scheme: 1 (one mask, one content: n = 1 mask, 1 content) or 2.
     masks: n of scheme 2, the background's among them. attention_discriminators: two more,
@@ -84,8 +87,10 @@ def build(image_size=256, width=64, blocks=9, scheme=2, masks=10, attention_disc
         raise ValueError(f"scheme must be 1 or 2, not {scheme}")
     if masks < 2:
         raise ValueError(f"masks must be at least 2, the background's and another, not {masks}")
-    networks = {name: generator(scheme, width, blocks, masks, name) for name in ("a2b", "b2a")}
-    networks |= cyclegan.discriminators(image_size, width)
+    makers = {
+        name: partial(generator, scheme, width, blocks, masks, name) for name in ("a2b", "b2a")
+    }
+    makers |= cyclegan.discriminators(image_size, width)
     if attention_discriminators:
-        networks |= cyclegan.discriminators(image_size, width, "attention_discriminator", 4)
-    return networks
+        makers |= cyclegan.discriminators(image_size, width, "attention_discriminator", 4)
+    return Networks(makers)

@@ -19,10 +19,13 @@ Zeros and crops lie where PyTorch's padding=1 and output_padding=1 put them, whi
 does not, so that published checkpoints give their own pictures. AttentionGAN builds on these parts.
 """
 
+from functools import partial
+
 import keras
 from keras import ops
 
 from . import dcgan
+from .networks import Networks
 
 
 def check(image_size, width, blocks):
@@ -128,20 +131,18 @@ def discriminator(image_size, width, name, channels=3):
 
 
 def build(image_size=256, width=64, blocks=9):
-    """-> {"a2b", "b2a": image (B, H, W, 3) in [-1, 1] -> {"translated": the same}, H and W any
-    multiples of 4 from 8; "discriminator_a", "discriminator_b": image (B, S, S, 3) -> logits (B, s,
-    s, 1)}.
+    """-> Networks "a2b", "b2a": image (B, H, W, 3) in [-1, 1] -> {"translated": the same}, H and W
+    any multiples of 4 from 8; "discriminator_a", "discriminator_b": image (B, S, S, 3) -> logits
+    (B, s, s, 1).
 
     width: channels of the largest maps. blocks: residual ones (paper: 9, and 6 below 256 pixels).
     """
     check(image_size, width, blocks)
-    return {
-        **{name: generator(width, blocks, name) for name in ("a2b", "b2a")},
-        **discriminators(image_size, width),
-    }
+    makers = {name: partial(generator, width, blocks, name) for name in ("a2b", "b2a")}
+    return Networks(makers | discriminators(image_size, width))
 
 
 def discriminators(image_size, width, kind="discriminator", channels=3):
-    """{kind_a, kind_b: keras.Model}."""
+    """Makers of the two discriminators KIND_a and KIND_b, for Networks."""
     names = (f"{kind}_a", f"{kind}_b")
-    return {name: discriminator(image_size, width, name, channels) for name in names}
+    return {name: partial(discriminator, image_size, width, name, channels) for name in names}

@@ -20,16 +20,23 @@ import keras
 
 from .layers.batch_norm import BatchNorm
 from .layers.self_attention import SelfAttention
+from .networks import Networks
 
 # Last layers have dtype=keras.config.floatx(): float32 under mixed precision too.
 NORMAL = {"class_name": "RandomNormal", "config": {"mean": 0.0, "stddev": 0.02}}
 
 
-def check_size(image_size):
-    """Returns the map sizes (4, 8, ..., image_size / 2); a size that is not 2^n >= 32 raises."""
+def map_sizes(image_size):
+    """The sides of the feature maps: 4, 8, ..., image_size / 2."""
+    return [2**n for n in range(2, image_size.bit_length() - 1)]
+
+
+def check(image_size, latent, width):
+    """Raises ValueError unless image_size is a power of two from 32, latent and width positive."""
     if image_size < 32 or image_size & (image_size - 1):
         raise ValueError(f"image_size must be a power of two from 32, not {image_size}")
-    return [2**n for n in range(2, image_size.bit_length() - 1)]
+    if latent < 1 or width < 1:
+        raise ValueError("latent and width must be at least 1")
 
 
 def norm(x, name):
@@ -68,16 +75,13 @@ def generator_map(z, image_size, width, at=None):
     shape. This is where attention enters (RAGAN's equation 2).
     """
     at = at or {}
-    sizes = check_size(image_size)
-    if z.shape[1] < 1 or width < 1:
-        raise ValueError("latent and width must be at least 1")
     filters = width * image_size // 8
     x = keras.layers.Dense(
         4 * 4 * filters, use_bias=False, kernel_initializer=NORMAL, name="project"
     )(z)
     x = keras.layers.Reshape((4, 4, filters), name="project_map")(x)
     x = keras.layers.ReLU(name="project_relu")(norm(x, "project_bn"))  # (B, 4, 4, W * S / 8)
-    for size in sizes:
+    for size in map_sizes(image_size):
         if size > 4:
             filters //= 2
             x = up(x, filters, f"up{size}")  # (B, size, size, filters)
@@ -106,7 +110,7 @@ def discriminator(image_size, width, normalise=norm):
     """image (B, S, S, 3) in [-1, 1] -> logit (B, 1); the first block is never normalised."""
     image = keras.Input((image_size, image_size, 3), name="image")
     x = image
-    for i, size in enumerate(reversed(check_size(image_size))):
+    for i, size in enumerate(reversed(map_sizes(image_size))):
         x = down(x, width * 2**i, f"down{size}", normalise if i else None)
     x = keras.layers.Flatten(name="features")(x)
     last = keras.layers.Dense(
@@ -116,11 +120,14 @@ def discriminator(image_size, width, normalise=norm):
 
 
 def build(image_size=32, latent=100, width=64, self_attention=False):
-    """-> {"generator": noise (B, latent) -> image, "discriminator": image -> logit (B, 1)}.
+    """-> Networks "generator": noise (B, latent) -> image; "discriminator": image -> logit (B, 1).
 
     width: channels of the largest feature map. self_attention: of the generator's 8 x 8 map.
     """
-    return {
-        "generator": generator(image_size, latent, width, self_attention),
-        "discriminator": discriminator(image_size, width),
-    }
+    check(image_size, latent, width)
+    return Networks(
+        {
+            "generator": lambda: generator(image_size, latent, width, self_attention),
+            "discriminator": lambda: discriminator(image_size, width),
+        }
+    )

@@ -18,14 +18,13 @@ convolution reaches as far over the image as the same one of zoo.vgg's classifie
 weights `start` takes over. The CRF is no part of the network: evaluate.crf.
 """
 
-import functools
-
 import keras
 import numpy as np
 from keras import ops
 
-from . import weights
-from .layers.imagenet import normalised
+from ..common import interpolation
+from .layers import imagenet
+from .networks import Networks
 
 
 @keras.saving.register_keras_serializable("zoo")
@@ -45,8 +44,7 @@ class Interpolated(keras.layers.Layer):
     def _weights(self, side):
         """(size, side) of linear interpolation between places that are `stride` pixels apart."""
         first = (self.size - 1 - self.stride * (side - 1)) / 2
-        place = ((np.arange(self.size) - first) / self.stride).clip(0, side - 1)
-        return np.maximum(1 - abs(np.arange(side) - place[:, None]), 0)
+        return interpolation.at((np.arange(self.size) - first) / self.stride, side)
 
     def compute_output_shape(self, shape):
         return (shape[0], self.size, self.size, shape[3])
@@ -78,7 +76,7 @@ def build(
     normalise="none",
     start="",
 ):
-    """-> {"segmenter": image (B, S, S, 3) in [-1, 1] -> logits (B, S, S, classes)}.
+    """-> Networks "segmenter": image (B, S, S, 3) in [-1, 1] -> logits (B, S, S, classes).
 
     S is k stride, where poolings are VGG's, or k stride + 1, where they are the paper's, 3x3 about
     the pixel kept. classes: with the background, which is the first. width: channels of the first
@@ -92,10 +90,25 @@ def build(
         )
     if classes < 2 or min(width, fc, dilation) < 1:
         raise ValueError("classes must be at least 2, width, fc and dilation 1")
+    imagenet.check(normalise)
+    networks = Networks(
+        {
+            "segmenter": lambda: segmenter(
+                image_size, classes, width, fc, stride, dilation, normalise
+            )
+        },
+        start=start,
+        transfer=lambda classifier: copy_convolutions(networks["segmenter"], classifier),
+    )
+    return networks
+
+
+def segmenter(image_size, classes, width, fc, stride, dilation, normalise):
+    """image (B, S, S, 3) in [-1, 1] -> logits (B, S, S, classes); see `build`."""
     reduced = {"pool_size": 2} if image_size % stride == 0 else {"pool_size": 3, "padding": "same"}
     kept = {"pool_size": 3, "strides": 1, "padding": "same"}
     image = keras.Input((image_size, image_size, 3), name="image")
-    x = normalised(image, normalise)
+    x = imagenet.normalised(image, normalise)
     reach = 1  # pixels between the classifier's values; between ours: at most `stride`
     for block, convolutions in enumerate((2, 2, 3, 3, 3), start=1):
         if block > 1 and reach < (16 if image_size >= 128 else 8):
@@ -112,23 +125,23 @@ def build(
     full = {"dtype": keras.config.floatx()}
     x = keras.layers.Conv2D(classes, 1, kernel_initializer=small, name="logits", **full)(x)
     logits = Interpolated(image_size, stride, name="segmentation", **full)(x)
-    segmenter = keras.Model(image, logits, name="segmenter")
-    begin = functools.partial(initialise, segmenter)
-    return weights.Networks({"segmenter": segmenter}, start, begin)
+    return keras.Model(image, logits, name="segmenter")
 
 
-def initialise(segmenter, classifier):
-    """Sets the convolutions conv1_1 .. conv5_3 of a segmenter to those of a vgg16 of equal width;
-    a classifier that has no such ones raises ValueError, and nothing is set."""
-    held = {layer.name: layer.get_weights() for layer in classifier.layers}
+def copy_convolutions(segmenter, classifier):
+    """Sets the convolutions conv1_1 .. conv5_3 of a segmenter to those of a vgg16 of equal width.
+
+    A classifier without such convolutions raises ValueError, and no weight is set.
+    """
+    theirs = {layer.name: layer.get_weights() for layer in classifier.layers}
     ours = [layer for layer in segmenter.layers if layer.name.startswith("conv")]
     ours = [layer for layer in ours if layer.weights]
     for layer in ours:
-        shapes = [w.shape for w in held.get(layer.name, ())]
+        shapes = [w.shape for w in theirs.get(layer.name, ())]
         if shapes != [w.shape for w in layer.get_weights()]:
             raise ValueError(
                 f"{classifier.name} has no {layer.name} of shape {tuple(layer.kernel.shape)}: "
                 "a segmenter takes the convolutions of a vgg16 of its own width"
             )
     for layer in ours:
-        layer.set_weights(held[layer.name])
+        layer.set_weights(theirs[layer.name])

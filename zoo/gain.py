@@ -20,28 +20,31 @@ network, which no saved network can; with global average pooling, and f its last
 without one (zoo.layers.grad_cam), and `attention` is such a network.
 """
 
-import functools
-
 import keras
 
-from . import registry, weights
+from . import registry
 from .layers import cam, grad_cam
+from .networks import Networks
 
 LAYERS = ("map", "middle")
 
 
-def begin(classifier, found):
-    """Sets a classifier's weights to those of another, all but the last layer's."""
-    held = {v.path: v for v in found.variables}
+def copy_backbone(classifier, source):
+    """Sets all weights of a classifier but its last layer's to those of another, the source.
+
+    A source that lacks one of them, or has one of another shape, raises ValueError, and no weight
+    is set.
+    """
+    theirs = {v.path: v for v in source.variables}
     ours = [v for v in classifier.variables if not v.path.startswith("logits/")]
-    wrong = [v.path for v in ours if v.path not in held or held[v.path].shape != v.shape]
+    wrong = [v.path for v in ours if v.path not in theirs or theirs[v.path].shape != v.shape]
     if wrong:
         raise ValueError(
-            f"does not fit the backbone ({', '.join(wrong[:3])} of {len(wrong)}): "
-            "--set backbone=, width= and head= as it was made with"
+            f"does not fit the backbone ({', '.join(wrong[:3])} of {len(wrong)}): give the "
+            "backbone, width and head that it was made with"
         )
     for variable in ours:
-        variable.assign(held[variable.path])
+        variable.assign(theirs[variable.path])
 
 
 def explained(classifier):
@@ -55,18 +58,27 @@ def explained(classifier):
     return keras.Model(classifier.input, outputs, name="attention")
 
 
-def parts(classifier, layer="map", start=""):
-    """A classifier of the zoo -> what `build` gives of it."""
-    f = classifier.get_layer(layer).output
-    networks = {
-        "classifier": classifier,
-        "features": keras.Model(classifier.input, f, name="features"),
-        "head": keras.Model(f, classifier.output, name="head"),
-    }
-    average = classifier.get_layer("features")
-    if layer == "map" and isinstance(average, keras.layers.GlobalAveragePooling2D):
-        networks["attention"] = explained(classifier)
-    return weights.Networks(networks, start, functools.partial(begin, classifier))
+def parts(classifier, layer="map", averaged=True, start=""):
+    """-> the Networks of `build`, for the classifier that a function () makes.
+
+    averaged: whether the classifier's logits are a linear layer of the average of its layer `map`.
+    """
+
+    def features():
+        whole = networks["classifier"]
+        return keras.Model(whole.input, whole.get_layer(layer).output, name="features")
+
+    def head():
+        whole = networks["classifier"]
+        return keras.Model(whole.get_layer(layer).output, whole.output, name="head")
+
+    makers = {"classifier": classifier, "features": features, "head": head}
+    if averaged and layer == "map":
+        makers["attention"] = lambda: explained(networks["classifier"])
+    networks = Networks(
+        makers, start=start, transfer=lambda source: copy_backbone(networks["classifier"], source)
+    )
+    return networks
 
 
 def build(
@@ -80,26 +92,26 @@ def build(
     stages=3,
     start="",
 ):
-    """-> {"classifier": image (B, S, S, 3) in [-1, 1] -> logits (B, classes), "features": image ->
-    f (B, h, w, K), "head": f -> logits, "attention": image -> {"logits", "attention" (B, classes,
-    S, S) from 0 to 1}}, all of the same weights.
+    """-> Networks "classifier": image (B, S, S, 3) in [-1, 1] -> logits (B, classes); "features":
+    image -> f (B, h, w, K); "head": f -> logits; "attention": image -> {"logits", "attention" (B,
+    classes, S, S) from 0 to 1}. All share the same weights.
 
-    There is no "attention" with layer="middle", nor with a head that is no global average.
-    backbone: a classifier of the zoo. width, head, normalise, stages: its options, of which all but
-    the first some have. layer: f, "map" or "middle". start: MODEL:TAG, weights that training starts
-    from.
+    With layer="middle" or head="fc" there is no "attention". backbone: a classifier of the zoo.
+    width, head, normalise, stages: options of the backbone; only width is one of every backbone.
+    layer: the layer whose output is f, "map" or "middle". start: MODEL:TAG, the weights that
+    training starts from.
     """
-    known = [name for name in registry.names() if registry.get(name).trainer == "classifier"]
-    if backbone not in known:
-        raise ValueError(f"backbone takes one of {', '.join(known)}, not {backbone!r}")
+    backbones = [name for name in registry.names() if registry.get(name).trainer == "classifier"]
+    if backbone not in backbones:
+        raise ValueError(f"backbone takes one of {', '.join(backbones)}, not {backbone!r}")
     if layer not in LAYERS:
         raise ValueError(f"layer takes one of {', '.join(LAYERS)}, not {layer!r}")
     usual = {"head": "gap", "normalise": "none", "stages": 3}
     options = {"head": head, "normalise": normalise, "stages": stages}
     options = {name: value for name, value in options.items() if value != usual[name]}
     for name in sorted(options.keys() - registry.options(backbone).keys()):
-        raise ValueError(
-            f"{backbone} has no option {name}: --set {name}={usual[name]} goes with it"
-        )
-    made = registry.create(backbone, image_size=image_size, classes=classes, width=width, **options)
-    return parts(made["classifier"], layer, start)
+        raise ValueError(f"{backbone} has no option {name}: leave it at {usual[name]}")
+    networks = registry.networks(
+        backbone, image_size=image_size, classes=classes, width=width, **options
+    )
+    return parts(lambda: networks["classifier"], layer, head != "fc", start)

@@ -29,6 +29,7 @@ import keras
 from keras import ops
 
 from . import dcgan
+from .networks import Networks
 
 BANK_BYTES = 4 * 2**20
 
@@ -175,39 +176,55 @@ def build(
     attend_at=8,
     encoder_width=32,
 ):
-    """-> {"generator", "generator_with_reference", "attention", "discriminator"}.
-
-    generator: noise (B, latent) -> image (B, S, S, 3); generator_with_reference: {"noise", "image"}
-    -> image; attention: image -> layer, masks and centres; discriminator: image -> logit (B, 1).
+    """-> Networks "generator": noise (B, latent) -> image (B, S, S, 3);
+    "generator_with_reference": {"noise", "image"} -> image; "attention": image -> layer, masks and
+    centres; "discriminator": image -> logit (B, 1); not iterated over: "decoder", [noise, layer]
+    -> image, which both generators share.
 
     width: channels of the largest feature map. regions: N. mask_size: side of a mask as a share of
     the image's, in (0, 1]. sharpness: steepness of a mask's edges, per pixel. attend_at: size of
     the feature map that attention is added to. encoder_width: channels of E's first convolution.
     """
-    sizes = dcgan.check_size(image_size)
+    dcgan.check(image_size, latent, width)
+    sizes = dcgan.map_sizes(image_size)
     if attend_at not in sizes:
         raise ValueError(f"attend_at must be one of {sizes} at image_size {image_size}")
-    if regions < 1 or not 0 < mask_size <= 1 or sharpness <= 0:
-        raise ValueError("regions must be at least 1, mask_size in (0, 1], sharpness positive")
+    if regions < 1 or not 0 < mask_size <= 1 or sharpness <= 0 or encoder_width < 1:
+        raise ValueError(
+            "regions and encoder_width must be at least 1, mask_size in (0, 1], sharpness positive"
+        )
     channels = width * image_size // (2 * attend_at)
     shape = (attend_at, attend_at, channels)
 
-    z = keras.Input((latent,), name="noise")
-    layer = keras.Input(shape, name="layer")
-    add = keras.layers.Add(name="attend")
-    image = dcgan.generator_map(z, image_size, width, at={attend_at: lambda g: add([layer, g])})
-    decoder = keras.Model([z, layer], image, name="decoder")
+    def decoder():
+        z, layer = keras.Input((latent,), name="noise"), keras.Input(shape, name="layer")
+        add = keras.layers.Add(name="attend")
+        image = dcgan.generator_map(z, image_size, width, at={attend_at: lambda g: add([layer, g])})
+        return keras.Model([z, layer], image, name="decoder")
 
-    dae = attention(image_size, attend_at, channels, regions, mask_size, sharpness, encoder_width)
-    x = keras.Input((image_size, image_size, 3), name="image")
-    with_reference = keras.Model(
-        {"noise": z, "image": x}, decoder([z, dae(x)["layer"]]), name="generator_with_reference"
+    def dae():
+        return attention(
+            image_size, attend_at, channels, regions, mask_size, sharpness, encoder_width
+        )
+
+    def with_reference():
+        z = keras.Input((latent,), name="noise")
+        x = keras.Input((image_size, image_size, 3), name="image")
+        image = networks["decoder"]([z, networks["attention"](x)["layer"]])
+        return keras.Model({"noise": z, "image": x}, image, name="generator_with_reference")
+
+    def generator():
+        z = keras.Input((latent,), name="noise")
+        bank = AttentionBank(shape, dtype=keras.config.floatx(), name="bank")
+        return keras.Model(z, networks["decoder"]([z, bank(z)]), name="generator")
+
+    networks = Networks(
+        {
+            "generator": generator,
+            "generator_with_reference": with_reference,
+            "attention": dae,
+            "discriminator": lambda: dcgan.discriminator(image_size, width),
+        },
+        optional={"decoder": decoder},
     )
-    bank = AttentionBank(shape, dtype=keras.config.floatx(), name="bank")
-    generator = keras.Model(z, decoder([z, bank(z)]), name="generator")
-    return {
-        "generator": generator,
-        "generator_with_reference": with_reference,
-        "attention": dae,
-        "discriminator": dcgan.discriminator(image_size, width),
-    }
+    return networks

@@ -519,6 +519,17 @@ def options(name):
     return {p.name: p.default for p in inspect.signature(_build(name)).parameters.values()}
 
 
-def create(name, **options):
-    """{network name: keras.Model} of a model, with fresh weights; imports Keras."""
+def networks(name, **options):
+    """The Networks of a model with fresh weights, each built on first access; imports Keras.
+
+    Options that do not fit raise ValueError or TypeError here, before anything is built.
+    """
     return _build(name)(**options)
+
+
+def create(name, **options):
+    """The Networks of a model with fresh weights, all of them built in order; imports Keras."""
+    made = networks(name, **options)
+    for key in made:
+        made[key]
+    return made

@@ -15,8 +15,9 @@ metrics read the layers `features`, `logits` and, for sFID, `middle`.
 
 import keras
 
+from .layers import imagenet
 from .layers.batch_norm import BatchNorm
-from .layers.imagenet import normalised
+from .networks import Networks
 
 
 def convolution(x, filters, size, name, stride=1):
@@ -50,16 +51,10 @@ def residual(x, filters, stride, name):
     return keras.layers.ReLU(name=name)(keras.layers.Add(name=f"{name}_add")([x, y]))
 
 
-def build(image_size=32, classes=10, width=64, normalise="none"):
-    """-> {"classifier": image (B, S, S, 3) in [-1, 1] -> logits (B, classes)}.
-
-    width: channels of the first stage. normalise: "imagenet" for weights trained elsewhere
-    (zoo.layers.imagenet).
-    """
-    if image_size < 8 or classes < 2 or width < 1:
-        raise ValueError("image_size must be at least 8, classes 2, width 1")
+def classifier(image_size, classes, width, normalise):
+    """image (B, S, S, 3) in [-1, 1] -> logits (B, classes); see `build`."""
     image = keras.Input((image_size, image_size, 3), name="image")
-    x = normalised(image, normalise)
+    x = imagenet.normalised(image, normalise)
     if image_size < 128:
         x = keras.layers.ReLU(name="stem_relu")(convolution(x, width, 3, "stem"))
     else:
@@ -71,4 +66,16 @@ def build(image_size=32, classes=10, width=64, normalise="none"):
         x = residual(x, width * 2**i, 1, name)
     x = keras.layers.GlobalAveragePooling2D(name="features")(x)  # (B, 8 W)
     logits = keras.layers.Dense(classes, dtype=keras.config.floatx(), name="logits")(x)
-    return {"classifier": keras.Model(image, logits, name="classifier")}
+    return keras.Model(image, logits, name="classifier")
+
+
+def build(image_size=32, classes=10, width=64, normalise="none"):
+    """-> Networks "classifier": image (B, S, S, 3) in [-1, 1] -> logits (B, classes).
+
+    width: channels of the first stage. normalise: "imagenet" for weights trained elsewhere
+    (zoo.layers.imagenet).
+    """
+    if image_size < 8 or classes < 2 or width < 1:
+        raise ValueError("image_size must be at least 8, classes 2, width 1")
+    imagenet.check(normalise)
+    return Networks({"classifier": lambda: classifier(image_size, classes, width, normalise)})

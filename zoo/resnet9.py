@@ -15,6 +15,7 @@ The metrics read the layers `features`, `logits` and, for sFID, `middle`.
 import keras
 
 from .layers.batch_norm import BatchNorm
+from .networks import Networks
 
 
 def convolution(x, filters, name):
@@ -38,8 +39,20 @@ def stage(x, filters, name):
     return keras.layers.Add(name=name)([x, y])
 
 
+def classifier(image_size, classes, width, stages):
+    """image (B, S, S, 3) in [-1, 1] -> logits (B, classes); see `build`."""
+    image = keras.Input((image_size, image_size, 3), name="image")
+    x = keras.layers.Conv2D(24, 2, padding="same", trainable=False, name="whiten")(image)
+    x = keras.layers.Activation("gelu", name="whiten_gelu")(x)
+    for i, name in enumerate(("first", "middle", "map")[-stages:]):
+        x = stage(x, width * 2**i, name)
+    x = keras.layers.GlobalAveragePooling2D(name="features")(x)  # (B, 4 W), of two stages 2 W
+    logits = keras.layers.Dense(classes, dtype=keras.config.floatx(), name="logits")(x)
+    return keras.Model(image, logits, name="classifier")
+
+
 def build(image_size=32, classes=10, width=64, stages=3):
-    """-> {"classifier": image (B, S, S, 3) in [-1, 1] -> logits (B, classes)}.
+    """-> Networks "classifier": image (B, S, S, 3) in [-1, 1] -> logits (B, classes).
 
     width: channels of the first stage. stages: 3, or the last two of them for a map of S/4 whose
     pixels see 35 pixels each. The whitening layer is not trained; trainers.classifier sets it from
@@ -49,11 +62,4 @@ def build(image_size=32, classes=10, width=64, stages=3):
         raise ValueError("image_size must be at least 8, classes 2, width 1")
     if stages not in (2, 3):
         raise ValueError(f"stages takes 2 or 3, not {stages}")
-    image = keras.Input((image_size, image_size, 3), name="image")
-    x = keras.layers.Conv2D(24, 2, padding="same", trainable=False, name="whiten")(image)
-    x = keras.layers.Activation("gelu", name="whiten_gelu")(x)
-    for i, name in enumerate(("first", "middle", "map")[-stages:]):
-        x = stage(x, width * 2**i, name)
-    x = keras.layers.GlobalAveragePooling2D(name="features")(x)  # (B, 4 W), of two stages 2 W
-    logits = keras.layers.Dense(classes, dtype=keras.config.floatx(), name="logits")(x)
-    return {"classifier": keras.Model(image, logits, name="classifier")}
+    return Networks({"classifier": lambda: classifier(image_size, classes, width, stages)})

@@ -22,10 +22,11 @@ width 64 are the authors' networks for ImageNet.
 import keras
 from keras import ops
 
-from .dcgan import check_size
+from . import dcgan
 from .layers.batch_norm import BatchNorm
-from .layers.self_attention import SelfAttention, attention_map
+from .layers.self_attention import VARIANTS, SelfAttention, attention_map
 from .layers.spectral_norm import SNConv2D, SNDense, SNEmbedding
+from .networks import Networks
 
 PLACES = {  # attention -> where
     "both": ("generator", "discriminator"),
@@ -103,7 +104,7 @@ def generator(image_size, latent, width, attend, classes):
     label = keras.Input((), dtype="int32", name="label") if classes else None
     x = SNDense(4 * 4 * channels(4), name="project")(z)
     x = keras.layers.Reshape((4, 4, channels(4)), name="project_map")(x)
-    for size in (*check_size(image_size), image_size):
+    for size in (*dcgan.map_sizes(image_size), image_size):
         if size > 4:
             x = up(x, channels(size), f"up{size}", label, classes)  # (B, size, size, .)
         x = attend.get(size, lambda x: x)(x)
@@ -118,7 +119,7 @@ def discriminator(image_size, width, attend, classes):
     """image (B, S, S, 3) in [-1, 1], with classes also label (B,) -> logit (B, 1)."""
     image = keras.Input((image_size, image_size, 3), name="image")
     x = image
-    for size in reversed(check_size(image_size)):
+    for size in reversed(dcgan.map_sizes(image_size)):
         filters = width * min(image_size // (2 * size), 16)
         x = down(x, filters, f"down{size}", first=x is image)  # (B, size, size, filters)
         x = attend.get(size, lambda x: x)(x)
@@ -144,8 +145,8 @@ def build(
     conditional=False,
     classes=10,
 ):
-    """-> {"generator": noise (B, latent) -> image, "discriminator": image -> logit (B, 1)}, and
-    "attention": image -> the discriminator's map (B, N, M), where it has one.
+    """-> Networks "generator": noise (B, latent) -> image; "discriminator": image -> logit (B, 1);
+    where the discriminator has attention also "attention": image -> its map (B, N, M).
 
     Conditional networks take [noise, label] and [image, label], label (B,) below `classes`.
 
@@ -153,26 +154,35 @@ def build(
     none. attention_variant: of zoo.layers.self_attention. attend_at: size of the map attended; 0:
     32, the paper's, or half of a smaller image.
     """
-    sizes = check_size(image_size)
+    dcgan.check(image_size, latent, width)
+    sizes = dcgan.map_sizes(image_size)
     attend_at = attend_at or min(32, image_size // 2)
     if attend_at not in sizes:
         raise ValueError(f"attend_at must be one of {sizes} at image_size {image_size}")
     if attention not in PLACES:
         raise ValueError(f"attention must be one of {', '.join(PLACES)}, not {attention!r}")
-    if min(latent, width, classes) < 1:
-        raise ValueError("latent, width and classes must be at least 1")
+    if attention_variant not in VARIANTS:
+        raise ValueError(
+            f"attention_variant must be one of {', '.join(VARIANTS)}, not {attention_variant!r}"
+        )
+    if classes < 1:
+        raise ValueError("classes must be at least 1")
 
     def attend(place):
         if place not in PLACES[attention]:
             return {}
         return {attend_at: SelfAttention(attention_variant, spectral_norm=True, name="attention")}
 
+    def discriminator_map():
+        network = networks["discriminator"]
+        return attention_map(network, network.inputs[0])
+
     count = classes if conditional else 0
-    networks = {
-        "generator": generator(image_size, latent, width, attend("generator"), count),
-        "discriminator": discriminator(image_size, width, attend("discriminator"), count),
+    makers = {
+        "generator": lambda: generator(image_size, latent, width, attend("generator"), count),
+        "discriminator": lambda: discriminator(image_size, width, attend("discriminator"), count),
     }
     if "discriminator" in PLACES[attention]:
-        network = networks["discriminator"]
-        networks["attention"] = attention_map(network, network.inputs[0])
+        makers["attention"] = discriminator_map
+    networks = Networks(makers)
     return networks

@@ -24,7 +24,8 @@ the default.
 
 import keras
 
-from .layers.imagenet import normalised
+from .layers import imagenet
+from .networks import Networks
 
 HEADS = ("gap", "conv")
 
@@ -58,18 +59,10 @@ def fire(x, squeeze, name, joined):
     return keras.layers.Concatenate(name=joined)([one, three])
 
 
-def build(image_size=32, classes=10, width=64, head="gap", normalise="none"):
-    """-> {"classifier": image (B, S, S, 3) in [-1, 1] -> logits (B, classes)}.
-
-    width: channels of the first convolution, a multiple of 4. head: "gap" or "conv", see above.
-    normalise: "imagenet" for weights trained elsewhere (zoo.layers.imagenet).
-    """
-    if image_size < 32 or classes < 2 or width < 4 or width % 4:
-        raise ValueError("image_size must be at least 32, classes 2, width a multiple of 4, from 4")
-    if head not in HEADS:
-        raise ValueError(f"unknown head {head!r}: squeezenet has {', '.join(HEADS)}")
+def classifier(image_size, classes, width, head, normalise):
+    """image (B, S, S, 3) in [-1, 1] -> logits (B, classes); see `build`."""
     image = keras.Input((image_size, image_size, 3), name="image")
-    x = normalised(image, normalise)
+    x = imagenet.normalised(image, normalise)
     if image_size < 128:
         x = convolution(x, width, 3, "stem")
     else:
@@ -88,4 +81,18 @@ def build(image_size=32, classes=10, width=64, head="gap", normalise="none"):
         logits = keras.layers.Identity(dtype=full, name="logits")(x)
     else:
         logits = keras.layers.Dense(classes, dtype=full, name="logits")(x)
-    return {"classifier": keras.Model(image, logits, name="classifier")}
+    return keras.Model(image, logits, name="classifier")
+
+
+def build(image_size=32, classes=10, width=64, head="gap", normalise="none"):
+    """-> Networks "classifier": image (B, S, S, 3) in [-1, 1] -> logits (B, classes).
+
+    width: channels of the first convolution, a multiple of 4. head: "gap" or "conv", see above.
+    normalise: "imagenet" for weights trained elsewhere (zoo.layers.imagenet).
+    """
+    if image_size < 32 or classes < 2 or width < 4 or width % 4:
+        raise ValueError("image_size must be at least 32, classes 2, width a multiple of 4, from 4")
+    if head not in HEADS:
+        raise ValueError(f"unknown head {head!r}: squeezenet has {', '.join(HEADS)}")
+    imagenet.check(normalise)
+    return Networks({"classifier": lambda: classifier(image_size, classes, width, head, normalise)})

@@ -23,7 +23,8 @@ import keras
 import numpy as np
 from keras import ops
 
-from .layers.imagenet import normalised
+from .layers import imagenet
+from .networks import Networks
 
 HEADS = ("gap", "fc")
 RELUS = {"conv4_3": "middle", "conv5_3": "map"}  # of which one asks by name
@@ -61,18 +62,10 @@ def dense(x, units, name, relu):
     return keras.layers.ReLU(name=relu)(x)
 
 
-def build(image_size=32, classes=10, width=64, head="gap", normalise="none"):
-    """-> {"classifier": image (B, S, S, 3) in [-1, 1] -> logits (B, classes)}.
-
-    width: channels of the first convolution. head: "gap" or "fc", see above. normalise:
-    "imagenet" for weights trained elsewhere (zoo.layers.imagenet).
-    """
-    if image_size < 32 or classes < 2 or width < 1:
-        raise ValueError("image_size must be at least 32, classes 2, width 1")
-    if head not in HEADS:
-        raise ValueError(f"unknown head {head!r}: vgg16 has {', '.join(HEADS)}")
+def classifier(image_size, classes, width, head, normalise):
+    """image (B, S, S, 3) in [-1, 1] -> logits (B, classes); see `build`."""
     image = keras.Input((image_size, image_size, 3), name="image")
-    x = normalised(image, normalise)
+    x = imagenet.normalised(image, normalise)
     pools = 5 if head == "fc" or image_size >= 128 else 4
     for block, convolutions in enumerate((2, 2, 3, 3, 3), start=1):
         if 1 < block <= pools:
@@ -95,4 +88,18 @@ def build(image_size=32, classes=10, width=64, head="gap", normalise="none"):
         x = dense(x, 64 * width, "fc6", "fc6_relu")
         x = dense(x, 64 * width, "fc7", "features")
     logits = keras.layers.Dense(classes, dtype=keras.config.floatx(), name="logits")(x)
-    return {"classifier": keras.Model(image, logits, name="classifier")}
+    return keras.Model(image, logits, name="classifier")
+
+
+def build(image_size=32, classes=10, width=64, head="gap", normalise="none"):
+    """-> Networks "classifier": image (B, S, S, 3) in [-1, 1] -> logits (B, classes).
+
+    width: channels of the first convolution. head: "gap" or "fc", see above. normalise:
+    "imagenet" for weights trained elsewhere (zoo.layers.imagenet).
+    """
+    if image_size < 32 or classes < 2 or width < 1:
+        raise ValueError("image_size must be at least 32, classes 2, width 1")
+    if head not in HEADS:
+        raise ValueError(f"unknown head {head!r}: vgg16 has {', '.join(HEADS)}")
+    imagenet.check(normalise)
+    return Networks({"classifier": lambda: classifier(image_size, classes, width, head, normalise)})

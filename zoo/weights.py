@@ -36,39 +36,6 @@ class WeightsError(UsageError):
     """Weights that are not what the manifest says; the message names what is wrong."""
 
 
-class Networks(dict):
-    """{name: keras.Model} whose training may start from published weights, which nobody needs at
-    hand who loads those of the networks themselves.
-
-    start: MODEL:TAG or MODEL:PLACE/TAG (`find`), or "" for none; fill: takes that network's weights
-    over, or raises ValueError.
-    """
-
-    def __init__(self, networks, start, fill):
-        super().__init__(networks)
-        if start and not start.partition(":")[2]:
-            raise ValueError(f"start takes MODEL:TAG, not {start!r}")
-        self.start, self.fill = start, fill
-
-    def begin(self):
-        """Sets the weights; False where there are none. What is not there or does not fit raises
-        WeightsError."""
-        if not self.start:
-            return False
-        name, _, tag = self.start.partition(":")
-        try:
-            found = load(name, tag)
-        except WeightsError as error:
-            raise WeightsError(
-                f"start: {error}; --mode=import brings some, --set start= begins without"
-            ) from None
-        try:
-            self.fill(found)
-        except ValueError as error:
-            raise WeightsError(f"start={self.start}: {error}") from None
-        return True
-
-
 def find(name, weights):
     """(registry.Weights, address of its file) of a model's weights.
 
@@ -119,7 +86,7 @@ def load_entry(name, weights):
     except DAMAGE as error:
         raise WeightsError(f"{address} is damaged ({error})") from None
     try:
-        network = registry.create(name, **entry.options)[entry.network]
+        network = registry.networks(name, **entry.options)[entry.network]
         expected = np.asarray(entry.probe, "float64")
     except (KeyError, TypeError, ValueError) as error:
         raise WeightsError(f"{address}: {name} is not built like that ({error})") from None

@@ -13,6 +13,7 @@
 import keras
 
 from . import dcgan
+from .networks import Networks
 
 
 def layer_norm(x, name):
@@ -24,14 +25,17 @@ NORMS = {"wgan": dcgan.norm, "wgan_gp": layer_norm}
 
 
 def build(image_size=32, latent=100, width=64, loss="wgan", self_attention=False):
-    """-> {"generator": noise (B, latent) -> image, "discriminator": image -> score (B, 1)}.
+    """-> Networks "generator": noise (B, latent) -> image; "discriminator": image -> score (B, 1).
 
     width: channels of the largest feature map. loss: "wgan" or "wgan_gp", which sets the critic's
     normalisation. self_attention: of the generator's 8 x 8 map, as in zoo.dcgan.
     """
     if loss not in NORMS:
         raise ValueError(f"unknown loss {loss!r}: wgan has {', '.join(NORMS)}")
-    return {
-        "generator": dcgan.generator(image_size, latent, width, self_attention),
-        "discriminator": dcgan.discriminator(image_size, width, NORMS[loss]),
-    }
+    dcgan.check(image_size, latent, width)
+    return Networks(
+        {
+            "generator": lambda: dcgan.generator(image_size, latent, width, self_attention),
+            "discriminator": lambda: dcgan.discriminator(image_size, width, NORMS[loss]),
+        }
+    )

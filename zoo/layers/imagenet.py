@@ -7,14 +7,20 @@ DEVIATION = (0.229, 0.224, 0.225)
 SCALES = ("none", "imagenet")
 
 
+def check(scale):
+    """Raises ValueError unless the scale is one of SCALES."""
+    if scale not in SCALES:
+        raise ValueError(f"unknown normalise {scale!r}: there are {', '.join(SCALES)}")
+
+
 def normalised(image, scale):
     """Image (B, S, S, 3) in [-1, 1] -> "none": as it is; "imagenet": each channel of the image in
     [0, 1] less MEAN, over DEVIATION. Another scale raises ValueError.
 
-    A layer of its own: folded into a first convolution it would change what zero padding means.
+    This is a layer of its own: folded into the first convolution it would change the value that
+    zero padding stands for.
     """
-    if scale not in SCALES:
-        raise ValueError(f"unknown normalise {scale!r}: there are {', '.join(SCALES)}")
+    check(scale)
     if scale == "none":
         return image
     factor = [0.5 / d for d in DEVIATION]
