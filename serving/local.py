@@ -228,12 +228,12 @@ def main(arguments=None):
     parser.add_argument("--rest", type=int, default=8501)
     parser.add_argument("--grpc", type=int, default=8500)
     parser.add_argument("--enable_model_warmup", choices=("true", "false"), default="true")
-    flags = parser.parse_args(arguments)
+    given = parser.parse_args(arguments)
     tf.get_logger().setLevel("ERROR")  # Session is deprecated, and what the C++ server runs
-    models = Models(flags.folder, flags.enable_model_warmup == "true")
-    rest = RestServer(("127.0.0.1", flags.rest), Handler)
+    models = Models(given.folder, flags.enable_model_warmup == "true")
+    rest = RestServer(("127.0.0.1", given.rest), Handler)
     rest.models = models
-    server, port = grpc_server(models, flags.grpc)
+    server, port = grpc_server(models, given.grpc)
     print(json.dumps({"rest": rest.server_port, "grpc": port}), flush=True)
     rest.serve_forever()
 
