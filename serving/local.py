@@ -230,7 +230,7 @@ def main(arguments=None):
     parser.add_argument("--enable_model_warmup", choices=("true", "false"), default="true")
     given = parser.parse_args(arguments)
     tf.get_logger().setLevel("ERROR")  # Session is deprecated, and what the C++ server runs
-    models = Models(given.folder, flags.enable_model_warmup == "true")
+    models = Models(given.folder, given.enable_model_warmup == "true")
     rest = RestServer(("127.0.0.1", given.rest), Handler)
     rest.models = models
     server, port = grpc_server(models, given.grpc)
