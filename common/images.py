@@ -1,6 +1,6 @@
-"""Pictures as arrays: scales, PNG, grids.
+"""Pictures as arrays: scales, files, overlays, grids.
 
-Images of networks are float32 (N, H, W, 3) in [-1, 1]; pictures are uint8 (N, H, W, 3).
+Networks take and give float32 (N, H, W, 3) in [-1, 1]; pictures are uint8 (N, H, W, 3).
 """
 
 import io
@@ -10,9 +10,47 @@ import numpy as np
 from PIL import Image
 
 
+def scaled(levels):
+    """Grey levels from 0 to 255 -> [-1, 1], as floats: an array, or a tensor of any library."""
+    return levels / 127.5 - 1
+
+
+def unscaled(images):
+    """The inverse of `scaled`."""
+    return (images + 1) * 127.5
+
+
 def to_float(images):
     """uint8 -> float32 in [-1, 1]."""
-    return images.astype("float32") / 127.5 - 1
+    return scaled(np.asarray(images, "float32"))
+
+
+def to_uint8(images):
+    """[-1, 1] -> uint8, rounded."""
+    return np.clip(np.rint(unscaled(np.asarray(images))), 0, 255).astype(np.uint8)
+
+
+def png(pixels):
+    """uint8 (H, W, 3) or grey (H, W) -> PNG bytes."""
+    return encoded(pixels, "png", optimize=True)
+
+
+def encoded(pixels, kind, **options):
+    """uint8 (H, W, 3) or grey (H, W) -> the bytes of a file of that kind, "png" or "jpeg"."""
+    out = io.BytesIO()
+    Image.fromarray(pixels).save(out, kind, **options)
+    return out.getvalue()
+
+
+def decoded(data):
+    """The bytes of a PNG or JPEG -> uint8 (H, W, 3), or (H, W) of a grey one."""
+    return np.asarray(Image.open(io.BytesIO(data)))
+
+
+def lit(images, maps):
+    """Pictures (..., H, W, 3) darkened to a quarter where maps (..., H, W) in [0, 1] are 0 ->
+    float, from 0 to 255."""
+    return images * (0.25 + 0.75 * maps[..., None])
 
 
 def image_grid(images, columns=8):
@@ -28,46 +66,34 @@ def image_grid(images, columns=8):
 def attention_grid(images, masks, places=()):
     """uint8 (B, S, S, 3), (B, N, S, S) in [0, 1] -> uint8 (rows, columns, 3): a row an image.
 
-    The image, then the same darkened outside each of its N masks; places: (N, 2), row and column of
-    the pixel to be marked beside each mask.
+    The image, then the same darkened outside each of its N masks. places: (N, 2), row and column of
+    a pixel for each mask, which is marked in red in that mask's column.
     """
-    shown = [images, *(images * (0.25 + 0.75 * m[..., None]) for m in masks.swapaxes(0, 1))]
+    columns = [images, *(lit(images, mask) for mask in masks.swapaxes(0, 1))]
     half = max(1, images.shape[1] // 32)
-    for picture, (row, column) in zip(shown[1:], places):
-        picture[:, row - half : row + half, column - half : column + half] = (255, 0, 0)
-    cells = np.stack(shown, 1).reshape(-1, *images.shape[1:])
-    return image_grid(cells / 127.5 - 1, len(shown))
+    for pictures, (row, column) in zip(columns[1:], places):
+        pictures[:, row - half : row + half, column - half : column + half] = (255, 0, 0)
+    cells = np.stack(columns, 1).reshape(-1, *images.shape[1:])
+    return image_grid(scaled(cells), len(columns))
 
 
 def translation_grid(directions):
-    """[{"image", "translated", "again" (B, S, S, 3), and of attention "masks" (B, S, S, n) and
+    """[{"image", "translated", "again" (B, S, S, 3), with attention also "masks" (B, S, S, n) and
     "contents" (B, S, S, m, 3)}] in [-1, 1], masks in [0, 1] -> uint8 (rows, columns, 3).
 
-    A row an image of each direction: it, what it becomes, that translated back, masks as grey,
-    contents.
+    A row for each image of each direction: the image, its translation, the translation back, the
+    masks in grey, the contents.
     """
     rows = []
-    for made in directions:
-        cells = [made["image"], made["translated"], made["again"]]
-        if "masks" in made:
-            masks = 2 * np.moveaxis(made["masks"], -1, 0)[..., None] - 1
-            cells += [np.broadcast_to(mask, made["image"].shape) for mask in masks]
-            cells += list(np.moveaxis(made["contents"], -2, 0))
+    for direction in directions:
+        cells = [direction["image"], direction["translated"], direction["again"]]
+        if "masks" in direction:
+            masks = 2 * np.moveaxis(direction["masks"], -1, 0)[..., None] - 1
+            cells += [np.broadcast_to(mask, direction["image"].shape) for mask in masks]
+            cells += list(np.moveaxis(direction["contents"], -2, 0))
         rows.append(np.stack(cells, 1))  # (B, columns, S, S, 3)
     cells = np.concatenate(rows)
     return image_grid(cells.reshape(-1, *cells.shape[2:]), cells.shape[1])
-
-
-def to_uint8(images):
-    """[-1, 1] -> uint8, rounded."""
-    return np.clip(np.rint((np.asarray(images) + 1) * 127.5), 0, 255).astype(np.uint8)
-
-
-def png(pixels):
-    """uint8 (H, W, 3) -> PNG bytes."""
-    out = io.BytesIO()
-    Image.fromarray(pixels).save(out, "png", optimize=True)
-    return out.getvalue()
 
 
 def foreground(masks):

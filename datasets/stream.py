@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..common.images import scaled
 from . import crops, folder, hep2, pairs, resize, scenarios, table, voc
 from .table import DATASETS, DataError
 
@@ -135,7 +136,7 @@ def batches_of(
             value.set_shape((None, *held[key].shape[1:]))
             kind = key.removesuffix("_a").removesuffix("_b")
             if kind in ("image", "truth"):
-                value = tf.cast(value, tf.float32) / 127.5 - 1
+                value = scaled(tf.cast(value, tf.float32))
             elif kind == "mask":
                 value = tf.cast(value, tf.float32) / 255
             batch[key] = value

@@ -4,8 +4,6 @@ A network's float32 results depend slightly on how many images it is given at on
 sees BLOCK images, the last block filled up with zeros, so no batch size has an influence.
 """
 
-import os
-import tempfile
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,6 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
+from ..common.files import replace_file
+from ..common.images import to_float
 from .fid import Moments
 
 VERSION = 1  # of what extractors do with their weights: kept features of another are not read
@@ -48,7 +48,7 @@ def of_classifier(network, name, digest):
     )
 
     def run(images):
-        x = keras.ops.convert_to_tensor(images, "float32") / 127.5 - 1
+        x = keras.ops.convert_to_tensor(to_float(images))
         if images.shape[1:3] != (size, size):
             x = keras.ops.image.resize(x, (size, size), antialias=True)
         features, logits, spatial = inner.predict_on_batch(x)
@@ -155,13 +155,4 @@ def read(path, names, say):
 def write(path, arrays):
     """Writes {name: array} so that the file is whole or not there."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as file:
-        try:
-            np.savez(file, **arrays)
-            file.flush()
-            os.fsync(file.fileno())
-            os.chmod(file.name, 0o644)
-            os.replace(file.name, path)
-        except BaseException:
-            os.unlink(file.name)
-            raise
+    replace_file(path, lambda file: np.savez(file, **arrays))

@@ -10,6 +10,8 @@ the object is; boxes (N, 4) are (ymin, xmin, ymax, xmax) as shares of the side, 
 
 import numpy as np
 
+from ..common import interpolation
+
 THRESHOLDS = np.arange(1001) / 1000
 BLOCK = 200  # images whose components are held at once
 
@@ -19,19 +21,10 @@ def prepared(maps, size):
 
     Pixel i covers [i, i + 1], and the outermost values reach to the rim.
     """
-    maps = np.asarray(maps, np.float64)
-    rows, columns = (interpolation(side, size) for side in maps.shape[1:])
-    maps = rows @ maps @ columns.T
+    maps = interpolation.resized(maps, size, size)
     maps -= maps.min((1, 2), keepdims=True)
     highest = maps.max((1, 2), keepdims=True)
     return maps / np.where(highest > 0, highest, 1)
-
-
-def interpolation(size, out):
-    """Weights (out, size) of linear interpolation: pixel i covers [i, i + 1], and the outermost
-    values reach to the rim."""
-    place = ((np.arange(out) + 0.5) * size / out - 0.5).clip(0, size - 1)
-    return np.maximum(1 - abs(np.arange(size) - place[:, None]), 0)
 
 
 def scores(maps, masks, boxes, threshold):

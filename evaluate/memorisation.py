@@ -6,6 +6,8 @@ vector is scaled to length 1.
 
 import numpy as np
 
+from ..common.images import to_float
+
 
 def pixel_vectors(images):
     """(N, S, S, 3) in [-1, 1] -> (N, S * S * 3), whose Euclidean distances are RMS differences."""
@@ -46,11 +48,6 @@ def spread(vectors):
     v = np.asarray(vectors, np.float64)
     squared = np.sum(v**2, 1)[:, None] + np.sum(v**2, 1) - 2 * v @ v.T
     return float(np.sqrt(np.maximum(squared, 0)).sum() / (len(v) * (len(v) - 1)))
-
-
-def to_float(images):
-    """uint8 -> float32 in [-1, 1]."""
-    return np.asarray(images, np.float32) / 127.5 - 1
 
 
 def report(sample, features, train, test, count, seed):

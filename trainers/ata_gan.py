@@ -8,6 +8,7 @@ from math import inf
 import tensorflow as tf
 from keras import ops
 
+from ..common.images import to_float
 from ..zoo.layers import cam
 from . import base, dcgan, losses
 
@@ -113,7 +114,7 @@ class ATAGAN(dcgan.DCGAN):
 
     def attention(self, images, z):
         """The Soft-CAMs of images, the teacher's and the discriminator's, each from 0 to 1."""
-        x = images.astype("float32") / 127.5 - 1
+        x = to_float(images)
         taught = self.infer(self.networks["teacher"], x)
         _, shown = self.infer(self.discriminator, x)
         maps = [cam.min_max(cam.resized(m, images.shape[1])) for m in (taught, shown)]

@@ -15,8 +15,8 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
-from ..common.images import image_grid
-from ..zoo.layers import cam
+from ..common import interpolation
+from ..common.images import image_grid, scaled, to_float
 from . import base, losses
 
 POLICIES = {  # share of the schedule's steps that are done -> share of the learning rate
@@ -168,7 +168,7 @@ class DeepLab(base.Trainer):
 
     def probabilities(self, images):
         """uint8 (B, S, S, 3) -> float32 (B, S, S, K), by the averaged network."""
-        logits = self.infer(self.average["segmenter"], images.astype("float32") / 127.5 - 1)
+        logits = self.infer(self.average["segmenter"], to_float(images))
         return ops.convert_to_numpy(ops.softmax(logits))
 
     def picture(self, images, classes):
@@ -176,7 +176,7 @@ class DeepLab(base.Trainer):
         the map given and the map found, in VOC's colours."""
         maps = [palette()[c] for c in (classes[..., 0], self.probabilities(images).argmax(-1))]
         cells = np.stack((images, *maps), 1).reshape(-1, *images.shape[1:])
-        return image_grid(cells / 127.5 - 1, 3)
+        return image_grid(scaled(cells), 3)
 
 
 def kernel(features):
@@ -226,7 +226,7 @@ class SEC(DeepLab):
         p = floored(ops.softmax(self.scores(image, training=True)))  # (B, s, s, K)
         side = p.shape[1]
         at = slice((size - 1 - self.stride * (side - 1)) // 2, None, self.stride)  # their pixels
-        weights = cam.interpolation(size, side)
+        weights = interpolation.weights(size, side, antialias=True).astype("float32")
         small = ops.einsum("ih,bhwc,jw->bijc", weights, image, weights)
         log_p = ops.log(p)
         q = ops.exp(mean_field(ops.stop_gradient(log_p), small, hp, side / (12 * SEC_SIDE)))

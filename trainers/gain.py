@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
-from ..common.images import to_uint8
+from ..common.images import scaled, to_float, to_uint8
 from ..zoo.layers import grad_cam
 from . import base, classifier, losses
 
@@ -135,7 +135,7 @@ class GAIN(classifier.Classifier):
         first = tf.cast(self.step, tf.int32) * replicas + replica
         turn = (first * share + tf.range(share)) % self.hp.masks
         x, numbers, present = (tf.gather(self.known[k], turn) for k in self.known)
-        x = tf.cast(x, tf.float32) / 127.5 - 1
+        x = scaled(tf.cast(x, tf.float32))
         both = tf.concat([x, tf.cast(numbers, tf.float32)], -1)
         both = classifier.augment(both, self.hp.crop, self.hp.flip, self.key(1))
         return both[..., :3], present, tf.ensure_shape(both[..., 3], numbers.shape[:3])
@@ -234,7 +234,7 @@ class GAIN(classifier.Classifier):
 
     def attention(self, images, z):
         """A^c of the two likeliest classes of images, as bright as each is likely."""
-        logits, maps = self.explain(images.astype("float32") / 127.5 - 1)
+        logits, maps = self.explain(to_float(images))
         likeliest = np.argsort(-logits, axis=1)[:, :2, None, None]
         scores = 1 / (1 + np.exp(-logits[..., None, None]))
         return images, np.take_along_axis(scores * maps, likeliest, axis=1), ()

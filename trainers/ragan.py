@@ -3,6 +3,7 @@ images of the batch, and a bank of attention layers kept for sampling without th
 
 import numpy as np
 
+from ..common.images import to_float
 from . import dcgan, wgan
 
 RECIPES = dcgan.RECIPES
@@ -24,7 +25,7 @@ class RegionalAttention:
 
     def attention(self, images, z):
         """The masks M_i of the averaged localiser in images."""
-        x = images.astype("float32") / 127.5 - 1
+        x = to_float(images)
         return images, self.infer(self.average["attention"], x)["masks"][..., 0], ()
 
     def prepare(self, batches):

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from ..common.images import to_float
 from ..zoo.layers import self_attention
 from ..zoo.layers.labels import labels
 from . import base, dcgan, losses
@@ -89,7 +90,7 @@ class SAGAN(base.GAN):
         shown = super().attention(images, z)
         if shown or "attention" not in self.networks:
             return shown
-        maps = self.infer(self.networks["attention"], images.astype("float32") / 127.5 - 1)
+        maps = self.infer(self.networks["attention"], to_float(images))
         return images, *self_attention.looks(maps, images.shape[1])
 
 

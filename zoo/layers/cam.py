@@ -15,8 +15,9 @@ Maps are compared at one size and scale: `resized` and `normalised`.
 """
 
 import keras
-import numpy as np
 from keras import ops
+
+from ...common import interpolation
 
 EPSILON = 1e-6
 PIXELS = {"axis": (1, 2), "keepdims": True}
@@ -69,19 +70,14 @@ def normalised(maps, how):
     return NORMALISE[how](maps)
 
 
-def interpolation(size, out):
-    """Weights (out, size) that take `size` samples to `out`: a triangle about each new sample's
-    place, as wide as the coarser of the two grids' steps; pixel i covers [i, i + 1]."""
-    place = (np.arange(out) + 0.5) * size / out - 0.5
-    weights = np.maximum(1 - abs(np.arange(size) - place[:, None]) / max(size / out, 1), 0)
-    return (weights / weights.sum(1, keepdims=True)).astype("float32")
-
-
 def resized(maps, size):
     """Maps (B, h, w) -> (B, size, size), bilinear and antialiased; two matrix products."""
     if tuple(maps.shape[1:]) == (size, size):
         return maps
-    rows, columns = (interpolation(side, size) for side in maps.shape[1:])
+    rows, columns = (
+        interpolation.weights(side, size, antialias=True).astype("float32")
+        for side in maps.shape[1:]
+    )
     return ops.einsum("ih,bhw,jw->bij", rows, maps, columns)
 
 

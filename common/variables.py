@@ -1,0 +1,30 @@
+"""Setting variables from arrays: all of them, or none."""
+
+
+class Misfit(ValueError):
+    """Arrays that do not fit the variables; `faults` is {name: what is wrong with it}."""
+
+    def __init__(self, faults):
+        super().__init__(", ".join(faults.values()))
+        self.faults = faults
+
+
+def check(shapes, arrays):
+    """Raises Misfit unless arrays, by name, are numbers of just these names and shapes."""
+    faults = {name: f"lacks {name}" for name in shapes if name not in arrays}
+    faults |= {name: f"holds an unknown {name}" for name in arrays if name not in shapes}
+    for name in (name for name in shapes if name in arrays):
+        array, shape = arrays[name], tuple(shapes[name])
+        if tuple(array.shape) != shape:
+            faults[name] = f"holds {name} of shape {tuple(array.shape)}, not {shape}"
+        elif array.dtype.kind not in "fiu":
+            faults[name] = f"holds {name} of type {array.dtype}"
+    if faults:
+        raise Misfit(faults)
+
+
+def assign(variables, arrays):
+    """Sets {name: variable} from {name: array}; where one does not fit, Misfit, and none is set."""
+    check({name: variable.shape for name, variable in variables.items()}, arrays)
+    for name, variable in variables.items():
+        variable.assign(arrays[name])
