@@ -1,4 +1,4 @@
-"""The house keeps its shape: who may import whom, and BUILD says the same as the imports."""
+"""The shape of the repository: which room imports which, and BUILD says the same as the imports."""
 
 import ast
 import os
@@ -9,30 +9,42 @@ from pathlib import Path
 
 import pytest
 
+from attention_zoo import tasks
+from attention_zoo.zoo import registry
+
 ROOT = Path(__file__).parents[1]
-ROOMS = ("cli", "modes", "zoo", "trainers", "datasets", "evaluate", "serving")
-ARROWS = {  # room -> what else it may import; its own modules it always may
-    "__init__": ROOMS,
+TASKS = ("trainers", "evaluate", "datasets", "zoo", "reports")
+EXPERIMENTS = ("tasks", "serving", *TASKS)
+STUDIES = ("experiments", *EXPERIMENTS)
+ROOMS = ("common", "studies", *STUDIES)
+OLD = ("modes",) if (ROOT / "modes").exists() else ()
+ARROWS = {  # room -> what else it may import; its own modules and common it always may
     "common": (),
-    "main": ROOMS,
-    "cli": ROOMS,
-    "modes": ROOMS[2:],
     "zoo": (),
-    "trainers": ("zoo.layers",),
     "datasets": (),
     "evaluate": (),
     "reports": (),
+    "trainers": ("zoo.layers",),
     "serving": ("zoo",),
-    "benchmarks": (*ROOMS, "main"),
-    "tools": (*ROOMS, "main", "benchmarks"),
-    "tests": (*ROOMS, "main", "benchmarks", "tools"),
+    "tasks": TASKS,
+    "experiments": EXPERIMENTS,
+    "studies": STUDIES,
+    "__init__": ("evaluate", "tasks", "experiments"),  # the public API
+    "cli": ("__init__", *ROOMS, *OLD),
+    "main": ("__init__", "cli"),
+    **{room: STUDIES for room in OLD},
+    "benchmarks": ("__init__", "main", "cli", *ROOMS, *OLD),
+    "tools": ("__init__", "main", "cli", "benchmarks", *ROOMS, *OLD),
+    "tests": ("__init__", "main", "cli", "benchmarks", "tools", *ROOMS, *OLD),
 }
+PROGRAMS = ("main", "benchmarks", "tools", "tests")  # import the package by its name
 ALONE = "zoo/registry.py"  # imports not even its own room, but for common.errors
+BUILT = {"bazel-", "build", "dist", "runs", "site"}  # what tools write into the checkout
 
 
 def sources():
     """{path: text} of every Python file of the repository, the paths relative to it."""
-    tops = [p for p in ROOT.iterdir() if p.name[0] != "." and p.name != "runs"]
+    tops = [p for p in ROOT.iterdir() if p.name[0] != "." and p.name not in BUILT]
     tops = [p for p in tops if not p.name.startswith("bazel-")]
     if "TEST_SRCDIR" in os.environ:  # Bazel puts programs of its own beside main.py
         tops = [p for p in tops if p.stem in ARROWS]
@@ -46,17 +58,27 @@ def room_of(name):
 
 
 def imports(path, text):
-    """The dotted names of ours that a file imports, on whichever line: "zoo.layers.batch_norm"."""
+    """The dotted names of ours that a file imports, on whichever line: "zoo.layers.batch_norm".
+
+    "__init__" stands for the package itself, or a name of its __init__.py.
+    """
     names = []
     for node in ast.walk(ast.parse(text, path)):
         if isinstance(node, ast.Import):
-            names += [alias.name for alias in node.names]
+            parts = [alias.name.split(".") for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
-            package = path.split("/")[: -node.level] if node.level else []
-            start = ".".join([*package, *([node.module] if node.module else [])])
-            names += [f"{start}.{alias.name}" for alias in node.names]
-    names = [name.removeprefix("attention_zoo.") for name in names]
-    return [name for name in names if room_of(name) in ARROWS]
+            start = node.module.split(".") if node.module else []
+            if node.level:
+                start = ["attention_zoo", *path.split("/")[: -node.level], *start]
+            parts = [[*start, alias.name] for alias in node.names]
+        else:
+            continue
+        for top, *rest in parts:
+            if top == "attention_zoo":
+                names.append(".".join(rest) if rest and rest[0] in ARROWS else "__init__")
+            elif top == "main" and room_of(path) in PROGRAMS:
+                names.append("main")
+    return names
 
 
 def bad_arrows(files):
@@ -71,6 +93,65 @@ def bad_arrows(files):
         for name in imports(path, text):
             if not any(f"{name}.".startswith(f"{start}.") for start in allowed):
                 found.append(f"{path} imports {name}")
+    return found
+
+
+def absolute_imports(files):
+    """A line for each import that finds another package, or none, where this one is installed:
+    `import zoo` anywhere, and `import attention_zoo` in a room, which imports relatively."""
+    found = []
+    for path, text in files.items():
+        wrong = {*ARROWS, "helpers"} - {"main" if room_of(path) in PROGRAMS else ""}
+        if room_of(path) not in PROGRAMS:
+            wrong.add("attention_zoo")
+        for node in ast.walk(ast.parse(text, path)):
+            if isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            else:
+                names = [node.module] if isinstance(node, ast.ImportFrom) and not node.level else []
+            found += [f"{path} imports {n} absolutely" for n in names if n.split(".")[0] in wrong]
+    return found
+
+
+def identifiers(text):
+    """Every identifier of a source: variables, parameters, keywords, attributes, imported names."""
+    names = set()
+    for node in ast.walk(ast.parse(text)):
+        for field in ("id", "arg", "attr", "name", "asname"):
+            value = getattr(node, field, None)
+            if isinstance(value, str):
+                names.update(value.split("."))
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names.update(node.module.split("."))
+    return names
+
+
+SUBJECTS = {"kind", "serve", "publish", "role", "task", "network", "model", "trainer", "spec"}
+
+
+def kinds():
+    """Names of kinds, models and networks, which only tasks/ and serving/signatures.py compare."""
+    specs = [registry.get(name) for name in registry.names()]
+    networks = {key for spec in specs for counts in spec.params.values() for key in counts}
+    networks |= {value for spec in specs for value in (spec.serve, spec.publish, spec.trainer)}
+    return {*tasks.FILES, *(spec.name for spec in specs), *networks} - {""}
+
+
+def kind_comparisons(path, text, names):
+    """A line for each comparison of a kind, role or model with one of the names."""
+    found = []
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Compare):
+            parts = [node.left, *node.comparators]
+        elif isinstance(node, ast.Match):
+            parts = [node.subject, *(case.pattern for case in node.cases)]
+        else:
+            continue
+        inside = [n for part in parts for n in ast.walk(part)]
+        words = {n.value for n in inside if isinstance(n, ast.Constant)} - {None}
+        subjects = {getattr(n, "attr", getattr(n, "id", None)) for n in inside}
+        if names & words and SUBJECTS & (subjects | words):
+            found.append(f"{path}:{node.lineno} compares {ast.unparse(node).splitlines()[0]}")
     return found
 
 
@@ -104,17 +185,30 @@ def targets(text):
     return [replace(t, srcs=tuple(s for s in t.srcs if s not in outputs)) for t in found]
 
 
+def file_of(name, files):
+    """The file that an import of a dotted name of ours reads, or None."""
+    parts = name.split(".")
+    for end in range(len(parts), 0, -1):
+        start = "/".join(parts[:end])
+        for path in (f"{start}.py", f"{start}/__init__.py"):
+            if path in files:
+                return path
+    return None
+
+
 def bad_targets(rules, files):
     """A line for each file without exactly one target, each dep missing and each unused."""
-    found = []
+    found, owners = [], {}
     for path in files:
-        owners = [t.name for t in rules if path in t.srcs]
-        if len(owners) != 1:
-            found.append(f"{path} is in the srcs of {len(owners)} targets {owners}")
+        owners[path] = [t.name for t in rules if path in t.srcs]
+        if len(owners[path]) != 1:
+            found.append(f"{path} is in the srcs of {len(owners[path])} targets {owners[path]}")
     for target in rules:
-        names = [name for path in target.srcs for name in imports(path, files[path])]
-        rooms = {room_of(path) for path in target.srcs}
-        needed = {f":{room_of(name)}" for name in names if room_of(name) not in rooms}
+        read = {file_of(name, files) for p in target.srcs for name in imports(p, files[p])}
+        if "main.py" in target.srcs:
+            read.add("__init__.py")  # which it reads as the package attention_zoo
+        needed = {f":{name}" for path in read - {None} for name in owners[path]}
+        needed.discard(f":{target.name}")
         found += [f"{target.name} lacks dep {dep}" for dep in sorted(needed - set(target.deps))]
         if target.rule != "py_test":  # all tests share one list
             unused = sorted(set(target.deps) - needed)
@@ -131,24 +225,103 @@ def test_every_import_follows_the_arrows():
 @pytest.mark.parametrize(
     "path, line, names",
     [
-        ("trainers/gan.py", "import zoo", ["zoo"]),
-        ("trainers/gan.py", "from zoo import create, layers", ["zoo.create"]),
-        ("trainers/gan.py", "import zoo.layersmith", ["zoo.layersmith"]),
-        ("trainers/gan.py", "from zoo.layers.batch_norm import BatchNorm", []),
+        ("trainers/gan.py", "from .. import zoo", ["zoo"]),
+        ("trainers/gan.py", "from ..zoo import create, layers", ["zoo.create"]),
+        ("trainers/gan.py", "from ..zoo import layersmith", ["zoo.layersmith"]),
+        ("trainers/gan.py", "from ..zoo.layers.batch_norm import BatchNorm", []),
         ("trainers/gan.py", "from . import losses", []),
-        ("zoo/gan.py", "def build():\n    from trainers import losses", ["trainers.losses"]),
+        ("trainers/gan.py", "from ..common import files", []),
+        ("zoo/gan.py", "def build():\n    from ..trainers import losses", ["trainers.losses"]),
         ("zoo/layers/norm.py", "from ...datasets import table", ["datasets.table"]),
-        ("zoo/registry.py", "from zoo import dcgan", ["zoo.dcgan"]),
         ("zoo/registry.py", "from . import dcgan", ["zoo.dcgan"]),
-        ("datasets/load.py", "import zoo.registry as r", ["zoo.registry"]),
-        ("evaluate/fid.py", "try:\n    import datasets\nexcept ImportError: pass", ["datasets"]),
-        ("serving/export.py", "import zoo, trainers", ["trainers"]),
-        ("main.py", "import zoo, tests.conftest", ["tests.conftest"]),
-        ("benchmarks/speed.py", "import main, zoo, trainers.base, evaluate.swd", []),
+        ("zoo/registry.py", "from ..common import errors, files", ["common.files"]),
+        ("datasets/load.py", "import attention_zoo.zoo.registry as r", ["zoo.registry"]),
+        ("evaluate/fid.py", "try:\n    from .. import datasets\nexcept E: pass", ["datasets"]),
+        ("serving/export.py", "from .. import zoo, trainers", ["trainers"]),
+        ("tasks/generation.py", "from ..experiments import config", ["experiments.config"]),
+        ("experiments/models.py", "from ..cli import flags", ["cli.flags"]),
+        ("experiments/models.py", "from .. import load", ["__init__"]),
+        ("studies/gain.py", "from ..experiments import training", []),
+        ("main.py", "from attention_zoo.tests import helpers", ["tests.helpers"]),
+        ("benchmarks/speed.py", "import main\nfrom attention_zoo import trainers, load", []),
+        ("tools/scale.py", "from attention_zoo.tests import helpers", ["tests.helpers"]),
     ],
 )
 def test_a_forbidden_import_is_found(path, line, names):
     assert bad_arrows({path: line}) == [f"{path} imports {name}" for name in names]
+
+
+def test_no_import_can_find_a_package_of_somebody_else():
+    assert absolute_imports(sources()) == []
+
+
+@pytest.mark.parametrize(
+    "path, line, name",
+    [
+        ("trainers/gan.py", "import zoo.layers", "zoo.layers"),
+        ("trainers/gan.py", "from datasets import load", "datasets"),
+        ("trainers/gan.py", "from attention_zoo import zoo", "attention_zoo"),
+        ("trainers/gan.py", "import main", "main"),
+        ("tests/test_gan.py", "from tests import helpers", "tests"),
+        ("tests/test_gan.py", "import helpers", "helpers"),
+        ("tests/test_gan.py", "import main\nfrom attention_zoo.tests import helpers", None),
+        ("trainers/gan.py", "import keras\nfrom ..zoo import layers", None),
+    ],
+)
+def test_an_absolute_import_is_found(path, line, name):
+    expected = [f"{path} imports {name} absolutely"] if name else []
+    assert absolute_imports({path: line}) == expected
+
+
+def test_the_command_line_alone_has_flags():
+    rooms = {"cli", "tests", "tools", "benchmarks", *OLD}
+    files = {p: identifiers(t) for p, t in sources().items() if room_of(p) not in rooms}
+    assert [path for path, names in files.items() if "flags" in names] == []
+    parsers = [path for path, names in files.items() if "argparse" in names]
+    assert parsers == ["serving/local.py"]  # a program of its own
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "def run(flags): pass",
+        "run(flags=3)",
+        "x.flags.num",
+        "from absl import flags",
+        "from ..cli.flags import FLAGS",
+        "import absl as flags",
+        "flags = 3",
+    ],
+)
+def test_flags_are_found(text):
+    assert "flags" in identifiers(text)
+
+
+def test_tasks_alone_compare_kinds():
+    free, names = {"tasks", "tests", "tools", "benchmarks", *OLD}, kinds()
+    assert {"generation", "ragan", "generator"} <= names
+    files = {p: t for p, t in sources().items() if room_of(p) not in free}
+    del files["serving/signatures.py"]
+    assert [line for p, t in files.items() for line in kind_comparisons(p, t, names)] == []
+
+
+@pytest.mark.parametrize(
+    "text, count",
+    [
+        ("spec.kind == 'generation'", 1),
+        ("'generation' != spec.kind", 1),
+        ("kind in ('translation', 'generation')", 1),
+        ("about['model'] == 'ragan'", 1),
+        ("zoo.get(x).serve == 'generator'", 1),
+        ("match spec.kind:\n    case 'generation': pass", 1),
+        ("array.dtype.kind == 'f'", 0),
+        ("study == 'gain'", 0),
+        ("spec.kind == other.kind", 0),
+    ],
+)
+def test_a_comparison_of_kinds_is_found(text, count):
+    names = {"generation", "translation", "ragan", "generator", "gain"}
+    assert len(kind_comparisons("a.py", text, names)) == count
 
 
 def test_a_file_outside_the_rooms_is_found():
@@ -157,43 +330,57 @@ def test_a_file_outside_the_rooms_is_found():
 
 def test_each_file_has_one_target_and_each_target_the_deps_that_it_imports():
     rules = targets((ROOT / "BUILD").read_text())
-    rooms = {"zoo", "trainers", "datasets", "evaluate", "serving", "modes", "cli", "main"}
+    rooms = {*ROOMS, "cli", "main", "attention_zoo", "benchmarks", "tools", "tests"}
     assert {*rooms, "test_house"} <= {target.name for target in rules}
     assert bad_targets(rules, sources()) == []
 
 
-ZOO = Target("py_library", "zoo", ("zoo/a.py",), ())
-MAIN = Target("py_binary", "main", ("main.py",), (":zoo",))
-TEST = Target("py_test", "test_a", ("tests/test_a.py",), (":main", ":zoo"))
+ROOT_FILE = Target("py_library", "attention_zoo", ("__init__.py",), ())
+ZOO = Target("py_library", "zoo", ("zoo/__init__.py", "zoo/a.py"), ())
+MAIN = Target("py_binary", "main", ("main.py",), (":attention_zoo", ":zoo"))
+HELPERS = Target("py_library", "tests", ("tests/helpers.py",), ())
+TEST = Target("py_test", "test_a", ("tests/test_a.py",), (":main", ":tests", ":zoo"))
+ALL = [ROOT_FILE, ZOO, MAIN, HELPERS, TEST]
+
+
+def changed(target, **changes):
+    return [replace(t, **changes) if t is target else t for t in ALL]
 
 
 @pytest.mark.parametrize(
     "rules, message",
     [
-        ([ZOO, MAIN, TEST], None),
-        ([ZOO, replace(MAIN, deps=()), TEST], "main lacks dep :zoo"),
-        ([ZOO, MAIN, replace(TEST, deps=(":zoo",))], "test_a lacks dep :main"),
+        (ALL, None),
+        (changed(MAIN, deps=(":attention_zoo",)), "main lacks dep :zoo"),
+        (changed(MAIN, deps=(":zoo",)), "main lacks dep :attention_zoo"),
+        (changed(TEST, deps=(":zoo", ":tests")), "test_a lacks dep :main"),
+        (changed(TEST, deps=(":zoo", ":main")), "test_a lacks dep :tests"),
+        (changed(ZOO, deps=(":main",)), "zoo has dep :main that it does not import"),
+        ([t for t in ALL if t is not HELPERS], "tests/helpers.py is in the srcs of 0 targets []"),
         (
-            [replace(ZOO, deps=(":main",)), MAIN, TEST],
-            "zoo has dep :main that it does not import",
-        ),
-        ([ZOO, TEST], "main.py is in the srcs of 0 targets []"),
-        (
-            [ZOO, replace(ZOO, name="again"), MAIN, TEST],
-            "zoo/a.py is in the srcs of 2 targets ['zoo', 'again']",
+            [*ALL, replace(TEST, name="again")],
+            "tests/test_a.py is in the srcs of 2 targets ['test_a', 'again']",
         ),
     ],
 )
 def test_a_wrong_target_is_found(rules, message):
-    files = {"zoo/a.py": "import keras", "main.py": "import zoo", "tests/test_a.py": "import main"}
+    files = {
+        "__init__.py": "",
+        "zoo/__init__.py": "import keras",
+        "zoo/a.py": "from ..zoo import layers",
+        "main.py": "from attention_zoo import zoo",
+        "tests/helpers.py": "",
+        "tests/test_a.py": "import main\nfrom attention_zoo.tests import helpers\n"
+        "from attention_zoo.zoo import a",
+    }
     assert bad_targets(rules, files) == ([message] if message else [])
 
 
 def test_a_dep_taken_from_build_is_missed():
     text = (ROOT / "BUILD").read_text()
-    main = text[text.index("py_binary(\n") : text.index('name = "tests"')]
-    without = text.replace(main, main.replace('":zoo",', ""))
-    assert "main lacks dep :zoo" in bad_targets(targets(without), sources())
+    rule = text[text.index('name = "serving"') :].split("\n)\n")[0]
+    without = text.replace(rule, rule.replace('":zoo"', ""))
+    assert "serving lacks dep :zoo" in bad_targets(targets(without), sources())
 
 
 def test_the_list_imports_no_tensorflow_and_no_keras():
