@@ -2,14 +2,15 @@
 # the metrics and imported weights with their references, `make addons` those of TensorFlow Addons;
 # `make browser` tests the page of --mode=demo; `make scale` sets trainings on several devices and
 # by several processes beside the same on one; `make serving` exports and serves every model;
-# `make chaos` kills trainings, fills their disks, and takes their data and workers away.
+# `make chaos` kills trainings, fills their disks, and takes their data and workers away; `make docs`
+# builds the documentation as a site; `make package` installs the package as a user does.
 # Each sets up all that it needs in .venv, and installs nothing when that is done already.
 PYTHON ?= python3
 VENV ?= .venv
 ADDONS_PYTHON ?= python3.11
 ADDONS ?= .venv-addons
 
-.PHONY: run test parity addons browser scale serving chaos lint clean
+.PHONY: run test parity addons browser scale serving chaos docs package lint clean
 .DELETE_ON_ERROR:
 
 run: $(VENV)/user
@@ -46,6 +47,14 @@ serving: $(VENV)/dev
 chaos: $(VENV)/user
 	$(VENV)/bin/python tools/chaos.py
 
+# The site, in site/.
+docs: $(VENV)/docs
+	$(VENV)/bin/python -m mkdocs build --strict
+
+# The wheel in a fresh environment, beside Hugging Face's packages: ten minutes and 3 GB.
+package: $(VENV)/dev
+	$(VENV)/bin/python tools/check_package.py
+
 lint: $(VENV)/dev
 	$(VENV)/bin/ruff check .
 
@@ -66,8 +75,12 @@ $(VENV)/dev: requirements-dev.txt $(VENV)/user
 	touch $@
 
 $(VENV)/parity: requirements-parity.txt $(VENV)/dev
-	$(VENV)/bin/python -m pip install --quiet torch==2.13.0 scipy
+	$(VENV)/bin/python -m pip install --quiet torch==2.13.0
 	$(VENV)/bin/python -m pip install --quiet --no-deps -r requirements-parity.txt
+	touch $@
+
+$(VENV)/docs: requirements-docs.txt | $(VENV)/pip
+	$(VENV)/bin/python -m pip install --quiet -r requirements-docs.txt
 	touch $@
 
 $(VENV)/browser: requirements-demo.txt $(VENV)/dev
@@ -82,4 +95,4 @@ $(ADDONS)/done:
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(ADDONS)
+	rm -rf $(VENV) $(ADDONS) build dist site *.egg-info

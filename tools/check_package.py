@@ -150,7 +150,7 @@ def main():
 
 def check(python, folder):
     environment, empty = folder / "environment", folder / "empty"
-    empty.mkdir()
+    empty.mkdir(exist_ok=True)
     if not environment.exists():
         run([python, "-m", "venv", str(environment)], folder)
     inside = str(environment / "bin" / "python")
@@ -169,8 +169,6 @@ def check(python, folder):
         expect(True, f"installed {order[0]}, then {order[1]}")
         check_names(inside, empty, ours=installed)
         check_list([str(environment / "bin" / "attention-zoo")], empty)
-        if order[0] is first:
-            check_use(inside, folder / "use")
         pip("uninstall", "--quiet", "--yes", "attention-zoo", *NEIGHBOURS)
 
     checkout = copy_sources(folder / "checkout")
@@ -180,6 +178,10 @@ def check(python, folder):
     pip("install", "--quiet", "--no-deps", "--no-build-isolation", "--editable", str(checkout))
     check_names(inside, empty, ours=checkout)
     check_list([str(environment / "bin" / "attention-zoo")], empty)
+    pip("uninstall", "--quiet", "--yes", "attention-zoo")
+
+    pip("install", "--quiet", wheel)
+    check_use(inside, folder / "use")
 
 
 if __name__ == "__main__":
