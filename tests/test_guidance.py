@@ -58,7 +58,10 @@ def test_from_attention_to_segmentation(tmp_path, capsys, monkeypatch):
         again = json.loads(capsys.readouterr().out.splitlines()[-1])
         assert abs(again["value"] - row["value"]) < 0.05  # kernels in float16
         assert (tmp_path / "zoo" / f"{model}-mine.png").exists()
-        assert f"whose run `{run}` it is" in (tmp_path / "zoo" / f"{model}-mine.md").read_text()
+        assert (
+            f"the weights of its run `{run}`."
+            in (tmp_path / "zoo" / f"{model}-mine.md").read_text()
+        )
 
 
 def test_attention_on_objects_of_own_and_of_other_scenes(tmp_path, capsys):
