@@ -1,11 +1,17 @@
 """The networks: counts, shapes, ranges, equations; parametrised over the registry."""
 
+import dataclasses
+import importlib.util
+import json
+import sys
+from pathlib import Path
+
 import keras
 import numpy as np
 import pytest
 
 from attention_zoo import zoo
-from attention_zoo.zoo import sagan
+from attention_zoo.zoo import sagan, weights
 from attention_zoo.zoo.layers.batch_norm import BatchNorm
 from attention_zoo.zoo.networks import Networks
 from attention_zoo.zoo.ragan import AttentionBank, BoxMask, WeightedSum
@@ -35,6 +41,68 @@ def test_names():
     gans = ["dcgan", "wgan", "ragan", "sagan", "ata_gan", "cyclegan", "attention_gan"]
     classifiers = ["resnet9", "resnet18", "squeezenet", "vgg16", "gain", "deeplab"]
     assert zoo.names() == [*gans, *classifiers]
+
+
+def test_the_kind_of_a_model_names_the_network_that_is_served():
+    kinds = {name: (zoo.get(name).kind, zoo.get(name).serve) for name in zoo.names()}
+    assert kinds["ragan"] == ("generation", "generator")
+    assert kinds["cyclegan"] == kinds["attention_gan"] == ("translation", "a2b")
+    assert kinds["vgg16"] == ("classification", "classifier")
+    assert kinds["gain"] == ("guided", "attention")
+    assert kinds["deeplab"] == ("segmentation", "segmenter")
+    with pytest.raises(ValueError, match="kind must be one of generation, classification"):
+        dataclasses.replace(zoo.get("ragan"), kind="painting")
+
+
+def test_the_default_weights_are_those_of_the_paper_s_data_set_or_the_first():
+    tags = {name: zoo.get(name).default_tag for name in zoo.names()}
+    assert tags["ragan"] == tags["resnet9"] == tags["dcgan"] == "cifar10"
+    assert (tags["sagan"], tags["gain"], tags["resnet18"]) == ("creatures", "many", "cells")
+    assert tags["attention_gan"] == "plain2striped"
+    assert tags["vgg16"] is None
+
+
+def registry_of(folder, monkeypatch):
+    """The registry as it is imported where its manifest is the one in folder/pretrained."""
+    path = folder / "registry.py"
+    path.write_text(Path(zoo.registry.__file__).read_text())
+    spec = importlib.util.spec_from_file_location("attention_zoo.zoo.another", path)
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, spec.name, module)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_a_broken_row_of_the_manifest_costs_its_tag_alone(tmp_path, monkeypatch):
+    manifest = tmp_path / "pretrained" / "manifest.json"
+    manifest.parent.mkdir()
+    rows = json.loads((zoo.registry.PRETRAINED / "manifest.json").read_text())
+    del rows["ragan"]["creatures"]["sha256"]
+    rows["ragan"]["cifar10-wgan"]["probe"] = "0.5"
+    rows["dcgan"] = [1]
+    rows["unknown"] = {"tag": {}}
+    manifest.write_text(json.dumps(rows))
+    registry = registry_of(tmp_path, monkeypatch)
+    assert list(registry.get("ragan").weights) == ["cifar10"]
+    assert list(registry.get("sagan").weights) == ["creatures"]
+    assert registry.get("dcgan").weights == {} and registry.get("dcgan").default_tag is None
+    monkeypatch.setattr(weights, "registry", registry)
+    for name, tag, why in (
+        ("ragan", "creatures", "ragan:creatures cannot be read: missing 1 required .*'sha256'"),
+        ("ragan", "cifar10-wgan", "cannot be read: probe must be of type list"),
+        ("dcgan", "cifar10", "dcgan:cifar10 cannot be read: the file is damaged"),
+        ("ragan", "cells", "ragan has no weights 'cells': it has cifar10"),
+    ):
+        with pytest.raises(zoo.WeightsError, match=why):
+            weights.find(name, tag)
+    assert weights.find("ragan", "cifar10")[0].dataset == "cifar10"
+
+    manifest.write_text('{"ragan": ')
+    registry = registry_of(tmp_path, monkeypatch)
+    assert registry.get("ragan").weights == {}
+    monkeypatch.setattr(weights, "registry", registry)
+    with pytest.raises(zoo.WeightsError, match="manifest.json: ragan:cifar10 cannot be read"):
+        weights.find("ragan", "cifar10")
 
 
 @pytest.mark.parametrize("name", zoo.names())

@@ -4,12 +4,21 @@ import difflib
 import importlib
 import inspect
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from ..common.errors import UsageError
 
 PRETRAINED = Path(__file__).parent / "pretrained"  # the bundled weights and their manifest
+
+
+SERVED = {  # ModelSpec.kind -> the network that is sampled or evaluated, and exported
+    "generation": "generator",
+    "classification": "classifier",
+    "guided": "attention",
+    "translation": "a2b",
+    "segmentation": "segmenter",
+}
 
 
 class UnknownModel(UsageError, LookupError):
@@ -18,11 +27,12 @@ class UnknownModel(UsageError, LookupError):
 
 @dataclass(frozen=True)
 class Weights:
-    """One file of pretrained weights.
+    """One file of pretrained weights: a row of a manifest.
 
-    file: its name beside the manifest; sha256: of its bytes. network: the key of what it fills,
-    built with options. probe: outputs that zoo.weights.probe must give again. dataset, scores
-    (the protocol in the key), origin (command, seed, commit), license: where it comes from.
+    file: its name beside the manifest, or an address. sha256: of its bytes. network: the name of
+    the network that it fills, built with options. probe: the outputs that zoo.weights.probe must
+    return for it. dataset: what it was trained on. scores: their keys name the protocol. origin:
+    command, seed, commit. A value of another type raises TypeError.
     """
 
     file: str
@@ -35,23 +45,30 @@ class Weights:
     origin: dict
     license: str
 
+    def __post_init__(self):
+        for column in fields(self):
+            if not isinstance(getattr(self, column.name), column.type):
+                raise TypeError(f"{column.name} must be of type {column.type.__name__}")
+
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """What one needs to know of a model before opening its file.
+    """What one needs to know about a model before its file is opened.
 
     paper, source: citation, and where it was published.
+    kind: a key of SERVED, which decides how the model is trained, evaluated and exported (tasks/).
     task: what the model does, in two or three words.
-    module: the file beside this one whose build(image_size, **options) returns {name: keras.Model}.
-    datasets: the paper's data sets, by the names that `datasets.load` takes.
-    batch: keys that a batch must hold.
-    serve: key of the network that is sampled and exported.
-    publish: key of the network whose weights are published, if it is another one.
+    module: the file beside this one whose build(image_size, **options) returns the Networks.
+    datasets: the paper's data sets, by the names that datasets/ takes.
+    batch: keys that a training batch must hold.
+    publish: name of the network whose weights are published, if it is not the one served.
     trainer: key in trainers.TRAINERS; the model's own name if empty.
     params: setting -> {network: parameter count}; the setting is written as options of build.
-    reported: the paper's scores, the protocol in the key.
-    deviations: where we knowingly differ from the paper, or fill what it leaves open, and why.
-    weights: tag -> Weights, filled in from the manifest.
+    reported: the paper's scores; their keys name the protocol.
+    deviations: where this model knowingly differs from the paper, or decides what the paper leaves
+    open, and why.
+    weights: tag -> Weights, read from the manifest.
+    broken: tag -> why its row of the manifest cannot be read; under "" why no row can be.
     """
 
     name: str
@@ -60,14 +77,55 @@ class ModelSpec:
     task: str
     module: str
     datasets: tuple
+    kind: str = "generation"
     batch: tuple = ("image",)
-    serve: str = "generator"
     publish: str = ""
     trainer: str = ""
     params: dict = field(default_factory=dict)
     reported: dict = field(default_factory=dict)
     deviations: tuple = ()
     weights: dict = field(default_factory=dict)
+    broken: dict = field(default_factory=dict)
+
+    def __post_init__(self):
+        if self.kind not in SERVED:
+            raise ValueError(f"kind must be one of {', '.join(SERVED)}, not {self.kind!r}")
+
+    @property
+    def serve(self):
+        """Name of the network that is sampled or evaluated, and exported."""
+        return SERVED[self.kind]
+
+    @property
+    def default_tag(self):
+        """Tag of the weights that are loaded unless others are asked for: those of the paper's
+        first data set, or the first ones; None where nothing is published."""
+        first = self.datasets[0] if self.datasets else None
+        return first if first in self.weights else next(iter(self.weights), None)
+
+
+def add_weights(specs, path):
+    """Fills `weights` of {name: ModelSpec} from a manifest, if there is one.
+
+    A row that cannot be read is entered in `broken` instead, so that one mistake costs one tag.
+    """
+    if not path.exists():
+        return
+    try:
+        manifest = json.loads(path.read_text())
+    except (OSError, ValueError):
+        manifest = None
+    for name, spec in specs.items():
+        try:
+            rows = manifest.get(name, {}).items()
+        except AttributeError:
+            spec.broken[""] = "the file is damaged"
+            continue
+        for tag, row in rows:
+            try:
+                spec.weights[tag] = Weights(**row)
+            except TypeError as error:
+                spec.broken[tag] = str(error).removeprefix("Weights.__init__() ")
 
 
 _DCGAN_DEVIATIONS = (
@@ -270,7 +328,7 @@ _SPECS = (
         module="cyclegan",
         datasets=("horse2zebra", "apple2orange", "summer2winter_yosemite", "monet2photo", "maps"),
         batch=("image_a", "image_b"),
-        serve="a2b",
+        kind="translation",
         params={"image_size=256": {"a2b": 11_378_179, "discriminator_b": 2_764_737}},
         reported={
             "kid_x100_horse2zebra (AttentionGAN slides, table IX)": 10.25,
@@ -295,7 +353,7 @@ _SPECS = (
         module="attention_gan",
         datasets=("horse2zebra", "apple2orange", "creatures/plain2striped"),
         batch=("image_a", "image_b"),
-        serve="a2b",
+        kind="translation",
         params={
             "image_size=256": {"a2b": 11_822_949, "discriminator_b": 2_764_737},
             "image_size=256,scheme=1": {"a2b": 11_381_316},
@@ -336,7 +394,7 @@ _SPECS = (
         module="resnet9",
         datasets=("cifar10", "creatures"),
         batch=("image", "label"),
-        serve="classifier",
+        kind="classification",
         trainer="classifier",
         params={
             "image_size=32": {"classifier": 1_939_010},
@@ -361,7 +419,7 @@ _SPECS = (
         module="resnet",
         datasets=("cifar10", "creatures"),
         batch=("image", "label"),
-        serve="classifier",
+        kind="classification",
         trainer="classifier",
         params={"image_size=224,width=64,classes=1000": {"classifier": 11_699_112}},
         reported={"top-1 error, ImageNet, 10 crops (table 2)": 27.88},
@@ -380,7 +438,7 @@ _SPECS = (
         module="squeezenet",
         datasets=("cifar10", "creatures"),
         batch=("image", "label"),
-        serve="classifier",
+        kind="classification",
         trainer="classifier",
         params={
             "image_size=32": {"classifier": 727_626},
@@ -405,7 +463,7 @@ _SPECS = (
         module="vgg",
         datasets=("cifar10", "creatures"),
         batch=("image", "label"),
-        serve="classifier",
+        kind="classification",
         trainer="classifier",
         params={
             "image_size=32": {"classifier": 14_719_818},
@@ -429,7 +487,7 @@ _SPECS = (
         module="gain",
         datasets=("voc2012", "creatures/many", "creatures/biased"),
         batch=("image", "labels"),
-        serve="attention",
+        kind="guided",
         params={
             "image_size=321,classes=20": {"classifier": 14_724_948},
             "image_size=64,backbone=resnet9,width=16": {"classifier": 125_440},
@@ -469,7 +527,7 @@ _SPECS = (
         module="deeplab",
         datasets=("voc2012", "creatures/many"),
         batch=("image", "classes", "labels"),
-        serve="segmenter",
+        kind="segmentation",
         params={"image_size=321": {"segmenter": 20_505_429}},
         reported={
             "miou_voc2012_val, SEC (GAIN's notes, table)": 50.7,
@@ -491,9 +549,7 @@ _SPECS = (
     ),
 )
 _TABLE = {spec.name: spec for spec in _SPECS}
-if (PRETRAINED / "manifest.json").exists():
-    for _name, _rows in json.loads((PRETRAINED / "manifest.json").read_text()).items():
-        _TABLE[_name].weights.update({tag: Weights(**row) for tag, row in _rows.items()})
+add_weights(_TABLE, PRETRAINED / "manifest.json")
 
 
 def names():

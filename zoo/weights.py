@@ -48,6 +48,10 @@ def find(name, weights):
         held = _rows(place, name)
     else:
         place, held = str(FOLDER), registry.get(name).weights
+        broken = registry.get(name).broken
+        why = broken.get(tag, broken.get(""))
+        if why and tag not in held:
+            raise WeightsError(f"{place}/{MANIFEST}: {name}:{tag} cannot be read: {why}")
     held = held | {entry.file: entry for entry in held.values()}
     if tag not in held:
         known = ", ".join(t for t in held if t != held[t].file) or "none yet"
