@@ -89,7 +89,7 @@ class RunConfig:
         changed = typed(settings, {**options, **hparams, "loss": default_loss})
         options = {k: changed.get(k, v) for k, v in options.items()}
         hparams = {k: changed.get(k, v) for k, v in hparams.items()}
-        steps = whole("steps", steps or recipe.steps, 1)
+        steps = whole("steps", recipe.steps if steps is None else steps, 1)
         if "decay_steps" in hparams and "decay_steps" not in changed:
             hparams["decay_steps"] = steps
         if task.needs_classes(spec, options, hparams) and "classes" not in changed:
@@ -98,26 +98,28 @@ class RunConfig:
             make_hparams(**hparams)
         except ValueError as error:
             raise UsageError(str(error)) from None
+        save_every = 500 if save_every is None else save_every
         every = {
-            "log": log_every or 50,
-            "sample": sample_every or 500,
-            "save": save_every or 500,
-            "eval": eval_every or save_every or 500,
+            "log": 50 if log_every is None else log_every,
+            "sample": 500 if sample_every is None else sample_every,
+            "save": save_every,
+            "eval": save_every if eval_every is None else eval_every,
         }
         for name, value in {"steps": steps, **{f"{k}_every": v for k, v in every.items()}}.items():
             if whole(name, value, 1) % whole("steps_per_execution", steps_per_execution, 1):
                 raise UsageError(f"steps_per_execution must divide {name}={value}")
         if precision not in PRECISIONS:
             raise UsageError(f"precision is one of {', '.join(PRECISIONS)}, not {precision!r}")
-        image_size = whole("image_size", image_size or data.side or recipe.image_size, 1)
-        load_size = None
-        if recipe.load_size:
-            load_size = recipe.load_size * image_size // recipe.image_size
+        if image_size is None:
+            image_size = data.side or recipe.image_size
+        load_size = recipe.load_size and recipe.load_size * image_size // recipe.image_size
         return cls(
             model=spec.name,
             dataset=data.name,
-            image_size=image_size,
-            batch_size=whole("batch_size", batch_size or recipe.batch_size, 1),
+            image_size=whole("image_size", image_size, 1),
+            batch_size=whole(
+                "batch_size", recipe.batch_size if batch_size is None else batch_size, 1
+            ),
             steps=steps,
             seed=whole("seed", seed, 0),
             loss=loss,

@@ -60,7 +60,8 @@ def evaluate(
     if not isinstance(model, LoadedModel):
         model = open_model(model)
     task = tasks.get(model.spec.kind)
-    data = as_reference(reference or model.origin.dataset, model.image_size, data_dir)
+    reference = model.origin.dataset if reference is None else reference
+    data = as_reference(reference, model.image_size, data_dir)
     if earlier is not None:
         outline = task.outline(model, data, request)
         if outline:

@@ -6,6 +6,7 @@ from pathlib import Path
 from .. import tasks, zoo
 from ..common.errors import UsageError
 from ..tasks.base import Origin
+from ..zoo import registry
 from ..zoo import weights as door
 from . import run_directory
 from .config import RunConfig
@@ -112,7 +113,7 @@ class CheckpointNetworks(Mapping):
     average where there is one, else the network as it was trained."""
 
     def __init__(self, config, arrays, source):
-        self.networks = zoo.networks(config.model, **config.network_options)
+        self.networks = registry.networks(config.model, **config.network_options)
         self.source, self.filled, self.done = source, set(), set()
         self.by_path = {}
         for name in sorted(arrays, key=lambda name: not name.startswith("average/")):

@@ -11,6 +11,7 @@ from ..common.errors import UsageError
 from ..common.files import write_output
 from ..reports import cards
 from ..tasks.base import EvaluationRequest
+from ..zoo import registry
 from ..zoo import weights as door
 from . import run_directory
 from .config import RunConfig, typed
@@ -150,7 +151,7 @@ def import_weights(model, file, tag, *, output=None, image_size=None, settings=N
     size = options.pop("image_size")
     options |= {**typed(settings or {}, options), "image_size": image_size or size}
     try:
-        network = zoo.networks(spec.name, **options)[spec.serve]
+        network = registry.networks(spec.name, **options)[spec.serve]
     except ValueError as error:
         raise UsageError(str(error)) from None
     door.fill(network, bridge.convert(spec.name, arrays, network, file.name), file.name)

@@ -5,7 +5,6 @@ import json
 
 from absl import logging
 
-from .. import zoo
 from ..common.errors import UsageError
 from ..common.files import write_output
 from ..common.tables import markdown
@@ -18,6 +17,7 @@ from ..experiments.training import StopRule, recorded_extractor
 from ..reports import comparison
 from ..tasks import scoring
 from ..trainers.callbacks import NotFinite
+from ..zoo import registry
 from ..zoo.inference import Inference
 from .base import Study
 
@@ -152,7 +152,7 @@ def _teacher_maps(model):
     """images -> maps (N, S, S) of an ATA-GAN's teacher."""
     from ..tasks.base import in_batches
 
-    teacher = zoo.networks(model.name, **model.options)["teacher"]
+    teacher = registry.networks(model.name, **model.options)["teacher"]
     infer = Inference()
 
     def object_maps(images):

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import keras
 import numpy as np
+from scipy.special import softmax
 
 from ..common.errors import UsageError
 from ..evaluate import protocol
@@ -63,8 +64,7 @@ class Classifier(LoadedModel):
     def classify(self, images):
         """A Classification of images (N, S, S, 3)."""
         logits = in_batches(self.logits, self.checked(images))
-        exp = np.exp(logits - logits.max(-1, keepdims=True))
-        return Classification(logits, exp / exp.sum(-1, keepdims=True))
+        return Classification(logits, softmax(logits, axis=-1))
 
     def logits(self, x):
         """Images (B, S, S, 3) in [-1, 1] -> logits (B, C)."""

@@ -2,6 +2,7 @@
 
 import keras
 import numpy as np
+from scipy.special import expit
 
 from ..common.errors import UsageError
 from ..common.images import attention_grid, png
@@ -37,7 +38,7 @@ class GuidedClassifier(LoadedModel):
     def classify(self, images):
         """A Classification of images (N, S, S, 3); probabilities are those of each class alone."""
         logits = in_batches(self.logits, self.checked(images))
-        return Classification(logits, 1 / (1 + np.exp(-logits)))
+        return Classification(logits, expit(logits))
 
     def explain(self, images):
         """Attention maps A^c (N, C, S, S) of every class, each from 0 to 1."""

@@ -1,6 +1,7 @@
 """Models that name the class of every pixel."""
 
 import numpy as np
+from scipy.special import softmax
 
 from ..common.errors import UsageError
 from ..common.images import image_grid, png, to_float
@@ -47,13 +48,7 @@ class Segmenter(LoadedModel):
 
     def probabilities(self, images):
         """Probabilities (N, S, S, K), float32, of images (N, S, S, 3)."""
-
-        def softmax(x):
-            logits = self.logits(x)
-            exp = np.exp(logits - logits.max(-1, keepdims=True))
-            return exp / exp.sum(-1, keepdims=True)
-
-        return in_batches(softmax, self.checked(images), 50)
+        return in_batches(lambda x: softmax(self.logits(x), axis=-1), self.checked(images), 50)
 
     def picture(self, images, classes):
         """uint8 (B, S, S, 3), (B, S, S, 1) -> a picture with a row an image: it, the map given and
