@@ -75,9 +75,9 @@ def execute(arguments, program):
 
 def dispatch(mode, given, arguments):
     """Runs a mode."""
-    from ..zoo.registry import ModelSpec
+    from pathlib import Path
 
-    if not hasattr(ModelSpec, "kind"):  # for now
+    if "VARIANTS" not in (Path(__file__).parents[1] / "trainers" / "ragan.py").read_text():  # for now
         import importlib
 
         return importlib.import_module(f"..modes.{mode}", __package__).run(namespace(mode, given))
