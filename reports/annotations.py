@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ..common.images import png
+from ..common.images import lit, png
 from .pages import page, picture
 
 RED = (255, 64, 64)
@@ -28,7 +28,6 @@ def overview(description, images, annotated, pictures):
 def drawing(image, attention, mask):
     """Side by side, uint8 (H, 3 W, 3): the image (H, W, 3), the image lit by its map (H, W) in
     [0, 1], and the image with the outline of the mask, bool (H, W), and its box."""
-    lit = np.uint8(image * (0.25 + 0.75 * attention[..., None]))
     outlined = image.copy()
     wide = np.pad(mask, 1, "edge")
     inner = wide[:-2, 1:-1] & wide[2:, 1:-1] & wide[1:-1, :-2] & wide[1:-1, 2:]
@@ -38,4 +37,4 @@ def drawing(image, attention, mask):
         top, bottom, left, right = rows[0], rows[-1], columns[0], columns[-1]
         outlined[[top, bottom], left : right + 1] = 255
         outlined[top : bottom + 1, [left, right]] = 255
-    return np.concatenate([image, lit, outlined], axis=1)
+    return np.concatenate([image, np.uint8(lit(image, attention)), outlined], axis=1)

@@ -14,6 +14,9 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image, ImageDraw
 
+from ..common import interpolation
+from ..common.images import lit as darkened
+from ..common.images import scaled
 from ..zoo.layers import labels, self_attention
 from . import signatures
 
@@ -63,7 +66,7 @@ def gaze(served, seed, image, row, column):
         beta = np.asarray(maps([z, *label] if label else z, training=False)[0])  # (N, M)
         side, seen = (round(n**0.5) for n in beta.shape)
         cell = served.size // side
-        mask = beta[row // cell * side + column // cell].reshape(seen, seen, 1)
+        mask = beta[row // cell * side + column // cell].reshape(seen, seen)
         times = served.size // seen
         made = lit(image, (mask / mask.max()).repeat(times, 0).repeat(times, 1))
         made[row, column] = RED
@@ -96,9 +99,9 @@ def looks(served, pixels):
     maps, boxes = made["attention"][0], made["boxes"][0]
     if len(maps.shape) == 2:
         what = f"the box holds all of map >= {served.threshold:.2g}"
-        return [(boxed(lit(pixels, maps[..., None]), boxes), what)], told
+        return [(boxed(lit(pixels, maps), boxes), what)], told
     best = np.argsort(-scores)[:SEEN]
-    shown = [boxed(lit(pixels, maps[i][..., None]), boxes[i]) for i in best]
+    shown = [boxed(lit(pixels, maps[i]), boxes[i]) for i in best]
     return [(one, f"{names[i]}: {scores[i]:.2f}") for one, i in zip(shown, best)], told
 
 
@@ -155,9 +158,8 @@ def enlarged(pixels, side=SIDE):
 
 
 def lit(pixels, attention):
-    """A picture darkened where attention (h, w, 1), brought to its size, is below 1."""
-    attention = np.asarray(tf.image.resize(attention, pixels.shape[:2]))
-    return np.uint8(pixels * (0.25 + 0.75 * attention))
+    """A picture darkened where attention (h, w), brought to its size, is below 1."""
+    return np.uint8(darkened(pixels, interpolation.resized(attention, *pixels.shape[:2])))
 
 
 def boxed(pixels, box):
@@ -186,7 +188,7 @@ def _inputs(served, seeds):
 
 
 def _square(pixels, size):
-    return signatures.resized(tf.constant(pixels), (size, size)) / 127.5 - 1
+    return scaled(signatures.resized(tf.constant(pixels), (size, size)))
 
 
 def _smaller(pixels):
@@ -255,7 +257,7 @@ def page(samplers, translators, lookers, load, read, examples):
             seen, what = gaze(served, first, images[0], middle, middle)
         else:
             image = np.uint8(signatures.resized(tf.constant(reference), (served.size,) * 2))
-            seen = grid(np.stack([lit(image, mask[..., None]) for mask in masks]))
+            seen = grid(np.stack([lit(image, mask) for mask in masks]))
             what = "where the reference is looked at"
         drawn = (name, first, images, 0)
         return grid(images), seen, what, drawn, gr.Image(visible=takes)

@@ -2,7 +2,6 @@
 loaded it back and answered as the network does."""
 
 import errno
-import io
 import json
 import os
 import subprocess
@@ -13,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
-from PIL import Image
 
+from ..common.images import decoded, encoded
 from . import files, loaded, messages, signatures
 
 TOLERANCE = 1e-5  # of the largest value, where that is above 1
@@ -90,8 +89,8 @@ def example(spec, count, side, rng=None):
     by turns; random values from rng, or else always 0."""
     shape = [count, *(side if n is None else n for n in spec.shape[1:])]
     if spec.dtype == tf.string:
-        encoded = [_encoded(("png", "jpeg")[i % 2], side, rng) for i in range(count)]
-        return np.array(encoded, object if rng is None else "S")
+        pictures = [_picture(("png", "jpeg")[i % 2], side, rng) for i in range(count)]
+        return np.array(pictures, object if rng is None else "S")
     if spec.name == "seed":
         return np.arange(count)
     if rng is None or spec.dtype != tf.float32:
@@ -99,13 +98,11 @@ def example(spec, count, side, rng=None):
     return rng.uniform(-1, 1, shape).astype("float32")
 
 
-def _encoded(kind, side, rng):
+def _picture(kind, side, rng):
     pixels = np.zeros((side, side, 3), "uint8")
     if rng:
         pixels = rng.integers(0, 256, (side + 9, 2 * side, 3), "uint8")
-    held = io.BytesIO()
-    Image.fromarray(pixels).save(held, kind)
-    return held.getvalue()
+    return encoded(pixels, kind)
 
 
 def _warm_up(path, model, endpoints):
@@ -151,14 +148,10 @@ def _gap(made, expected):
         return np.inf, 0
     if expected.dtype == object:
         pairs = zip(made.ravel(), expected.ravel())
-        return max(abs(_pixels(a) - _pixels(b)).max() for a, b in pairs), 1
+        return max(abs(decoded(a).astype(int) - decoded(b)).max() for a, b in pairs), 1
     if expected.dtype.kind == "i":
         return (made != expected).mean(), 1e-3
     return abs(made - expected).max(), TOLERANCE * max(1, abs(expected).max())
-
-
-def _pixels(data):
-    return np.asarray(Image.open(io.BytesIO(data)), int)
 
 
 def _place(folder, home):

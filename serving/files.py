@@ -129,6 +129,8 @@ def models(root):
 
 def write(root):
     """Writes the files for all models in a folder."""
+    from ..common.files import write_file  # serving.local runs without the other rooms
+
     names = list(models(root))
 
     def arguments(indent):
@@ -145,6 +147,4 @@ def write(root):
         "kubernetes.yaml": KUBERNETES.format(arguments=arguments(12), **known),
     }
     for name, text in texts.items():
-        beside = Path(root) / f".{name}.part"
-        beside.write_text(WRITTEN + text)
-        beside.replace(Path(root) / name)
+        write_file(Path(root) / name, (WRITTEN + text).encode())

@@ -11,6 +11,7 @@ stretched to the network's where not said otherwise (with no eye for EXIF's orie
 import keras
 import tensorflow as tf
 
+from ..common.images import scaled, unscaled
 from ..zoo.layers import cam, self_attention
 
 PIXELS = 25e6  # of an encoded picture; more are refused before they are decoded
@@ -33,7 +34,7 @@ def noise(seed, latent):
 
 def to_uint8(images):
     """Images in [-1, 1] -> uint8 of the same shape."""
-    return tf.cast(tf.clip_by_value(tf.round((images + 1) * 127.5), 0, 255), tf.uint8)
+    return tf.cast(tf.clip_by_value(tf.round(unscaled(images)), 0, 255), tf.uint8)
 
 
 def to_png(images):
@@ -45,7 +46,7 @@ def pictures(image_bytes, size):
     """PNGs or JPEGs (B,) -> images (B, size, size, 3) in [-1, 1], one decoded at a time."""
 
     def picture(data):
-        return resized(decoded(data), (size, size)) / 127.5 - 1
+        return scaled(resized(decoded(data), (size, size)))
 
     one = tf.TensorSpec((size, size, 3), tf.float32)
     return tf.map_fn(picture, image_bytes, fn_output_signature=one, parallel_iterations=1)
@@ -256,7 +257,7 @@ def padded(pixels):
     sides = tf.cast(tf.shape(pixels)[:2], tf.float64)
     sides *= tf.minimum(tf.sqrt(AREA / tf.reduce_prod(sides)), 1)
     sides = tf.clip_by_value(tf.cast(sides, tf.int32), 8, AREA // 8)
-    image = resized(pixels, sides) / 127.5 - 1
+    image = scaled(resized(pixels, sides))
     more = -sides % 4
     return tf.pad(image, [[0, more[0]], [0, more[1]], [0, 0]], "REFLECT"), tf.unstack(sides)
 
