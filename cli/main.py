@@ -77,7 +77,9 @@ def dispatch(mode, given, arguments):
     """Runs a mode."""
     from pathlib import Path
 
-    if "VARIANTS" not in (Path(__file__).parents[1] / "trainers" / "ragan.py").read_text():  # for now
+    if (
+        "Recipe(" not in (Path(__file__).parents[1] / "trainers" / "ragan.py").read_text()
+    ):  # for now
         import importlib
 
         return importlib.import_module(f"..modes.{mode}", __package__).run(namespace(mode, given))
