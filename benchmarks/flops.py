@@ -36,7 +36,7 @@ def passes(config):
         }
         return {net: {k: count / n for k, count in own.items()} for net, own in kinds.items()}
     if model == "gain":
-        masked = min(hparams["most"], options["classes"]) if hparams["masking"] == "each" else 1
+        masked = min(hparams["max_classes"], options["classes"]) if hparams["masking"] == "each" else 1
         kind = "both" if hparams["judge"] == "shared" else "through"
         return {"classifier": {"train": 1, kind: masked if hparams["alpha"] else 0}}
     if model == "ragan":

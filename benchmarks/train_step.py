@@ -111,7 +111,7 @@ def ours(config, replicas=1):
         data = strategy.experimental_distribute_dataset(data)
     data = iter(data)
     trainer.make_train_function()
-    networks = [network for network, _ in trainer.played.values()]
+    networks = [network for network, _ in trainer.optimizers_by_role.values()]
     count = sum(math.prod(v.shape) for n in networks for v in n.trainable_variables)
     return lambda: [float(v) for v in trainer.train_function(data).values()], count
 

@@ -57,7 +57,7 @@ def trained(flags):
     options = {**config["options"], "image_size": config["image_size"]}
     about = {"weights": Path(flags.weights).resolve().name, "step": int(trainer.step.numpy())}
     about |= {"dataset": public(config["dataset"]), "options": options}
-    networks = {**trainer.networks, **trainer.average}
+    networks = {**trainer.networks, **trainer.ema_networks}
     return _served(config["model"], config["model"], networks, flags.threshold, about)
 
 

@@ -157,7 +157,7 @@ def names(model):
     """What --set can change of a model."""
     from .. import trainers
 
-    hparams = next(iter(trainers.get(model).LOSSES.values()))[0]()
+    hparams = next(iter(trainers.get(model).VARIANTS.values()))[0]()
     return {*zoo.options(model), *vars(hparams)}
 
 

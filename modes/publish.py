@@ -53,16 +53,16 @@ def run(flags):
     named = argparse.Namespace(mode=flags.mode, model=None, weights=best or folder)
     trainer, config = shared.trained(named)
     spec, start = zoo.get(config["model"]), run.read_record(folder)["starts"][-1]
-    door.vacant(spec.name, flags.tag, flags.output)  # known now, not after the work
+    door.check_tag_free(spec.name, flags.tag, flags.output)  # known now, not after the work
     key = spec.publish or spec.serve
     if key == "a2b":
         key = flags.direction or key
     else:
         shared.refuse(flags, "direction", "goes with networks that translate")
-    network = trainer.average.get(key)
+    network = trainer.ema_networks.get(key)
     if network is None:
         raise UsageError(f"with these options there is no {key} of {spec.name} to publish")
-    door.halve(network)  # what is measured is what is stored
+    door.round_to_float16(network)  # what is measured is what is stored
     scores, extractor, grid = SERVED[spec.serve](flags, trainer, config)
     if key == "annotator":
         scores |= localization(flags, trainer, config)
@@ -141,7 +141,7 @@ def classifier(flags, trainer, config):
     source = {"image_size": config["image_size"], "data_dir": flags.data_dir}
     test = datasets.arrays(config["dataset"], "test", **source)
     name = f"accuracy_{protocol.short(len(test['label']))}_test"
-    network = functools.partial(trainer.infer, trainer.average["classifier"])
+    network = functools.partial(trainer.infer, trainer.ema_networks["classifier"])
     return {name: accuracy(network, test)}, {}, None
 
 
@@ -187,7 +187,7 @@ def translator(flags, trainer, config):
     network = functools.partial(trainer.translate, direction=direction)
     rows = translation_rows(argparse.Namespace(**vars(flags)), network, about, source)
     seen = [datasets.arrays(config["dataset"], f"test_{k}", **source)["image"][:8] for k in "ab"]
-    shown = trainer.shown(*map(to_float, seen))[direction]
+    shown = trainer.preview(*map(to_float, seen))[direction]
     grid = png(translation_grid([shown]))
     measured = {k: rows[0][k] for k in ("extractor", "digest")}
     return {row["metric"]: row["value"] for row in rows}, measured, grid
@@ -203,7 +203,7 @@ def looking(flags, trainer, config):
     serve = zoo.get(config["model"]).serve
     about = {key: config[key] for key in ("model", "dataset", "options")}
     source = {"image_size": config["image_size"], "data_dir": flags.data_dir}
-    network = functools.partial(trainer.infer, trainer.average[serve])
+    network = functools.partial(trainer.infer, trainer.ema_networks[serve])
     rows = seen(flags, network, about, source)
     test = datasets.arrays(config["dataset"], flags.split or "test", **source)
     images = np.asarray(test["image"][:8])

@@ -59,7 +59,7 @@ def make_trainer(config):
         raise UsageError(str(error)) from None
     finally:
         keras.config.set_dtype_policy(usual)
-    hparams, trainer = trainers.get(spec.trainer or spec.name).LOSSES[config["loss"]]
+    hparams, trainer = trainers.get(spec.trainer or spec.name).VARIANTS[config["loss"]]
     trainer = trainer(networks, average, hparams(**config["hparams"]), config["seed"])
     trainer.jit_compile = config["jit"]
     trainer.steps_per_execution = config["steps_per_execution"]
@@ -152,14 +152,14 @@ def served(flags):
     serve = zoo.get(config["model"]).serve
     if serve == "a2b":
         about["direction"] = direction or "a2b"
-        about["network"] = trainer.average[about["direction"]]
+        about["network"] = trainer.ema_networks[about["direction"]]
         return functools.partial(trainer.infer, about["network"]), about
-    if serve not in trainer.average:
+    if serve not in trainer.ema_networks:
         raise UsageError(f"{flags.weights}: with its options {config['model']} has no {serve}")
-    about["network"] = trainer.average[serve]
+    about["network"] = trainer.ema_networks[serve]
     about["discriminator"] = trainer.networks.get("discriminator")
     if serve == "generator":
-        about["given"] = trainer.given
+        about["given"] = trainer.generator_inputs
         return trainer.sample, about
     return functools.partial(trainer.infer, about["network"]), about
 

@@ -104,7 +104,7 @@ def training(flags, config, classes, workers):
     if classes is not None:
         config["data"] += "+" + hashlib.sha256(classes.tobytes()).hexdigest()[:16]
     config["replicas"] = strategy.num_replicas_in_sync
-    config |= trainer.facts()
+    config |= trainer.extra_config()
     keys = keys_of(zoo.get(config["model"]), config)
     if "labels" in keys and "labels" not in datasets.arrays(config["dataset"], "train", **source):
         keys = tuple("label" if key == "labels" else key for key in keys)
@@ -252,18 +252,18 @@ def configure(flags):
     if pair != datasets.paired(dataset):
         needs = "two domains: creatures/plain2striped" if pair else "one domain"
         raise UsageError(f"{spec.name} trains on a data set of {needs}, not {dataset}")
-    first = next(iter(module.LOSSES))
+    first = next(iter(module.VARIANTS))
     asked = dict(pair.partition("=")[::2] for pair in flags.set).get("loss", first)
-    if asked not in module.LOSSES:
-        raise UsageError(f"--set loss={asked}: {spec.name} has {', '.join(module.LOSSES)}")
-    hparams = dataclasses.asdict(module.LOSSES[asked][0]())
-    hparams |= recipe.get("hparams", {}) | recipe.get(asked, {})
-    options = zoo.options(spec.name) | recipe.get("options", {})
+    if asked not in module.VARIANTS:
+        raise UsageError(f"--set loss={asked}: {spec.name} has {', '.join(module.VARIANTS)}")
+    hparams = dataclasses.asdict(module.VARIANTS[asked][0]())
+    hparams |= recipe.hparams | recipe.variants.get(asked, {})
+    options = zoo.options(spec.name) | recipe.options
     del options["image_size"]
     changed = overrides(flags.set, {**options, **hparams, "loss": first})
     options = {k: changed.get(k, v) for k, v in options.items()}
     hparams = {k: changed.get(k, v) for k, v in hparams.items()}
-    steps = flags.steps or recipe["steps"]
+    steps = flags.steps or recipe.steps
     if hparams.get("decay_steps") == 0:
         hparams["decay_steps"] = steps
     keys = keys_of(spec, {"options": options, "hparams": hparams})
@@ -271,7 +271,7 @@ def configure(flags):
         background = "classes" in spec.batch
         options["classes"] = datasets.classes(dataset) + background
     try:
-        module.LOSSES[asked][0](**hparams)
+        module.VARIANTS[asked][0](**hparams)
     except ValueError as error:
         raise UsageError(f"--set: {error}") from None
     every = {
@@ -283,15 +283,15 @@ def configure(flags):
     for name, value in {"steps": steps, **{f"{k}_every": v for k, v in every.items()}}.items():
         if value % flags.steps_per_execution:
             raise UsageError(f"--steps_per_execution must divide --{name}={value}")
-    image_size, loaded = flags.image_size or recipe["image_size"], {}
-    if "load_size" in recipe:  # pictures are held so large, and a part of each is taken
-        loaded["load_size"] = recipe["load_size"] * image_size // recipe["image_size"]
+    image_size, loaded = flags.image_size or recipe.image_size, {}
+    if recipe.load_size:  # pictures are held so large, and a part of each is taken
+        loaded["load_size"] = recipe.load_size * image_size // recipe.image_size
     return {
         "model": spec.name,
         "dataset": dataset,
         "image_size": image_size,
         **loaded,
-        "batch_size": flags.batch_size or recipe["batch_size"],
+        "batch_size": flags.batch_size or recipe.batch_size,
         "steps": steps,
         "seed": flags.seed,
         "loss": asked,
@@ -457,7 +457,7 @@ def watch_classifier(trainer, config, source, flags):
     if datasets.has_split(name, "test"):
         test = datasets.labelled(name, "test", classes, **source)
         metric = f"accuracy_{protocol.short(len(test['label']))}_test"
-        network = functools.partial(trainer.infer, trainer.average["classifier"])
+        network = functools.partial(trainer.infer, trainer.ema_networks["classifier"])
         watched["score"] = lambda: {metric: accuracy(network, test)}
     return watched
 
@@ -501,7 +501,7 @@ def watch_translator(trainer, config, source, flags):
         return {metric: float(np.mean(distances)), **found}
 
     def draw():
-        return translation_grid(trainer.shown(*seen).values())
+        return translation_grid(trainer.preview(*seen).values())
 
     watched = {"draw": draw, "attention": None, "score": scores}
     return {**watched, "metric": metric, "higher": False}
@@ -518,7 +518,7 @@ def watch_segmenter(trainer, config, source, flags):
     split = "test" if datasets.has_split(name, "test") else "train"
     held = datasets.arrays(name, split, **source)
     images, truth = (held[key][:16] for key in ("image", "classes"))
-    network = functools.partial(trainer.infer, trainer.average["segmenter"])
+    network = functools.partial(trainer.infer, trainer.ema_networks["segmenter"])
 
     def scores():
         return pixel_scores(network, held, split, classes, 500)
@@ -536,7 +536,7 @@ def watch_guided(trainer, config, source, flags):
     if judged(flags):
         raise UsageError(f"{config['model']} makes no images: --metrics and --stop judge images")
     name = config["dataset"]
-    network = functools.partial(trainer.infer, trainer.average["classifier"])
+    network = functools.partial(trainer.infer, trainer.ema_networks["classifier"])
     split = "test" if datasets.has_split(name, "test") else "train"
     held = datasets.arrays(name, split, **source)
     images = held["image"][:8]

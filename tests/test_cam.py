@@ -8,13 +8,10 @@ import pytest
 import tensorflow as tf
 
 from attention_zoo import zoo
+from attention_zoo.tests.helpers import drawn, gap, weights_of
 from attention_zoo.trainers import ata_gan, dcgan, losses
 from attention_zoo.zoo import weights
 from attention_zoo.zoo.layers import cam
-
-
-def drawn(*shape, seed=1):
-    return np.random.default_rng(seed).uniform(-1, 1, shape).astype("float32")
 
 
 def dense(channels, classes):
@@ -165,14 +162,6 @@ def make(cls=ata_gan.ATAGAN, options=(), **hp):
     return cls(*networks, ata_gan.HParams(**hp), seed=3)
 
 
-def values(network):
-    return [np.array(v) for v in network.variables]
-
-
-def gap(first, second):
-    return max(abs(a - b).max() for a, b in zip(first, second))
-
-
 def test_ata_gan_counts_by_hand():
     down = 16 * 3 * 64 + 64 + 16 * 64 * 128 + 4 * 128
     at_32 = down + 9 * 128 * 256 + 4 * 256 + 257
@@ -228,14 +217,14 @@ def test_without_weight_it_is_the_regular_gan_bit_for_bit():
     seen = networks[0]["discriminator"]
     networks[0]["discriminator"] = keras.Model(seen.input, seen.outputs[0], name="discriminator")
     plain = dcgan.DCGAN(*networks, dcgan.HParams(), seed=3)
-    start = values(ours.discriminator)
+    start = weights_of(ours.discriminator)
     for i in range(2):
         batch = {"image": tf.constant(drawn(8, 32, 32, 3, seed=i))}
         logs, theirs = ours.train_step(batch), plain.train_step(batch)
         assert {k: float(v) for k, v in logs.items()} == {k: float(v) for k, v in theirs.items()}
-    assert gap(start, values(ours.discriminator)) > 1e-4
+    assert gap(start, weights_of(ours.discriminator)) > 1e-4
     for role in ("generator", "discriminator"):
-        pairs = zip(values(getattr(ours, role)), values(getattr(plain, role)))
+        pairs = zip(weights_of(getattr(ours, role)), weights_of(getattr(plain, role)))
         assert all(a.tobytes() == b.tobytes() for a, b in pairs)
 
 
@@ -262,13 +251,13 @@ def test_the_discriminator_takes_the_step_of_equations_2_to_4():
             low, high = (f(d, (1, 2), keepdims=True) for f in (tf.reduce_min, tf.reduce_max))
             attention += tf.reduce_mean(((d - low) / (high - low) - t) ** 2) / 2
         loss = game + 3.0 * attention
-    before, weights_of = values(D), D.trainable_variables
+    before, weights_of = weights_of(D), D.trainable_variables
     expected = [w - 0.1 * g for w, g in zip(weights_of, tape.gradient(loss, weights_of))]
     logs = ours.train_step({"image": x})
     assert float(logs["d_loss"]) == pytest.approx(float(game), rel=1e-4)
     assert float(logs["attention_loss"]) == pytest.approx(float(attention), rel=1e-4)
     found = [np.array(w) for w in ours.discriminator.trainable_variables]
-    moved = gap(before, values(ours.discriminator))
+    moved = gap(before, weights_of(ours.discriminator))
     assert gap(found, [np.asarray(w) for w in expected]) < 1e-3 * moved
 
 
@@ -293,20 +282,20 @@ class OnlyGenerator(Descent):
 
 def test_the_generator_s_update_does_not_see_the_attention_loss():
     trainers = [make(OnlyGenerator, attention_weight=weight) for weight in (0.0, 9.0)]
-    start = values(trainers[0].generator)
+    start = weights_of(trainers[0].generator)
     for trainer in trainers:
         trainer.train_step({"image": drawn(4, 32, 32, 3)})
-    first, second = (values(t.generator) for t in trainers)
+    first, second = (weights_of(t.generator) for t in trainers)
     assert gap(start, first) > 1e-3
     assert all(a.tobytes() == b.tobytes() for a, b in zip(first, second))
 
 
 def test_the_teacher_stays_and_is_no_part_of_a_checkpoint():
     trainer = make()
-    teacher = values(trainer.networks["teacher"])
+    teacher = weights_of(trainer.networks["teacher"])
     for seed in range(2):
         trainer.train_step({"image": drawn(4, 32, 32, 3, seed=seed)})
-    assert gap(teacher, values(trainer.networks["teacher"])) == 0
+    assert gap(teacher, weights_of(trainer.networks["teacher"])) == 0
     state = trainer.state()
     parts = {name.split("/")[0] for name in state}
     assert parts == {"generator", "discriminator", "average"} | {
@@ -339,11 +328,11 @@ def test_every_hyper_parameter_of_attention_is_checked_and_acts():
 
 def test_the_minimax_generator_descends_what_the_other_ascends():
     x = {"image": drawn(4, 32, 32, 3)}
-    usual, minimax = (make(cls, attention_weight=0.0) for _, cls in ata_gan.LOSSES.values())
+    usual, minimax = (make(cls, attention_weight=0.0) for _, cls in ata_gan.VARIANTS.values())
     logs = [trainer.train_step(x) for trainer in (usual, minimax)]
     assert float(logs[0]["d_loss"]) == float(logs[1]["d_loss"])
     assert float(logs[0]["g_loss"]) > 0 > float(logs[1]["g_loss"])
-    assert gap(values(usual.generator), values(minimax.generator)) > 1e-5
+    assert gap(weights_of(usual.generator), weights_of(minimax.generator)) > 1e-5
 
 
 def test_the_report_shows_the_teacher_s_and_the_discriminator_s_maps():

@@ -166,7 +166,7 @@ def test_it_learns_three_colours_and_its_average_answers():
         x, label = batch(seed)
         step({"image": tf.constant(x), "label": tf.constant(label)})
     x, label = batch(99, 230)
-    logits = trainer.infer(trainer.average["classifier"], x)
+    logits = trainer.infer(trainer.ema_networks["classifier"], x)
     assert logits.shape == (230, 3)
     assert (logits.argmax(1) == label).mean() > 0.95
 
@@ -180,7 +180,7 @@ def test_every_hyper_parameter_is_checked_and_acts():
         trainer = make(**{"decay_steps": 4, **hp})
         for _ in range(2):
             trainer.train_step(batch)
-        return np.concatenate([np.ravel(v) for v in trainer.average["classifier"].variables])
+        return np.concatenate([np.ravel(v) for v in trainer.ema_networks["classifier"].variables])
 
     usual = after()
     for hp in (

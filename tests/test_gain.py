@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 
 from attention_zoo import zoo
+from attention_zoo.tests.helpers import drawn, gap
 from attention_zoo.trainers import gain, losses, run
 from attention_zoo.zoo import gain as networks
 from attention_zoo.zoo.layers import cam, grad_cam
@@ -13,10 +14,6 @@ from attention_zoo.zoo.layers.batch_norm import BatchNorm
 
 RESNET9 = {"image_size": 16, "classes": 3, "width": 4, "backbone": "resnet9"}
 FC = {"image_size": 64, "classes": 3, "width": 2, "head": "fc"}  # of VGG16
-
-
-def drawn(*shape, seed=1):
-    return np.random.default_rng(seed).uniform(-1, 1, shape).astype("float32")
 
 
 def tiny():
@@ -37,7 +34,7 @@ def make(loss="gain", options=None, **hp):
     for one in made:
         kernel = one["classifier"].get_layer("logits").kernel
         kernel.assign(3 * kernel)  # else all scores are close to a half
-    return gain.LOSSES[loss][1](*made, gain.LOSSES[loss][0](**hp), seed=3)
+    return gain.VARIANTS[loss][1](*made, gain.VARIANTS[loss][0](**hp), seed=3)
 
 
 def examples(count=6, seed=1, size=16):
@@ -61,10 +58,6 @@ def step_of(trainer, batch):
 
 def values(variables):
     return [np.array(v) for v in variables]
-
-
-def gap(first, second):
-    return max(abs(a - b).max() for a, b in zip(first, second))
 
 
 # The parts, by hand
@@ -140,11 +133,11 @@ def test_a_network_that_cannot_be_built_is_refused(wrong):
 @pytest.mark.parametrize("options", [None, {**FC, "head": "gap"}])
 def test_with_an_average_attention_needs_no_gradient(options, tmp_path):
     trainer = make(options=options)
-    for i, v in enumerate(trainer.average["classifier"].trainable_variables):
+    for i, v in enumerate(trainer.ema_networks["classifier"].trainable_variables):
         v.assign_add(0.1 * drawn(*v.shape, seed=i))
     size = trainer.networks["classifier"].input_shape[1]
     x = drawn(3, size, size, 3)
-    network = trainer.average["attention"]
+    network = trainer.ema_networks["attention"]
     found = network.predict_on_batch(x)
     logits, maps = trainer.explain(x, batch=2)
     assert abs(found["logits"] - logits).max() < 1e-5 * abs(logits).max()
@@ -154,10 +147,13 @@ def test_with_an_average_attention_needs_no_gradient(options, tmp_path):
     network.save(tmp_path / "network.keras")
     again = keras.saving.load_model(tmp_path / "network.keras").predict_on_batch(x)
     assert np.array_equal(again["attention"], found["attention"])
-    assert len(network.variables) == len(trainer.average["classifier"].variables)
+    assert len(network.variables) == len(trainer.ema_networks["classifier"].variables)
 
-    f = trainer.average["features"](x)
-    head, dense = trainer.average["head"], trainer.average["classifier"].get_layer("logits")
+    f = trainer.ema_networks["features"](x)
+    head, dense = (
+        trainer.ema_networks["head"],
+        trainer.ema_networks["classifier"].get_layer("logits"),
+    )
     with tf.GradientTape() as tape:
         tape.watch(f)
         s = head(f)[:, 1]
@@ -188,7 +184,7 @@ def test_a_run_begins_with_the_weights_it_is_told_to():
     trainer = make(options=options)
     published = zoo.load("resnet9", "creatures")
     trainer.prepare(iter([]))  # no whitening: it came with the weights
-    for network in (trainer.networks["classifier"], trainer.average["classifier"]):
+    for network in (trainer.networks["classifier"], trainer.ema_networks["classifier"]):
         held = {v.path: np.array(v) for v in network.variables}
         for v in published.variables:
             if not v.path.startswith("logits"):
@@ -254,7 +250,7 @@ def mining_loss(trainer, x, present):
     classes, here = trainer.chosen(present, single=False)
     A = trainer.attend(trainer.networks["head"], f, classes, x.shape[1])
     T = grad_cam.soft_mask(A, 10.0, 0.5)
-    return losses.attention_mining(score=trainer.mined(x, T, classes), present=here)
+    return losses.attention_mining(score=trainer.masked_scores(x, T, classes), present=here)
 
 
 @pytest.mark.parametrize("options", [FC, {**FC, "head": "gap"}])
@@ -304,9 +300,9 @@ def test_the_masked_pass_leaves_the_batch_statistics_alone():
     still = [v for v in ours.networks["classifier"].non_trainable_variables if "moving" in v.path]
     start = values(still)
     masks = tf.constant(abs(drawn(6, 2, 16, 16)))
-    ours.mined(batch["image"], masks, tf.constant([[0, 1]] * 6))
+    ours.masked_scores(batch["image"], masks, tf.constant([[0, 1]] * 6))
     assert gap(values(still), start) == 0
-    terms = ours.terms(batch["image"], tf.constant(batch["labels"]))
+    terms = ours.loss_terms(batch["image"], tf.constant(batch["labels"]))
     assert float(terms["am_loss"]) > 0
     plain.networks["classifier"](batch["image"], training=True)
     once = [v for v in plain.networks["classifier"].non_trainable_variables if "moving" in v.path]
@@ -317,14 +313,14 @@ def test_the_masked_pass_leaves_the_batch_statistics_alone():
 
 def test_a_judge_of_averaged_weights_learns_nothing_from_what_it_judges():
     trainer = make(judge="average")
-    network, average = (n["classifier"] for n in (trainer.networks, trainer.average))
+    network, average = (n["classifier"] for n in (trainer.networks, trainer.ema_networks))
     x, here = tf.constant(drawn(4, 16, 16, 3)), tf.constant([[0, 1]] * 4)
     masks = tf.constant(abs(drawn(4, 2, 16, 16, seed=2)))
     for i, v in enumerate(average.trainable_variables):
         v.assign_add(0.1 * drawn(*v.shape, seed=i))
     with tf.GradientTape() as tape:
         tape.watch(masks)
-        scores = trainer.mined(x, masks, here)
+        scores = trainer.masked_scores(x, masks, here)
     star = tf.reshape(grad_cam.masked(x, masks), (-1, 16, 16, 3))
     expected = tf.sigmoid(average(star, training=False)).numpy().reshape(4, 2, 3)
     expected = np.stack([expected[:, 0, 0], expected[:, 1, 1]], 1)
@@ -336,7 +332,7 @@ def test_a_judge_of_averaged_weights_learns_nothing_from_what_it_judges():
 
 def test_the_terms_are_those_of_the_paper():
     """One masked image a class, by explicit loops over images and classes."""
-    trainer = make(most=2)
+    trainer = make(max_classes=2)
     batch = examples()
     x, labels, numbers = batch["image"], batch["labels"], batch["classes"][-2:, ..., 0]
     network, head = trainer.networks["classifier"], trainer.networks["head"]
@@ -371,9 +367,9 @@ def test_the_terms_are_those_of_the_paper():
     expected["mask"] = np.mean(covered)
 
     def found(**hp):
-        fresh = make(most=2, **hp)
+        fresh = make(max_classes=2, **hp)
         numbers_ = tf.constant(numbers.astype("float32"))
-        return fresh.terms(tf.constant(x), tf.constant(labels), numbers=numbers_)
+        return fresh.loss_terms(tf.constant(x), tf.constant(labels), numbers=numbers_)
 
     ours = {k: pytest.approx(float(v), rel=1e-4) for k, v in found().items()}
     assert expected == ours
@@ -385,7 +381,7 @@ def test_the_terms_are_those_of_the_paper():
 
 def test_every_class_that_is_there_is_looked_at_or_as_many_as_asked_for():
     present = tf.constant([[0.0, 1, 0, 1, 0], [1, 1, 1, 1, 0], [0, 0, 0, 0, 0]])
-    trainer = make(most=2)
+    trainer = make(max_classes=2)
     seen = set()
     for step in range(20):
         trainer.first.iterations.assign(step)
@@ -403,7 +399,7 @@ def test_a_number_is_a_label_like_another():
     y = np.arange(6) % 3
     known = {"image": batch["image"], "labels": np.eye(3, dtype="float32")[y]}
     single = {"image": batch["image"], "label": y.astype("int32")}
-    several, one = (step_of(make(most=1), held) for held in (known, single))
+    several, one = (step_of(make(max_classes=1), held) for held in (known, single))
     assert several == one
     assert one["am_loss"] > 0
 
@@ -428,7 +424,7 @@ def test_known_masks_join_the_batch_in_turn_and_move_with_their_image():
     labels = np.concatenate([b["labels"] for b in batches])[:5]
     for step, turn in enumerate([[0, 1, 2], [3, 4, 0], [1, 2, 3]]):
         trainer.first.iterations.assign(step)
-        x, present, numbers = (np.asarray(v) for v in trainer.taught())
+        x, present, numbers = (np.asarray(v) for v in trainer.masked_batch())
         assert present.tolist() == labels[turn].tolist()
         assert numbers.shape == (3, 16, 16)
         grey = np.rint((x + 1) * 127.5)
@@ -436,7 +432,7 @@ def test_known_masks_join_the_batch_in_turn_and_move_with_their_image():
         assert np.array_equal(grey[inside][:, 0], numbers[inside])
         assert (numbers[~inside] == 0).all()
         assert inside.mean() > 0.7
-    assert trainer.known["image"].dtype == "uint8"
+    assert trainer.mask_set["image"].dtype == "uint8"
 
 
 OPTIONS = {
@@ -447,7 +443,7 @@ OPTIONS = {
     "delay": 0.5,
     "masking": "joint",
     "judge": "average",
-    "most": 3,
+    "max_classes": 3,
     "masks": 3,
     "mask_batch": 3,
     "smoothing": 0.2,
@@ -458,7 +454,7 @@ OPTIONS = {
 
 
 def test_every_hyper_parameter_acts():
-    usual = {"masks": 4, "most": 2, "mask_batch": 2, "decay_steps": 10, "learning_rate": 0.1}
+    usual = {"masks": 4, "max_classes": 2, "mask_batch": 2, "decay_steps": 10, "learning_rate": 0.1}
     batch = examples()
     batch["labels"][2] = 1  # more classes than are looked at
     trainer = make("gain_ext", **usual)
@@ -479,7 +475,7 @@ def test_every_hyper_parameter_acts():
 
 
 def test_hyper_parameters_without_meaning_are_refused():
-    for wrong in ({"sigma": 2.0}, {"alpha": -1.0}, {"most": 0}, {"mask_batch": 0}):
+    for wrong in ({"sigma": 2.0}, {"alpha": -1.0}, {"max_classes": 0}, {"mask_batch": 0}):
         with pytest.raises(ValueError, match=f"{[*wrong][0]} must lie in"):
             gain.HParams(**wrong)
     with pytest.raises(ValueError, match="masking takes one of each, joint, not 'all'"):
@@ -496,14 +492,14 @@ def prepared(**hp):
 
 
 def test_compiled_terms_and_gradients_are_the_same():
-    trainer, batch = make("gain_ext", most=2), examples(4)
+    trainer, batch = make("gain_ext", max_classes=2), examples(4)
     x, present = tf.constant(batch["image"]), tf.constant(batch["labels"])
     numbers = tf.constant(batch["classes"][-2:, ..., 0].astype("float32"))
     weights = trainer.networks["classifier"].trainable_variables
 
     def gradients():
         with tf.GradientTape() as tape:
-            terms = trainer.terms(x, present, numbers=numbers)
+            terms = trainer.loss_terms(x, present, numbers=numbers)
             total = terms["loss"] + terms["am_loss"] + 10 * terms["e_loss"]
         return terms, tape.gradient(total, weights)
 
@@ -522,7 +518,7 @@ def test_state_is_all_that_a_resume_needs():
     batches = [examples(seed=seed) for seed in range(4)]
 
     def trained(steps, state=None):
-        trainer = prepared(most=1)
+        trainer = prepared(max_classes=1)
         if state:
             run.assign(trainer.state(), state, "state")
         for i in steps:

@@ -71,7 +71,7 @@ def test_a_mean_over_what_is_known_is_that_of_all_replicas(mirrored):
         first = 3 * tf.distribute.get_replica_context().replica_id_in_sync_group
         v, k = values[first : first + 3], known[first : first + 3]
         loss = tf.reduce_sum(tf.where(k, v, 0)) / tf.reduce_sum(tf.cast(k, tf.float32))
-        return base.together({"loss": loss * base.share(k)})["loss"][None]
+        return base.mean_over_replicas({"loss": loss * base.replica_weight(k)})["loss"][None]
 
     assert joined(mirrored, mirrored.run(mean)).tolist() == [16.5, 16.5]  # (1 + 2 + 3 + 60) / 4
 
@@ -84,7 +84,9 @@ def steps(strategy, name, *flags, count=1, epsilon=1e-3):
         steadied(trainer, epsilon)
     batches, rows = iter(data), []
     for _ in range(count):
-        logs = strategy.run(lambda x: base.together(trainer.train_step(x)), args=(next(batches),))
+        logs = strategy.run(
+            lambda x: base.mean_over_replicas(trainer.train_step(x)), args=(next(batches),)
+        )
         local = {k: strategy.experimental_local_results(v) for k, v in logs.items()}
         assert all(float(v[0]) == float(v[-1]) for v in local.values())
         rows.append({k: float(v[0]) for k, v in local.items()})
@@ -202,7 +204,9 @@ def test_precision_is_that_of_what_lies_between(precision):
     assert keras.Model(D.input, D.get_layer("down8").output)(x).dtype == precision
     assert G(trainer.noise(2)).dtype == D(x).dtype == "float32"
     assert {v.dtype for v in G.variables + D.variables} == {"float32"}
-    assert {layer.compute_dtype for layer in trainer.average["generator"].layers} == {"float32"}
+    assert {layer.compute_dtype for layer in trainer.ema_networks["generator"].layers} == {
+        "float32"
+    }
     scales = [k for k in trainer.state() if k.endswith("scale/dynamic_scale")]
     assert len(scales) == (2 if precision == "float16" else 0)
 

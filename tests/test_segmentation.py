@@ -11,16 +11,13 @@ import tensorflow as tf
 
 from attention_zoo import zoo
 from attention_zoo.evaluate import crf, segmentation
+from attention_zoo.tests.helpers import drawn, loss_of
 from attention_zoo.trainers import deeplab as training
 from attention_zoo.trainers import losses
 from attention_zoo.zoo import deeplab, vgg
 
 TRUTH = np.array([[0, 0, 0], [1, 1, 2], [255, 255, 2]], np.uint8)
 FOUND = np.array([[0, 0, 1], [1, 1, 0], [2, 3, 2]])
-
-
-def drawn(*shape, seed=1):
-    return np.random.default_rng(seed).uniform(-1, 1, shape).astype("float32")
 
 
 # mIoU
@@ -252,7 +249,7 @@ def test_a_run_begins_with_the_classifier_s_convolutions(tmp_path):
     made = [deeplab.build(**{**TINY, "start": f"vgg16:{tmp_path}/mine"}) for _ in range(2)]
     trainer = training.DeepLab(*made, training.HParams(decay_steps=10), seed=3)
     trainer.prepare(iter([]))
-    for network in (trainer.networks["segmenter"], trainer.average["segmenter"]):
+    for network in (trainer.networks["segmenter"], trainer.ema_networks["segmenter"]):
         ours, theirs = (n.get_layer("conv5_1").kernel for n in (network, classifier))
         assert abs(np.asarray(ours) - np.asarray(theirs)).max() < 1e-3  # stored in float16
     with pytest.raises(zoo.WeightsError, match="a segmenter takes the convolutions of a vgg16"):
@@ -270,27 +267,23 @@ P = P.astype("float32")  # (1, 2, 2, 3)
 CUES = np.array([[[0, 255], [1, 255]]], np.uint8)
 
 
-def value(loss, **inputs):
-    return pytest.approx(float(loss(**inputs)), abs=1e-6)
-
-
 def test_pixel_cross_entropy_and_seed():
     # -(log 0.5 + log 0.8) / 2
     expected = (0.69314718 + 0.22314355) / 2
     logits = np.log(P) + np.array([[[[3.0]]]])  # of which softmax knows nothing
-    assert expected == value(losses.pixel_cross_entropy, logits=logits, classes=CUES)
-    assert expected == value(losses.seed, log_p=np.log(P), classes=CUES)
+    assert expected == loss_of(losses.pixel_cross_entropy, logits=logits, classes=CUES)
+    assert expected == loss_of(losses.seed, log_p=np.log(P), classes=CUES)
     # and an image with one cue, 2 at 0.25: pixels weigh alike, then images
     two, cues = np.concatenate((P, P)), np.concatenate((CUES, [[[2, 255], [255, 255]]]))
     both = {"classes": cues}
-    assert (2 * expected + 1.38629436) / 3 == value(
+    assert (2 * expected + 1.38629436) / 3 == loss_of(
         losses.pixel_cross_entropy, logits=np.log(two), **both
     )
-    assert (expected + 1.38629436) / 2 == value(losses.seed, log_p=np.log(two), **both)
+    assert (expected + 1.38629436) / 2 == loss_of(losses.seed, log_p=np.log(two), **both)
     nothing = {"classes": np.full((1, 2, 2), 255, np.uint8)}
-    assert value(losses.pixel_cross_entropy, logits=np.log(P), **nothing) == 0.0
-    assert value(losses.seed, log_p=np.log(P), **nothing) == 0.0
-    assert value(losses.seed, log_p=np.log(P), classes=CUES, ignore=0) != expected
+    assert loss_of(losses.pixel_cross_entropy, logits=np.log(P), **nothing) == 0.0
+    assert loss_of(losses.seed, log_p=np.log(P), **nothing) == 0.0
+    assert loss_of(losses.seed, log_p=np.log(P), classes=CUES, ignore=0) != expected
 
 
 def test_pixels_to_ignore_give_no_gradient():
@@ -320,20 +313,20 @@ def test_expand_and_constrain_by_hand():
     expected = -math.log(present) - math.log(1 - 0.6) - math.log(background)
     given = {"p": P, "labels": np.array([[1.0, 0.0]], "float32")}
     decays = {"present": 0.5, "absent": 0.0, "background": 1.0}
-    assert expected == value(losses.expand, **given, **decays)
+    assert expected == loss_of(losses.expand, **given, **decays)
     for name in decays:
-        assert value(losses.expand, **given, **{**decays, name: 0.7}) != expected
+        assert loss_of(losses.expand, **given, **{**decays, name: 0.7}) != expected
     # KL((1/2, 1/2) to (1/4, 3/4)) and 0
     p, q = (np.log([[[first, [0.3, 0.7]]]]) for first in ([0.25, 0.75], [0.5, 0.5]))
     expected = (0.5 * math.log(2) + 0.5 * math.log(2 / 3)) / 2
-    assert expected == value(losses.constrain, log_p=p, log_q=q)
+    assert expected == loss_of(losses.constrain, log_p=p, log_q=q)
 
 
 # The trainer
 
 
 def make(loss="pseudo", seed=0, **hp):
-    hparams, trainer = training.LOSSES[loss]
+    hparams, trainer = training.VARIANTS[loss]
     networks = [{"segmenter": tiny(seed)} for _ in range(2)]
     return trainer(*networks, hparams(decay_steps=8, **hp), seed=3)
 
@@ -364,7 +357,7 @@ def test_the_step_is_descent_on_the_cross_entropy_with_a_faster_head_and_smaller
     assert max(moved) > 1e-2
     for w, aim in zip(weights, expected):
         assert abs(np.asarray(w) - aim).max() < 1e-4 * max(moved)
-    mean = trainer.average["segmenter"].trainable_variables[-1]
+    mean = trainer.ema_networks["segmenter"].trainable_variables[-1]
     assert 0 < abs(np.asarray(mean) - before[-1]).max() < moved[-1]
 
 
@@ -419,7 +412,7 @@ def test_every_hyper_parameter_of_sec_changes_its_terms():
 
     def terms(**hp):
         trainer.hp = dataclasses.replace(training.SECHParams(), **hp)
-        found = trainer.terms(seen["image"], seen["classes"], seen)
+        found = trainer.loss_terms(seen["image"], seen["classes"], seen)
         return {name: float(v) for name, v in found.items()}
 
     usual = terms()
@@ -448,7 +441,7 @@ def test_every_hyper_parameter_of_sec_changes_its_terms():
 def test_sec_learns_from_all_its_terms_and_not_through_the_crf():
     trainer, seen = make("sec", flip=False), batch()
     with tf.GradientTape() as tape:
-        constrained = trainer.terms(seen["image"], seen["classes"], seen)["constrain"]
+        constrained = trainer.loss_terms(seen["image"], seen["classes"], seen)["constrain"]
     # d/d logits of the mean of KL(Q || P), Q held: (P - Q) / n, which the bias sums
     found = tape.gradient(constrained, trainer.networks["segmenter"].get_layer("logits").bias)
     p = training.floored(keras.ops.softmax(trainer.scores(seen["image"])))
@@ -462,7 +455,7 @@ def test_sec_learns_from_all_its_terms_and_not_through_the_crf():
 
 def test_probabilities_and_pictures_are_the_averaged_network_s():
     trainer = make()
-    trainer.average["segmenter"].get_layer("logits").bias.assign([0.0, 9.0, 0.0])
+    trainer.ema_networks["segmenter"].get_layer("logits").bias.assign([0.0, 9.0, 0.0])
     images = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), dtype=np.uint8)
     found = trainer.probabilities(images)
     assert found.shape == (2, 32, 32, 3)

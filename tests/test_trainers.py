@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from attention_zoo import zoo
 from attention_zoo.common.images import image_grid, to_uint8
+from attention_zoo.tests.helpers import gap, images, weights_of
 from attention_zoo.trainers import callbacks, dcgan, get, losses, ragan, run, sagan, wgan
 from attention_zoo.zoo.layers import self_attention
 
@@ -15,18 +16,6 @@ def make(cls, hp, model, **options):
     keras.utils.set_random_seed(0)
     options = {"image_size": 32, "width": 8, **options}
     return cls(zoo.create(model, **options), zoo.create(model, **options), hp, seed=3)
-
-
-def images(count, seed=1):
-    return np.random.default_rng(seed).uniform(-1, 1, (count, 32, 32, 3)).astype("float32")
-
-
-def values(network):
-    return [np.array(v) for v in network.variables]
-
-
-def gap(first, second):
-    return max(abs(a - b).max() for a, b in zip(first, second))
 
 
 def test_noise_is_a_function_of_seed_step_and_stream():
@@ -60,25 +49,25 @@ def test_dcgan_step_is_algorithm_1():
     gradients = tape.gradient(g_loss, G.trainable_variables)
     plain.g_optimizer.apply(gradients, G.trainable_variables)
 
-    before = values(trainer.generator)
+    before = weights_of(trainer.generator)
     logs = trainer.train_step({"image": x})
     assert float(logs["d_loss"]) == pytest.approx(float(d_loss), abs=1e-5)
     assert float(logs["g_loss"]) == pytest.approx(float(g_loss), abs=1e-5)
     for ours, theirs in ((trainer.generator, G), (trainer.discriminator, D)):
         for a, b in zip(ours.trainable_variables, theirs.trainable_variables):
             assert abs(a - b).numpy().max() < 2e-5, a.path
-    assert gap(before, values(trainer.generator)) > 1e-4
+    assert gap(before, weights_of(trainer.generator)) > 1e-4
 
 
 @pytest.mark.parametrize(("ema_decay", "decay"), [(0.0, 0.0), (0.1, 0.1), (0.9, 2 / 11)])
 def test_moving_average_covers_every_variable_and_ramps_up(ema_decay, decay):
     trainer = make(dcgan.DCGAN, dcgan.HParams(ema_decay=ema_decay), "dcgan")
-    old = values(trainer.generator)
-    assert gap(old, values(trainer.average["generator"])) == 0
+    old = weights_of(trainer.generator)
+    assert gap(old, weights_of(trainer.ema_networks["generator"])) == 0
     trainer.train_step({"image": images(8)})
-    new = values(trainer.generator)
+    new = weights_of(trainer.generator)
     expected = [decay * a + (1 - decay) * b for a, b in zip(old, new)]
-    assert gap(expected, values(trainer.average["generator"])) < 1e-6
+    assert gap(expected, weights_of(trainer.ema_networks["generator"])) < 1e-6
     assert all(abs(a - b).max() > 0 for a, b in zip(old, new))
 
 
@@ -161,12 +150,12 @@ def test_ragan_trains_lambda_and_then_the_encoder_with_both_losses(cls, hp):
     trainer = make(cls, hp, "ragan")
     dae = trainer.networks["attention"]
     encoder, weight = dae.get_layer("encoder"), dae.get_layer("attention_layer").weight
-    start = values(encoder)
+    start = weights_of(encoder)
     batch = {"image": tf.constant(images(4 * trainer.batches_per_step))}
     trainer.train_step(batch)
     assert abs(weight.numpy()).min() > 0
     trainer.train_step(batch)
-    assert gap(start, values(encoder)) > 0
+    assert gap(start, weights_of(encoder)) > 0
 
 
 def test_bank_holds_the_attention_layers_of_the_kept_training_images():
@@ -176,15 +165,15 @@ def test_bank_holds_the_attention_layers_of_the_kept_training_images():
     batches = [{"image": images(100, seed=s)} for s in range(9)]
     trainer.prepare(batches)
     trainer.before_save()
-    bank = trainer.average["generator"].get_layer("bank")
+    bank = trainer.ema_networks["generator"].get_layer("bank")
     assert trainer.references.shape == (256, 32, 32, 3)
     assert np.array_equal(trainer.references[250], batches[2]["image"][50])
-    expected = trainer.average["attention"].predict_on_batch(trainer.references[:5])["layer"]
+    expected = trainer.ema_networks["attention"].predict_on_batch(trainer.references[:5])["layer"]
     assert abs(np.asarray(bank.bank)[:5] - expected).max() < 1e-2 * abs(expected).max()
     z = np.zeros((1, 100), "float32")
     z[0, 0] = -1 + 2 * 3.5 / 256  # entry 3
     pair = {"noise": z, "image": trainer.references[3:4]}
-    by_image = trainer.average["generator_with_reference"].predict_on_batch(pair)
+    by_image = trainer.ema_networks["generator_with_reference"].predict_on_batch(pair)
     assert abs(trainer.sample(z) - by_image).max() < 2e-2
 
 
@@ -241,7 +230,7 @@ def test_sagan_step_is_one_of_each_player_at_its_own_rate(cls, d_loss, g_loss, c
 def test_sagan_trains_gamma_and_then_all_of_its_attention():
     trainer = make(sagan.SAGAN, sagan.HParams(), "sagan")
     layers = [n.get_layer("attention") for n in (trainer.generator, trainer.discriminator)]
-    start = [values(layer) for layer in layers]
+    start = [weights_of(layer) for layer in layers]
     for _ in range(2):
         trainer.train_step({"image": tf.constant(images(8))})
     for layer, before in zip(layers, start):
@@ -272,7 +261,7 @@ def test_attention_shows_where_the_middles_of_the_quarters_look(variant):
     trainer = make(sagan.SAGAN, sagan.HParams(), "sagan", **options)
     pictures = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), "uint8")
     z = np.random.default_rng(1).uniform(-1, 1, (2, 128)).astype("float32")
-    generator = trainer.average["generator"]
+    generator = trainer.ema_networks["generator"]
     of_samples = self_attention.attention_map(generator).predict_on_batch(z)
     samples = to_uint8(generator.predict_on_batch(z))
     blind = make(sagan.SAGAN, sagan.HParams(), "sagan", attention="discriminator", **options)
@@ -316,7 +305,7 @@ def test_two_replicas_take_the_step_of_one(mirrored):
     for strategy in (tf.distribute.get_strategy(), mirrored):
         with strategy.scope():
             trainer = make(PlainDCGAN, dcgan.HParams(), "dcgan")
-            start = values(trainer.generator) + values(trainer.discriminator)
+            start = weights_of(trainer.generator) + weights_of(trainer.discriminator)
         trainer.fit(data, steps_per_epoch=2, verbose=0, shuffle=False)
         state = {k: v.numpy() for k, v in trainer.state().items() if "optimizer" not in k}
         weights.append(list(state.values()))
@@ -337,13 +326,13 @@ def test_replicas_draw_different_noise(mirrored):
 
 @pytest.mark.parametrize("model", zoo.names())
 def test_state_names_every_variable_once(model):
-    hp, cls = next(iter(get(zoo.get(model).trainer or model).LOSSES.values()))
+    hp, cls = next(iter(get(zoo.get(model).trainer or model).VARIANTS.values()))
     trainer = make(cls, hp(), model)
     state = trainer.state()
     assert len({id(v) for v in state.values()}) == len(state)
     held = {id(v) for v in state.values()}
-    own = [part for played in trainer.played.values() for part in played]
-    own += [trainer.average[trainer.main], trainer.average[zoo.get(model).serve]]
+    own = [part for played in trainer.optimizers_by_role.values() for part in played]
+    own += [trainer.ema_networks[trainer.ema_network], trainer.ema_networks[zoo.get(model).serve]]
     assert all(id(v) in held for part in own for v in part.variables)
 
 
@@ -352,7 +341,7 @@ def test_state_names_every_variable_once(model):
     [("wgan", "wgan", 2), ("wgan", "wgan_gp", 2), ("ragan", "wgan", 2), ("sagan", "hinge", None)],
 )
 def test_state_is_all_that_a_resume_needs(model, loss, critic):
-    hp, cls = get(model).LOSSES[loss]
+    hp, cls = get(model).VARIANTS[loss]
     options = {"loss": loss} if model == "wgan" else {}
     hp = hp(n_critic=critic) if critic else hp()
     x = tf.constant(images(4 * 4 * 2))

@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 
 from attention_zoo import zoo
+from attention_zoo.tests.helpers import gap, weights_of
 from attention_zoo.trainers import attention_gan as training
 from attention_zoo.trainers import cyclegan as cycle_training
 from attention_zoo.trainers import losses, run
@@ -33,14 +34,6 @@ def shaken(network, seed=0):
 
 def answer(network, x):
     return {k: np.asarray(v) for k, v in network(x, training=False).items()}
-
-
-def values(network):
-    return [np.array(v) for v in network.variables]
-
-
-def gap(first, second):
-    return max(abs(a - b).max() for a, b in zip(first, second))
 
 
 class Descends:
@@ -275,7 +268,7 @@ def test_the_pool_keeps_cyclegan_s_rule():
                 slot = int(place[i] * 4)
                 expected[-1], kept[slot] = kept[slot], number
                 swapped += 1
-        found = trainer.pooled("discriminator_b", tf.constant(images)).numpy()
+        found = trainer.from_history_buffer("discriminator_b", tf.constant(images)).numpy()
         assert found[:, 0, 0, 0].tolist() == expected
         assert np.ptp(found, axis=(1, 2, 3)).max() == 0
         assert np.asarray(trainer.pools["discriminator_b"])[: len(kept), 5, 7, 1].tolist() == kept
@@ -287,7 +280,7 @@ def test_the_pool_keeps_cyclegan_s_rule():
 def test_each_discriminator_sees_its_side_and_the_mask(trainer):
     x, y = pictures(2), pictures(2, seed=1)
     to_y, to_x = (trainer.networks[k](z) for k, z in (("a2b", x), ("b2a", y)))
-    found = trainer.evidence(x, y, to_x, to_y)
+    found = trainer.discriminator_pairs(x, y, to_x, to_y)
     for side, real, made in (("a", x, to_x), ("b", y, to_y)):
         fake = made["translated"].numpy()
         A = made["masks"].numpy()[..., :2].sum(-1, keepdims=True)
@@ -302,7 +295,7 @@ def test_the_attention_s_saturation_is_told(trainer):
     masks = np.full((1, 2, 2, 3), 0.3, "float32")
     masks[0, 0] = [[0.01, 0.02, 0.97], [0.5, 0.47, 0.03]]
     made = {"masks": tf.constant(masks), "contents": tf.zeros((1, 2, 2, 2, 3))}
-    told = {k: float(v) for k, v in trainer.told(made, made).items()}
+    told = {k: float(v) for k, v in trainer.extra_logs(made, made).items()}
     assert told["mask_low"] == told["mask_high"] == 0.25
     assert told["mask_mean"] == pytest.approx((0.03 + 0.97 + 0.6 + 0.6) / 4)
 
@@ -352,17 +345,19 @@ def test_a_step_is_the_slides():
         own = network.trainable_variables
         expected[name] = [v - 0.1 * g for v, g in zip(own, tape.gradient(loss, own))]
         sums[name] = loss
-    before = {k: values(m) for k, m in ours.networks.items()}
+    before = {k: weights_of(m) for k, m in ours.networks.items()}
     logs = ours.train_step({"image_a": tf.constant(x), "image_b": tf.constant(y)})
     assert {"r", "mask_mean", "mask_low", "mask_high"} == logs.keys() - sums.keys()
     for name, value in sums.items():
         assert float(logs[name]) == pytest.approx(float(value), rel=1e-4), name
     for name, network in ours.networks.items():
-        moved = gap(before[name], values(network))
+        moved = gap(before[name], weights_of(network))
         assert moved > 1e-5
-        assert gap(values(network), [np.asarray(w) for w in expected[name]]) < 1e-3 * moved, name
-        if name in ours.average:
-            assert gap(values(network), values(ours.average[name])) == 0
+        assert gap(weights_of(network), [np.asarray(w) for w in expected[name]]) < 1e-3 * moved, (
+            name
+        )
+        if name in ours.ema_networks:
+            assert gap(weights_of(network), weights_of(ours.ema_networks[name])) == 0
     assert int(ours.step) == 1
 
 
@@ -424,7 +419,7 @@ def test_translation_is_the_averaged_generator_s(trainer):
     assert made.keys() == expected.keys() == {"translated", "masks", "contents"}
     assert max(abs(made[k] - expected[k]).max() for k in made) < 1e-4
     assert abs(trainer.translate(a, "b2a")["translated"] - made["translated"]).max() > 1e-2
-    shown = trainer.shown(a, b)
+    shown = trainer.preview(a, b)
     assert shown["a2b"]["image"] is a and shown["b2a"]["masks"].shape == (3, 24, 24, 3)
     back = answer(trainer.networks["b2a"], made["translated"])["translated"]
     assert abs(shown["a2b"]["again"] - back).max() < 1e-3

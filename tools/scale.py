@@ -63,7 +63,7 @@ def made(run, strategy, *flags):
 
 def steadied(trainer, epsilon=1e-3):
     """Sets Adam's epsilon: with this one a gradient that is zero but for rounding moves nothing."""
-    for _, optimizer in trainer.played.values():
+    for _, optimizer in trainer.optimizers_by_role.values():
         if hasattr(optimizer, "epsilon"):
             optimizer.epsilon = epsilon
 
@@ -73,7 +73,7 @@ def nudged(trainer):
     import numpy as np
 
     rng = np.random.default_rng(0)
-    for network, _ in trainer.played.values():
+    for network, _ in trainer.optimizers_by_role.values():
         for v in network.trainable_variables:
             v.assign(v * (1 + 1e-7 * rng.normal(size=v.shape)))
 

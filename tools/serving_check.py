@@ -37,7 +37,7 @@ def served(name):
     config = train.configure(main.parse([f"--model={model}", *MODELS[name]]))
     trainer = shared.make_trainer(config)
     rng = np.random.default_rng(0)
-    networks = {**trainer.networks, **trainer.average}
+    networks = {**trainer.networks, **trainer.ema_networks}
     for variable in {id(v): v for n in networks.values() for v in n.variables}.values():
         if variable.path.endswith(("gamma", "lambda", "/bank")):  # not what they start at
             variable.assign(rng.uniform(0.5, 1, variable.shape))

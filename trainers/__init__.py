@@ -1,4 +1,4 @@
-"""How the papers train: `TRAINERS` maps a model to its file, whose `LOSSES` maps a loss to
+"""How the papers train: `TRAINERS` maps a model to its file, whose `VARIANTS` maps a loss to
 (HParams, Trainer), the first being the default, and whose `RECIPES` holds the runs by data set."""
 
 import importlib

@@ -11,6 +11,7 @@ from keras import ops
 from ..common.images import to_float
 from ..zoo.layers import cam
 from . import base, dcgan, losses
+from .base import Recipe
 
 SIZES = {"larger": max, "smaller": min}
 PIXELS = {"mean": ops.mean, "sum": ops.sum}
@@ -40,27 +41,15 @@ class HParams(dcgan.HParams):
                 raise ValueError(f"{name} takes one of {', '.join(known)}, not {value!r}")
 
 
-RECIPES = {  # by data set: --image_size, --batch_size, --steps, options of the networks; ours
-    "creatures": {"image_size": 64, "batch_size": 32, "steps": 2_000},
-    "cells": {
-        "image_size": 64,
-        "batch_size": 64,
-        "steps": 20_000,
-        "options": {"teacher": "resnet18:cells"},
-    },
-    "hep2": {
-        "image_size": 64,
-        "batch_size": 64,
-        "steps": 20_000,
-        "options": {"teacher": ""},
-    },
-    "cifar10": {
-        "image_size": 32,
-        "batch_size": 64,
-        "steps": 50_000,
-        "options": {"teacher": "resnet9:cifar10"},
-    },
-    "folder": {"image_size": 64, "batch_size": 64, "steps": 50_000, "options": {"teacher": ""}},
+CELLS = {"teacher": "resnet18:cells"}
+CIFAR10 = {"teacher": "resnet9:cifar10"}
+NONE = {"teacher": ""}  # which has to be given
+RECIPES = {  # by data set; ours
+    "creatures": Recipe(image_size=64, batch_size=32, steps=2_000),
+    "cells": Recipe(image_size=64, batch_size=64, steps=20_000, options=CELLS),
+    "hep2": Recipe(image_size=64, batch_size=64, steps=20_000, options=NONE),
+    "cifar10": Recipe(image_size=32, batch_size=64, steps=50_000, options=CIFAR10),
+    "folder": Recipe(image_size=64, batch_size=64, steps=50_000, options=NONE),
 }
 
 
@@ -72,9 +61,11 @@ class ATAGAN(dcgan.DCGAN):
     def __init__(self, networks, average, hp, seed):
         networks = {**networks, "teacher": networks["teacher"]}
         super().__init__(networks, average, hp, seed)
-        self.average["annotator"] = cam.annotator(self.average["generator"], self.discriminator)
+        self.ema_networks["annotator"] = cam.annotator(
+            self.ema_networks["generator"], self.discriminator
+        )
 
-    def facts(self):
+    def extra_config(self):
         digest = hashlib.sha256()
         for variable in self.networks["teacher"].variables:
             digest.update(ops.convert_to_numpy(variable).tobytes())
@@ -127,4 +118,4 @@ class ATAGANMinimax(ATAGAN):
     generator_loss = staticmethod(losses.minimax_generator)
 
 
-LOSSES = {"non_saturating": (HParams, ATAGAN), "minimax": (HParams, ATAGANMinimax)}
+VARIANTS = {"non_saturating": (HParams, ATAGAN), "minimax": (HParams, ATAGANMinimax)}

@@ -7,6 +7,7 @@ from math import inf
 import tensorflow as tf
 
 from . import base, cyclegan, losses
+from .base import Recipe
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,16 +50,13 @@ class OfficialHParams(HParams):
     decay_from: float = 1.0
 
 
-RECIPES = {  # by data set: --image_size, --batch_size, --steps, options of the networks
-    "creatures": {  # ours
-        "image_size": 64,
-        "batch_size": 4,
-        "steps": 5_000,
-        "options": {"width": 16, "blocks": 4, "masks": 4},
-    },
-    "folder": {**cyclegan.LARGE, "batch_size": 4, "steps": 50_000},  # ours
+RECIPES = {  # by data set
+    "creatures": Recipe(
+        image_size=64, batch_size=4, steps=5_000, options={"width": 16, "blocks": 4, "masks": 4}
+    ),  # ours
+    "folder": Recipe(**cyclegan.LARGE, batch_size=4, steps=50_000),  # ours
     **{  # the authors' code of scheme 2, for horse2zebra: 60 epochs
-        name: {**cyclegan.LARGE, "batch_size": 4, "steps": 60 * count // 4}
+        name: Recipe(**cyclegan.LARGE, batch_size=4, steps=60 * count // 4)
         for name, count in cyclegan.IMAGES.items()
     },
 }
@@ -73,9 +71,9 @@ def attended(made):
 class AttentionGAN(cyclegan.CycleGAN):
     """With or without attention-guided discriminators, as the networks are."""
 
-    def evidence(self, x, y, to_x, to_y):
+    def discriminator_pairs(self, x, y, to_x, to_y):
         """D_YA judges [A_y, y] and [A_y, G(x)], with the mask A_y of G(x) in both; so D_XA."""
-        found = super().evidence(x, y, to_x, to_y)
+        found = super().discriminator_pairs(x, y, to_x, to_y)
         for side, made in (("a", to_x), ("b", to_y)):
             if f"attention_discriminator_{side}" in self.networks:
                 A, plain = attended(made), found[f"discriminator_{side}"]
@@ -83,10 +81,10 @@ class AttentionGAN(cyclegan.CycleGAN):
                 found[f"attention_discriminator_{side}"] = guided
         return found
 
-    def terms(self, x, y, to_x, to_y, evidence):
-        terms = super().terms(x, y, to_x, to_y, evidence)
-        if "attention_discriminator_a" in evidence:
-            terms["attention_gan"] = self.fooled("attention_discriminator", evidence)
+    def loss_terms(self, x, y, to_x, to_y, pairs):
+        terms = super().loss_terms(x, y, to_x, to_y, pairs)
+        if "attention_discriminator_a" in pairs:
+            terms["attention_gan"] = self.adversarial_loss("attention_discriminator", pairs)
         terms["pixel"] = losses.pixel(image=x, translated=to_y["translated"])
         terms["pixel"] += losses.pixel(image=y, translated=to_x["translated"])
         terms["tv"] = losses.total_variation(masks=to_y["masks"])
@@ -112,7 +110,7 @@ class AttentionGAN(cyclegan.CycleGAN):
         )
         return reconstruction * r + game * (1 - r)
 
-    def told(self, to_x, to_y):
+    def extra_logs(self, to_x, to_y):
         """Of the attention on the foreground: its mean, and the shares of pixels where it has all
         but gone and where it is all but full."""
         A = tf.concat([attended(to_x), attended(to_y)], axis=0)
@@ -128,4 +126,4 @@ class AttentionGAN(cyclegan.CycleGAN):
         }
 
 
-LOSSES = {"paper": (HParams, AttentionGAN), "official": (OfficialHParams, AttentionGAN)}
+VARIANTS = {"paper": (HParams, AttentionGAN), "official": (OfficialHParams, AttentionGAN)}

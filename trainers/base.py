@@ -5,12 +5,33 @@ How many replicas there are does not show: each takes its part of the batch, of 
 the loss that one device would have.
 """
 
+import dataclasses
+
 import keras
 import numpy as np
 import tensorflow as tf
 
 from ..common.images import to_uint8
 from ..zoo.layers import self_attention
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """What a run on one data set takes unless it is told otherwise.
+
+    image_size: the images' height and width in pixels. batch_size: images, or pairs, in an update.
+    steps: updates of the network that is measured. load_size: the size at which images are kept,
+    if each update cuts a part of image_size out of them. options: of the networks. hparams: values
+    that differ from the defaults of HParams; variants: the same for one key of VARIANTS.
+    """
+
+    image_size: int
+    batch_size: int
+    steps: int
+    load_size: int | None = None
+    options: dict = dataclasses.field(default_factory=dict)
+    hparams: dict = dataclasses.field(default_factory=dict)
+    variants: dict = dataclasses.field(default_factory=dict)
 
 
 def check(hparams, **ranges):
@@ -21,7 +42,7 @@ def check(hparams, **ranges):
             raise ValueError(f"{name} must lie in [{low}, {high}], not {value}")
 
 
-def numbers(shape, key, low=0, high=1):
+def stateless_uniform(shape, key, low=0, high=1):
     """Those of tf.random.stateless_uniform, also under XLA, which would make others of the same
     bits."""
     bits = tf.random.stateless_uniform(shape, key, None, None, tf.int32, alg="philox")
@@ -35,7 +56,7 @@ def uniform(shape, key, low=0, high=1, axis=0, parts=None):
     context = tf.distribute.get_replica_context()
     replicas, replica = context.num_replicas_in_sync, context.replica_id_in_sync_group
     whole = (*shape[:axis], replicas * shape[axis], *shape[axis + 1 :])
-    whole = numbers(whole, key, low, high)
+    whole = stateless_uniform(whole, key, low, high)
     if replicas == 1:
         return whole
     own, first = [], 0
@@ -45,7 +66,7 @@ def uniform(shape, key, low=0, high=1, axis=0, parts=None):
     return tf.concat(own, axis)
 
 
-def share(counted):
+def replica_weight(counted):
     """How many are true of a replica's `counted`, over the mean of that number over all replicas:
     by this factor a mean over them becomes one whose mean over replicas is that over all."""
     context = tf.distribute.get_replica_context()
@@ -66,7 +87,7 @@ def finite_together(gradients):
     return [tf.where(share == 1, g, float("nan")) for g in gradients]
 
 
-def together(logs):
+def mean_over_replicas(logs):
     """{name: scalar} of one replica -> the means over all of them, in one message."""
     context = tf.distribute.get_replica_context()
     if context.num_replicas_in_sync == 1:
@@ -84,32 +105,32 @@ class Trainer(keras.Model):
     of mixed float16 have their losses scaled, for each optimiser by its own factor.
     """
 
-    main = ""  # key of the network whose weights are averaged
+    ema_network = ""  # key of the network whose weights are averaged
 
     def __init__(self, networks, average, hp, seed):
         super().__init__()
         self.networks, self.hp, self.seed = networks, hp, seed
         self.load_start_weights = getattr(networks, "load_start_weights", lambda: False)
-        self.average = {k: m for k, m in average.items() if k != "discriminator"}
+        self.ema_networks = {k: m for k, m in average.items() if k != "discriminator"}
         self._inference = {}
         for mean, value in self._averaged():
             mean.assign(value)
-        self.played = self.players()
-        self.scaled = networks[self.main].compute_dtype == "float16"
+        self.optimizers_by_role = self.networks_and_optimizers()
+        self.scaled = networks[self.ema_network].compute_dtype == "float16"
         if self.scaled:
-            self.played = {
+            self.optimizers_by_role = {
                 role: (network, keras.optimizers.LossScaleOptimizer(optimizer))
-                for role, (network, optimizer) in self.played.items()
+                for role, (network, optimizer) in self.optimizers_by_role.items()
             }
             first = tf.VariableAggregation.ONLY_FIRST_REPLICA
             self.taken = tf.Variable(0, dtype=tf.int64, trainable=False, aggregation=first)
-        for network, optimizer in self.played.values():
+        for network, optimizer in self.optimizers_by_role.values():
             optimizer.build(network.trainable_variables)
-        self.first = next(iter(self.played.values()))[1]
+        self.first = next(iter(self.optimizers_by_role.values()))[1]
         self.compile(optimizer=self.first, jit_compile=False, steps_per_execution=1)
         self.built = True
 
-    def players(self):
+    def networks_and_optimizers(self):
         """{role: (network, optimizer)}, as the paper sets them; the first one's steps count."""
         raise NotImplementedError
 
@@ -144,7 +165,9 @@ class Trainer(keras.Model):
 
         @tf.function(jit_compile=self.jit_compile, reduce_retracing=True, autograph=False)
         def one(batch):
-            logs = strategy.run(lambda batch: together(self.train_step(batch)), args=(batch,))
+            logs = strategy.run(
+                lambda batch: mean_over_replicas(self.train_step(batch)), args=(batch,)
+            )
             return {k: strategy.experimental_local_results(v)[0] for k, v in logs.items()}
 
         @tf.function(reduce_retracing=True, autograph=False)
@@ -183,7 +206,9 @@ class Trainer(keras.Model):
             optimizer.apply(gradients, own)
 
     def _averaged(self):
-        return zip(self.average[self.main].variables, self.networks[self.main].variables)
+        return zip(
+            self.ema_networks[self.ema_network].variables, self.networks[self.ema_network].variables
+        )
 
     def update_average(self):
         """mean <- d * mean + (1 - d) * value, for every variable of the main network.
@@ -198,7 +223,7 @@ class Trainer(keras.Model):
         for mean, value in self._averaged():
             mean.assign(mean + (1 - decay) * (value - mean))
 
-    def facts(self):
+    def extra_config(self):
         """{name: JSON value} of what else is the same in a run that is resumed."""
         return {}
 
@@ -228,9 +253,9 @@ class Trainer(keras.Model):
 
     def state(self):
         """{name: variable}: all that a resumed run needs, each variable once."""
-        groups = {role: network.variables for role, (network, _) in self.played.items()}
-        groups |= {f"average/{k}": m.variables for k, m in self.average.items()}
-        for role, (_, optimizer) in self.played.items():
+        groups = {role: network.variables for role, (network, _) in self.optimizers_by_role.items()}
+        groups |= {f"average/{k}": m.variables for k, m in self.ema_networks.items()}
+        for role, (_, optimizer) in self.optimizers_by_role.items():
             if self.scaled:
                 groups[f"{role}_scale"] = [optimizer.dynamic_scale, optimizer.step_counter]
                 optimizer = optimizer.inner_optimizer
@@ -250,26 +275,26 @@ class Trainer(keras.Model):
 class GAN(Trainer):
     """A generator of noise and a discriminator; a subclass gives `optimizers` and `train_step`."""
 
-    main = "generator"
+    ema_network = "generator"
     map = None  # noise -> the averaged generator's attention
 
     def optimizers(self):
         """(generator's, discriminator's), as the paper sets them."""
         raise NotImplementedError
 
-    def players(self):
-        self.generator = self.networks[self.main]
+    def networks_and_optimizers(self):
+        self.generator = self.networks[self.ema_network]
         self.discriminator = self.networks["discriminator"]
         pair = (self.generator, self.discriminator)
         return dict(zip(("generator", "discriminator"), zip(pair, self.optimizers())))
 
     @property
     def g_optimizer(self):
-        return self.played["generator"][1]
+        return self.optimizers_by_role["generator"][1]
 
     @property
     def d_optimizer(self):
-        return self.played["discriminator"][1]
+        return self.optimizers_by_role["discriminator"][1]
 
     def noise(self, count, stream=0):
         """z (count, latent), uniform in [-1, 1]: a function of seed, step, stream and place in the
@@ -287,13 +312,13 @@ class GAN(Trainer):
             "fake_logit": tf.reduce_mean(fake_logits),
         }
 
-    def given(self, z):
+    def generator_inputs(self, z):
         """z (B, latent) -> what the generator takes for it."""
         return z
 
     def sample(self, z):
         """z (B, latent) -> images (B, S, S, 3) in [-1, 1], by the averaged generator."""
-        return self.infer(self.average["generator"], self.given(z))
+        return self.infer(self.ema_networks["generator"], self.generator_inputs(z))
 
     def attention(self, images, z):
         """What there is to see of attention, or None: (pictures uint8 (B, S, S, 3), masks (B, N, S,
@@ -302,11 +327,11 @@ class GAN(Trainer):
         images: real ones, uint8 (B, S, S, 3); z (B, latent). Here: where four places of samples
         look, by the generator's self-attention.
         """
-        generator = self.average["generator"]
+        generator = self.ema_networks["generator"]
         if not self_attention.attends(generator):
             return None
         if self.map is None:
             self.map = self_attention.attention_map(generator)
         pictures = to_uint8(self.sample(z))
-        maps = self.infer(self.map, self.given(z))
+        maps = self.infer(self.map, self.generator_inputs(z))
         return pictures, *self_attention.looks(maps, pictures.shape[1])

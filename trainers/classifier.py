@@ -10,6 +10,7 @@ import tensorflow as tf
 from keras import ops
 
 from . import base, losses
+from .base import Recipe
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,12 +38,12 @@ class HParams:
         base.check(self, smoothing=(0, 1), ema_decay=(0, 1))
 
 
-RECIPES = {  # by data set: --image_size, --batch_size, --steps; ours
-    "creatures": {"image_size": 64, "batch_size": 32, "steps": 500},
-    "cifar10": {"image_size": 32, "batch_size": 64, "steps": 20_000},  # 25.6 epochs
-    "cells": {"image_size": 64, "batch_size": 64, "steps": 3_000},
-    "hep2": {"image_size": 64, "batch_size": 64, "steps": 3_000},
-    "folder": {"image_size": 64, "batch_size": 64, "steps": 10_000},
+RECIPES = {  # by data set; ours
+    "creatures": Recipe(image_size=64, batch_size=32, steps=500),
+    "cifar10": Recipe(image_size=32, batch_size=64, steps=20_000),  # 25.6 epochs
+    "cells": Recipe(image_size=64, batch_size=64, steps=3_000),
+    "hep2": Recipe(image_size=64, batch_size=64, steps=3_000),
+    "folder": Recipe(image_size=64, batch_size=64, steps=10_000),
 }
 
 
@@ -89,9 +90,9 @@ def whitening(images, side=2):
 
 
 class Classifier(base.Trainer):
-    main = "classifier"
+    ema_network = "classifier"
 
-    def players(self):
+    def networks_and_optimizers(self):
         hp = self.hp
         rate = WarmUpCosine(hp.learning_rate, max(hp.decay_steps, 1), hp.warm_up)
         optimizer = keras.optimizers.SGD(rate, hp.momentum, nesterov=True)
@@ -117,7 +118,7 @@ class Classifier(base.Trainer):
         """And sets a layer `whiten` by the first 2,000 images, unless it came with the weights."""
         if super().prepare(batches):
             return True
-        networks = (self.networks["classifier"], self.average["classifier"])
+        networks = (self.networks["classifier"], self.ema_networks["classifier"])
         if not int(self.step.numpy()) and any(x.name == "whiten" for x in networks[0].layers):
             images = []
             while len(images) < 2000:
@@ -128,4 +129,4 @@ class Classifier(base.Trainer):
         return False
 
 
-LOSSES = {"cross_entropy": (HParams, Classifier)}
+VARIANTS = {"cross_entropy": (HParams, Classifier)}

@@ -8,6 +8,7 @@ import tensorflow as tf
 from keras import ops
 
 from . import base, losses
+from .base import Recipe
 
 ADVERSARIAL = {  # the discriminators' loss, the generators'
     "least_squares": (losses.least_squares_discriminator, losses.least_squares_generator),
@@ -59,17 +60,14 @@ IMAGES = {  # training images of TFDS' cycle_gan/*, in the larger of A and B
     "facades": 400,
     "iphone2dslr_flower": 3_325,
 }
-LARGE = {"image_size": 256, "load_size": 286}  # held so large, and cut out at random (appendix)
-RECIPES = {  # by data set: --image_size, --batch_size, --steps, options of the networks
-    "creatures": {  # ours
-        "image_size": 64,
-        "batch_size": 4,
-        "steps": 5_000,
-        "options": {"width": 16, "blocks": 4},
-    },
-    "folder": {**LARGE, "batch_size": 1, "steps": 200_000},  # ours
+LARGE = {"image_size": 256, "load_size": 286}  # images are cut out at random (appendix)
+RECIPES = {  # by data set
+    "creatures": Recipe(
+        image_size=64, batch_size=4, steps=5_000, options={"width": 16, "blocks": 4}
+    ),  # ours
+    "folder": Recipe(**LARGE, batch_size=1, steps=200_000),  # ours
     **{  # the appendix: 200 epochs
-        name: {**LARGE, "batch_size": 1, "steps": 200 * count} for name, count in IMAGES.items()
+        name: Recipe(**LARGE, batch_size=1, steps=200 * count) for name, count in IMAGES.items()
     },
 }
 
@@ -105,7 +103,7 @@ class CycleGAN(base.Trainer):
     """networks: generators "a2b" and "b2a", image -> {"translated": image, ...}, of which an
     average is kept, and discriminators "KIND_a", "KIND_b" of images in A and in B."""
 
-    main = "a2b"
+    ema_network = "a2b"
     generators = {"a2b": "b2a", "b2a": "a2b"}  # and the way back
 
     def __init__(self, networks, average, hp, seed):
@@ -120,7 +118,7 @@ class CycleGAN(base.Trainer):
             if hp.pool
         }
 
-    def players(self):
+    def networks_and_optimizers(self):
         networks = self.networks
         self.discriminators = {k: m for k, m in networks.items() if k not in self.generators}
         names = (*self.generators, *self.discriminators)
@@ -135,7 +133,7 @@ class CycleGAN(base.Trainer):
 
     def _averaged(self):
         for name in self.generators:
-            yield from zip(self.average[name].variables, self.networks[name].variables)
+            yield from zip(self.ema_networks[name].variables, self.networks[name].variables)
 
     def state(self):
         return super().state() | {f"pool/{name}": pool for name, pool in self.pools.items()}
@@ -146,26 +144,26 @@ class CycleGAN(base.Trainer):
         for stream, key in enumerate(("image_a", "image_b")):
             yield crop(batch[key], size, self.hp.flip, self.key(stream))
 
-    def evidence(self, x, y, to_x, to_y):
+    def discriminator_pairs(self, x, y, to_x, to_y):
         """{discriminator: (real, fake)}, as each of them sees it."""
         return {
             "discriminator_a": (x, to_x["translated"]),
             "discriminator_b": (y, to_y["translated"]),
         }
 
-    def fooled(self, kind, evidence):
+    def adversarial_loss(self, kind, pairs):
         """The generators' adversarial loss from D_X and D_Y of a kind."""
         _, loss = ADVERSARIAL[self.hp.adversarial]
         names = (f"{kind}_a", f"{kind}_b")
-        return sum(loss(fake=self.networks[n](evidence[n][1], training=True)) for n in names)
+        return sum(loss(fake=self.networks[n](pairs[n][1], training=True)) for n in names)
 
-    def terms(self, x, y, to_x, to_y, evidence):
+    def loss_terms(self, x, y, to_x, to_y, pairs):
         """{name: loss}, each of both directions: what `objective` puts together."""
         G, F = self.networks["a2b"], self.networks["b2a"]
         again_x = F(to_y["translated"], training=True)["translated"]
         again_y = G(to_x["translated"], training=True)["translated"]
         terms = {
-            "gan": self.fooled("discriminator", evidence),
+            "gan": self.adversarial_loss("discriminator", pairs),
             "cycle": losses.cycle(image=x, again=again_x) + losses.cycle(image=y, again=again_y),
         }
         if self.hp.lambda_identity:
@@ -182,11 +180,11 @@ class CycleGAN(base.Trainer):
             + self.hp.lambda_identity * terms.get("identity", 0.0)
         )
 
-    def told(self, to_x, to_y):
+    def extra_logs(self, to_x, to_y):
         """{name: scalar}: what else there is to log of a step."""
         return {}
 
-    def pooled(self, name, fake):
+    def from_history_buffer(self, name, fake):
         """What a discriminator judges in place of images (B, S, S, C) of now: section 4's history.
 
         The first ones fill its pool. Then each, with even chances, is judged itself and not kept,
@@ -201,7 +199,7 @@ class CycleGAN(base.Trainer):
         count = tf.shape(images)[0]
         order = tf.range(count)
         stream = 2 + list(self.discriminators).index(name)
-        draw = base.numbers((2, count), self.key(stream, shared=True))
+        draw = base.stateless_uniform((2, count), self.key(stream, shared=True))
         place = tf.cast(self.step, tf.int32) * count + order  # of the images so far
         fills = place < size
         place = tf.where(fills, place, tf.cast(draw[0] * size, tf.int32))
@@ -226,21 +224,21 @@ class CycleGAN(base.Trainer):
         G, F = self.networks["a2b"], self.networks["b2a"]
         with tf.GradientTape() as tape:
             to_y, to_x = G(x, training=True), F(y, training=True)
-            evidence = self.evidence(x, y, to_x, to_y)
-            terms = self.terms(x, y, to_x, to_y, evidence)
+            pairs = self.discriminator_pairs(x, y, to_x, to_y)
+            terms = self.loss_terms(x, y, to_x, to_y, pairs)
             loss = self.objective(terms)
-        past = {name: self.pooled(name, fake) for name, (_, fake) in evidence.items()}
-        self.update_all(tape, loss, [self.played[name] for name in self.generators])
+        past = {name: self.from_history_buffer(name, fake) for name, (_, fake) in pairs.items()}
+        self.update_all(tape, loss, [self.optimizers_by_role[name] for name in self.generators])
         judge, _ = ADVERSARIAL[self.hp.adversarial]
         with tf.GradientTape() as tape:
             judged = {}
             for name, D in self.discriminators.items():
-                real, fake = evidence[name][0], past[name]
+                real, fake = pairs[name][0], past[name]
                 judged[name] = judge(real=D(real, training=True), fake=D(fake, training=True))
             loss = sum(judged.values())
-        self.update_all(tape, loss, [self.played[name] for name in self.discriminators])
+        self.update_all(tape, loss, [self.optimizers_by_role[name] for name in self.discriminators])
         self.update_average()
-        return terms | judged | self.told(to_x, to_y)
+        return terms | judged | self.extra_logs(to_x, to_y)
 
     def translate(self, images, direction):
         """Images (B, H, W, 3) in [-1, 1] -> {name: array}, all that the averaged generator gives.
@@ -250,9 +248,9 @@ class CycleGAN(base.Trainer):
         high, wide = images.shape[1:3]
         if min(high, wide) < 8 or high % 4 or wide % 4:
             raise ValueError(f"pad the images: sides are multiples of 4 from 8, not {high}, {wide}")
-        return self.infer(self.average[direction], images)
+        return self.infer(self.ema_networks[direction], images)
 
-    def shown(self, images_a, images_b):
+    def preview(self, images_a, images_b):
         """{direction: {"image": the images, what `translate` gives, "again": translated back}}."""
         found = {}
         for images, (there, back) in zip((images_a, images_b), self.generators.items()):
@@ -262,4 +260,4 @@ class CycleGAN(base.Trainer):
         return found
 
 
-LOSSES = {"cyclegan": (HParams, CycleGAN)}
+VARIANTS = {"cyclegan": (HParams, CycleGAN)}

@@ -7,6 +7,7 @@ import keras
 import tensorflow as tf
 
 from . import base, losses
+from .base import Recipe
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,12 +24,12 @@ class HParams:
         base.check(self, learning_rate=(0, inf), beta_1=unit, beta_2=unit, ema_decay=unit)
 
 
-RECIPES = {  # by data set: --image_size, --batch_size, --steps
-    "creatures": {"image_size": 32, "batch_size": 32, "steps": 600},  # ours: minutes on a CPU
-    "cifar10": {"image_size": 32, "batch_size": 64, "steps": 200_000},  # the RAGAN Letter
-    "stl10": {"image_size": 32, "batch_size": 64, "steps": 200_000},  # the RAGAN Letter
-    "celeb_a": {"image_size": 64, "batch_size": 64, "steps": 50_866},  # the Letter: 20 epochs
-    "folder": {"image_size": 64, "batch_size": 64, "steps": 50_000},  # ours
+RECIPES = {  # by data set
+    "creatures": Recipe(image_size=32, batch_size=32, steps=600),  # ours: minutes on a CPU
+    "cifar10": Recipe(image_size=32, batch_size=64, steps=200_000),  # the RAGAN Letter
+    "stl10": Recipe(image_size=32, batch_size=64, steps=200_000),  # the RAGAN Letter
+    "celeb_a": Recipe(image_size=64, batch_size=64, steps=50_866),  # the Letter: 20 epochs
+    "folder": Recipe(image_size=64, batch_size=64, steps=50_000),  # ours
 }
 
 
@@ -61,4 +62,4 @@ class DCGAN(base.GAN):
         return self.logs(d_loss, g_loss, real_logits, fake_logits)
 
 
-LOSSES = {"dcgan": (HParams, DCGAN)}
+VARIANTS = {"dcgan": (HParams, DCGAN)}

@@ -18,6 +18,7 @@ from keras import ops
 from ..common import interpolation
 from ..common.images import image_grid, scaled, to_float
 from . import base, losses
+from .base import Recipe
 
 POLICIES = {  # share of the schedule's steps that are done -> share of the learning rate
     "step": lambda t: ops.power(0.1, ops.floor(ops.minimum(4 * t, 3.0))),
@@ -77,21 +78,21 @@ class SECHParams(HParams):
         base.check(self, **dict.fromkeys(("sigma_alpha", "sigma_beta", "sigma_gamma"), (0.01, inf)))
 
 
-RECIPES = {  # by data set: --image_size, --batch_size, --steps, options, hyper-parameters
-    "creatures": {  # ours, of weights that start at random
-        "image_size": 64,
-        "batch_size": 8,
-        "steps": 4_000,
-        "options": {"classes": 9, "width": 16, "fc": 256, "stride": 4, "dilation": 4},
-        "hparams": {"learning_rate": 0.02, "policy": "poly", "head_rate": 1.0},
-        "sec": {"learning_rate": 0.005},  # of that loss; with more all becomes background
-    },
-    "voc2012": {  # GAIN's notes
-        "image_size": 321,
-        "batch_size": 15,
-        "steps": 8_000,
-        "options": {"normalise": "imagenet", "start": "vgg16:imagenet"},
-    },
+RECIPES = {  # by data set
+    "creatures": Recipe(  # ours; weights start at random
+        image_size=64,
+        batch_size=8,
+        steps=4_000,
+        options={"classes": 9, "width": 16, "fc": 256, "stride": 4, "dilation": 4},
+        hparams={"learning_rate": 0.02, "policy": "poly", "head_rate": 1.0},
+        variants={"sec": {"learning_rate": 0.005}},  # with more all becomes background
+    ),
+    "voc2012": Recipe(  # GAIN's notes
+        image_size=321,
+        batch_size=15,
+        steps=8_000,
+        options={"normalise": "imagenet", "start": "vgg16:imagenet"},
+    ),
 }
 
 
@@ -138,19 +139,19 @@ def palette():
 
 
 class DeepLab(base.Trainer):
-    main = "segmenter"
+    ema_network = "segmenter"
 
-    def players(self):
+    def networks_and_optimizers(self):
         hp, network = self.hp, self.networks["segmenter"]
         rate = Policy(hp.learning_rate, max(hp.decay_steps, 1), hp.policy)
         head = network.get_layer("logits").trainable_variables
         return {"segmenter": (network, FastHead(rate, hp.momentum, head, hp.head_rate))}
 
-    def terms(self, image, classes, batch):
+    def loss_terms(self, image, classes, batch):
         """{name: value} of the loss."""
         logits = self.networks["segmenter"](image, training=True)
         loss = losses.pixel_cross_entropy(logits=logits, classes=classes[..., 0])
-        return {"cross_entropy": loss * base.share(tf.not_equal(classes, 255))}
+        return {"cross_entropy": loss * base.replica_weight(tf.not_equal(classes, 255))}
 
     def train_step(self, batch):
         network = self.networks["segmenter"]
@@ -159,7 +160,7 @@ class DeepLab(base.Trainer):
             image, classes = mirrored((image, classes), self.key())
         kernels = [w for w in network.trainable_variables if len(w.shape) > 1]
         with tf.GradientTape() as tape:
-            terms = self.terms(image, classes, batch)
+            terms = self.loss_terms(image, classes, batch)
             decay = tf.add_n([tf.nn.l2_loss(w) for w in kernels])
             total = tf.add_n([*terms.values()]) + self.hp.weight_decay * decay
         self.update(tape, total, network, self.first)
@@ -168,7 +169,7 @@ class DeepLab(base.Trainer):
 
     def probabilities(self, images):
         """uint8 (B, S, S, 3) -> float32 (B, S, S, K), by the averaged network."""
-        logits = self.infer(self.average["segmenter"], to_float(images))
+        logits = self.infer(self.ema_networks["segmenter"], to_float(images))
         return ops.convert_to_numpy(ops.softmax(logits))
 
     def picture(self, images, classes):
@@ -221,7 +222,7 @@ class SEC(DeepLab):
         self.scores = keras.Model(segmenter.input, segmenter.get_layer("logits").output)
         self.stride = segmenter.get_layer("segmentation").stride
 
-    def terms(self, image, classes, batch):
+    def loss_terms(self, image, classes, batch):
         hp, size = self.hp, image.shape[1]
         p = floored(ops.softmax(self.scores(image, training=True)))  # (B, s, s, K)
         side = p.shape[1]
@@ -244,4 +245,4 @@ class SEC(DeepLab):
         }
 
 
-LOSSES = {"pseudo": (HParams, DeepLab), "sec": (SECHParams, SEC)}
+VARIANTS = {"pseudo": (HParams, DeepLab), "sec": (SECHParams, SEC)}

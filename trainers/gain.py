@@ -11,6 +11,7 @@ from keras import ops
 from ..common.images import scaled, to_float, to_uint8
 from ..zoo.layers import grad_cam
 from . import base, classifier, losses
+from .base import Recipe
 
 
 def each(masks, here):
@@ -32,6 +33,9 @@ MASKING = {"each": each, "joint": joint}
 JUDGES = ("shared", "average")
 
 
+RENAMED_HPARAMS = {"most": "max_classes"}  # name in run directories of earlier versions -> name now
+
+
 @dataclasses.dataclass(frozen=True)
 class HParams(classifier.HParams):
     """The optimiser's as trainers.classifier has them; learning_rate: notes, section 3.
@@ -42,9 +46,9 @@ class HParams(classifier.HParams):
     counts (ours). masking: a masked image for each class that is there, or a joint one (cheaper).
     judge: the weights that look at the masked image, `shared` (the paper's: they can also learn to
     answer no where anything is masked) or their moving `average`: L_am moves the mask alone (ours).
-    most: classes of an image that are looked at in a step; of more, so many are drawn. masks:
-    images whose masks are known, the first of the training's (notes, table: 200 or 1464; 0: GAIN
-    without). mask_batch: how many of them join each batch, over all devices.
+    max_classes: classes of an image whose attention a step trains, drawn at random where there are
+    more. masks: number of images with known masks, the first of the training set (notes, table: 200
+    or 1464; 0: plain GAIN). mask_batch: how many of them join each batch, over all devices.
     """
 
     learning_rate: float = 1e-5
@@ -57,14 +61,14 @@ class HParams(classifier.HParams):
     delay: float = 0.0
     masking: str = "each"
     judge: str = "shared"
-    most: int = 3
+    max_classes: int = 3
     masks: int = 0
     mask_batch: int = 4
 
     def __post_init__(self):
         super().__post_init__()
         base.check(self, alpha=(0, inf), omega=(0, inf), steepness=(0, inf), sigma=(0, 1))
-        base.check(self, delay=(0, 1), most=(1, inf), masks=(0, inf), mask_batch=(1, inf))
+        base.check(self, delay=(0, 1), max_classes=(1, inf), masks=(0, inf), mask_batch=(1, inf))
         if self.masking not in MASKING:
             raise ValueError(f"masking takes one of {', '.join(MASKING)}, not {self.masking!r}")
         if self.judge not in JUDGES:
@@ -89,20 +93,20 @@ OURS = {  # of weights that start at random: attention is guided once there is s
     "options": {"backbone": "resnet9", "stages": 2, "width": 32},
     "hparams": {"learning_rate": 0.02, "warm_up": 0.2, "delay": 0.5, "judge": "average"},
 }
-RECIPES = {  # by data set: --image_size, --batch_size, --steps, options, hyper-parameters
-    "creatures": {"image_size": 64, "batch_size": 16, "steps": 2_000, **OURS},
-    "voc2012": {  # notes, section 3: 35 epochs of 10,582 images, one at a time; 321: DeepLab's
-        "image_size": 321,
-        "batch_size": 1,
-        "steps": 370_370,
-        "options": {"normalise": "imagenet", "start": "vgg16:imagenet"},
-    },
-    "folder": {"image_size": 64, "batch_size": 16, "steps": 10_000, **OURS},
+RECIPES = {  # by data set
+    "creatures": Recipe(image_size=64, batch_size=16, steps=2_000, **OURS),
+    "voc2012": Recipe(  # notes, section 3: 35 epochs of 10,582 images; their size: DeepLab's
+        image_size=321,
+        batch_size=1,
+        steps=370_370,
+        options={"normalise": "imagenet", "start": "vgg16:imagenet"},
+    ),
+    "folder": Recipe(image_size=64, batch_size=16, steps=10_000, **OURS),
 }
 
 
 class GAIN(classifier.Classifier):
-    known = None  # the images whose masks are known: image uint8, classes uint8, present
+    mask_set = None  # the images whose masks are known: image uint8, classes uint8, present
 
     def __init__(self, networks, average, hp, seed):
         super().__init__(networks, average, hp, seed)
@@ -117,7 +121,7 @@ class GAIN(classifier.Classifier):
                 found["image"].extend(to_uint8(batch["image"]))
                 found["classes"].extend(batch["classes"])
                 found["present"].extend(np.asarray(self.present(batch)))
-            self.known = {k: tf.constant(np.stack(v[: self.hp.masks])) for k, v in found.items()}
+            self.mask_set = {k: tf.constant(np.stack(v[: self.hp.masks])) for k, v in found.items()}
         return super().prepare(batches)
 
     def present(self, batch):
@@ -126,7 +130,7 @@ class GAIN(classifier.Classifier):
             return tf.cast(batch["labels"], tf.float32)
         return tf.one_hot(batch["label"], self.networks["head"].output_shape[-1])
 
-    def taught(self):
+    def masked_batch(self):
         """The next images (E, S, S, 3) whose masks are known, their classes (E, C), and the numbers
         of their pixels' classes (E, S, S): 0 for none, c + 1 for class c, 255 for unknown."""
         replicas = tf.distribute.get_strategy().num_replicas_in_sync
@@ -134,7 +138,7 @@ class GAIN(classifier.Classifier):
         share = -(-self.hp.mask_batch // replicas)
         first = tf.cast(self.step, tf.int32) * replicas + replica
         turn = (first * share + tf.range(share)) % self.hp.masks
-        x, numbers, present = (tf.gather(self.known[k], turn) for k in self.known)
+        x, numbers, present = (tf.gather(self.mask_set[k], turn) for k in self.mask_set)
         x = scaled(tf.cast(x, tf.float32))
         both = tf.concat([x, tf.cast(numbers, tf.float32)], -1)
         both = classifier.augment(both, self.hp.crop, self.hp.flip, self.key(1))
@@ -143,7 +147,7 @@ class GAIN(classifier.Classifier):
     def chosen(self, present, single, taught=0):
         """Of images with classes (B, C): K of them (B, K), and 1 where those are there (B, K).
         taught: how many of them, the last, `taught` gave."""
-        count = 1 if single else min(self.hp.most, present.shape[1])
+        count = 1 if single else min(self.hp.max_classes, present.shape[1])
         images = tf.shape(present)[0]
         shape, parts = (images, present.shape[1]), (images - taught, taught)
         draw = tf.cast(base.uniform(shape, self.key(2), parts=parts), present.dtype)
@@ -163,18 +167,18 @@ class GAIN(classifier.Classifier):
         A = grad_cam.grad_cam(f, gradient)
         return grad_cam.shown(tf.reshape(A, (-1, count, *A.shape[1:])), size)
 
-    def mined(self, x, masks, classes):
+    def masked_scores(self, x, masks, classes):
         """s^c(I*) (B, K) of images x with masks (B, M, S, S), M = K or 1, for classes (B, K).
 
         Batch normalisation takes its moving statistics, and leaves them.
         """
         star = tf.reshape(grad_cam.masked(x, masks), (-1, *x.shape[1:]))  # (B M, S, S, 3)
-        networks = self.networks if self.hp.judge == "shared" else self.average
+        networks = self.networks if self.hp.judge == "shared" else self.ema_networks
         logits = networks["classifier"](star, training=False)
         logits = tf.reshape(logits, (-1, masks.shape[1], logits.shape[1]))  # (B, M, C)
         return tf.sigmoid(picked(logits, classes))
 
-    def terms(self, x, present, single=False, numbers=None):
+    def loss_terms(self, x, present, single=False, numbers=None):
         """{name: its loss}, and the mean of T as "mask", of images x (B, S, S, 3) with classes
         (B, C), of which single: one each. numbers (E, S, S): of the last E images' pixels."""
         hp, head = self.hp, self.networks["head"]
@@ -190,9 +194,9 @@ class GAIN(classifier.Classifier):
             T = grad_cam.soft_mask(A, hp.steepness, hp.sigma)
             masks = MASKING[hp.masking](T, here)
             begun = self.step >= int(hp.delay * hp.decay_steps)
-            scores = tf.cond(begun, lambda: self.mined(x, masks, classes), lambda: 0 * here)
+            scores = tf.cond(begun, lambda: self.masked_scores(x, masks, classes), lambda: 0 * here)
             found["am_loss"] = losses.attention_mining(score=scores, present=here)
-            found["mask"] = losses.of_present(ops.mean(T, (2, 3)), here)
+            found["mask"] = losses.mean_over_present(ops.mean(T, (2, 3)), here)
         if numbers is not None:
             last = slice(-numbers.shape[0], None)
             H = tf.equal(numbers[:, None], tf.cast(classes[last, :, None, None] + 1, tf.float32))
@@ -206,11 +210,11 @@ class GAIN(classifier.Classifier):
         x = classifier.augment(batch["image"], hp.crop, hp.flip, self.key())
         present, numbers = self.present(batch), None
         if hp.masks:
-            more, theirs, numbers = self.taught()
+            more, theirs, numbers = self.masked_batch()
             x, present = tf.concat([x, more], 0), tf.concat([present, theirs], 0)
         kernels = [w for w in network.trainable_variables if len(w.shape) > 1]
         with tf.GradientTape() as tape:
-            terms = self.terms(x, present, "labels" not in batch, numbers)
+            terms = self.loss_terms(x, present, "labels" not in batch, numbers)
             total = terms["loss"] + hp.alpha * terms.get("am_loss", 0.0)
             total += hp.omega * terms.get("e_loss", 0.0)
             total += hp.weight_decay * tf.add_n([tf.nn.l2_loss(w) for w in kernels])
@@ -219,7 +223,7 @@ class GAIN(classifier.Classifier):
         return terms
 
     def _explained(self, x):
-        features, head = self.average["features"], self.average["head"]
+        features, head = self.ema_networks["features"], self.ema_networks["head"]
         f = features(x, training=False)
         logits = head(f, training=False)
         every = tf.broadcast_to(tf.range(logits.shape[1]), tf.shape(logits))
@@ -240,7 +244,7 @@ class GAIN(classifier.Classifier):
         return images, np.take_along_axis(scores * maps, likeliest, axis=1), ()
 
 
-LOSSES = {
+VARIANTS = {
     "gain": (HParams, GAIN),
     "classifier": (PlainHParams, GAIN),
     "gain_ext": (ExtHParams, GAIN),

@@ -67,7 +67,7 @@ def sigmoid_cross_entropy(*, logits, label):
     return ops.mean(ops.sum(ops.softplus(logits) - label * logits, axis=1))
 
 
-def of_present(values, present):
+def mean_over_present(values, present):
     """E 1/n sum_c v_c over the n classes that are there: v and present, 0 or 1, (B, K)."""
     count = ops.maximum(ops.sum(present, axis=1), 1)
     return ops.mean(ops.sum(present * values, axis=1) / count)
@@ -76,7 +76,7 @@ def of_present(values, present):
 def attention_mining(*, score, present):
     """E 1/n sum_c s^c(I*^c), scores (B, K) of images masked by their attention, each of a class
     that is there or not (GAIN, L_am)."""
-    return of_present(score, present)
+    return mean_over_present(score, present)
 
 
 def attention_supervision(*, attention, mask, known, present):
@@ -85,7 +85,7 @@ def attention_supervision(*, attention, mask, known, present):
     known = ops.cast(known, attention.dtype)[:, None]
     gap = ops.square(attention - ops.cast(mask, attention.dtype)) * known
     pixels = ops.maximum(ops.sum(known, axis=(2, 3)), 1)
-    return of_present(ops.sum(gap, axis=(2, 3)) / pixels, present)
+    return mean_over_present(ops.sum(gap, axis=(2, 3)) / pixels, present)
 
 
 def least_squares_discriminator(*, real, fake):
@@ -158,8 +158,8 @@ def expand(*, p, labels, present, absent, background):
     - E log G_0(d_background), G = `ranked`, T the classes that are there, T' the others; p (B, h,
     w, C + 1), the background first, labels (B, C), 0 or 1 (SEC, expansion loss)."""
     p = ops.reshape(p, (-1, p.shape[1] * p.shape[2], p.shape[3]))
-    there = of_present(ops.log(ranked(p[..., 1:], present)), labels)
-    elsewhere = of_present(ops.log(1 - ranked(p[..., 1:], absent)), 1 - labels)
+    there = mean_over_present(ops.log(ranked(p[..., 1:], present)), labels)
+    elsewhere = mean_over_present(ops.log(1 - ranked(p[..., 1:], absent)), 1 - labels)
     return -there - elsewhere - ops.mean(ops.log(ranked(p[..., :1], background)))
 
 

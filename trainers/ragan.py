@@ -12,7 +12,7 @@ RECIPES = dcgan.RECIPES
 class RegionalAttention:
     """Mixed into a GAN's trainer: G(z, X) in place of G(z)."""
 
-    main = "generator_with_reference"
+    ema_network = "generator_with_reference"
     references = None  # (K, S, S, 3): the training images whose attention layers the bank keeps
 
     def fake(self, z, x):
@@ -21,16 +21,16 @@ class RegionalAttention:
     def sample_with_reference(self, z, x):
         """z (B, latent), real images x (B, S, S, 3) -> images, by the averaged generator."""
         pair = {"noise": z, "image": x}
-        return self.infer(self.average["generator_with_reference"], pair)
+        return self.infer(self.ema_networks["generator_with_reference"], pair)
 
     def attention(self, images, z):
         """The masks M_i of the averaged localiser in images."""
         x = to_float(images)
-        return images, self.infer(self.average["attention"], x)["masks"][..., 0], ()
+        return images, self.infer(self.ema_networks["attention"], x)["masks"][..., 0], ()
 
     def prepare(self, batches):
         """Takes the bank's K training images from an iterable of batches, always the same ones."""
-        entries, images = self.average["generator"].get_layer("bank").entries, []
+        entries, images = self.ema_networks["generator"].get_layer("bank").entries, []
         for batch in batches:
             images.extend(np.asarray(batch["image"]))
             if len(images) >= entries:
@@ -39,10 +39,10 @@ class RegionalAttention:
 
     def before_save(self):
         """Writes sum_i lambda_i A_i of the kept images, by the averaged weights, into the bank."""
-        attention = self.average["attention"]
+        attention = self.ema_networks["attention"]
         parts = np.array_split(self.references, 8)
         layers = [self.infer(attention, x)["layer"] for x in parts]
-        self.average["generator"].get_layer("bank").bank.assign(np.concatenate(layers))
+        self.ema_networks["generator"].get_layer("bank").bank.assign(np.concatenate(layers))
 
 
 class RAGAN(RegionalAttention, dcgan.DCGAN):
@@ -53,4 +53,4 @@ class RAGANWasserstein(RegionalAttention, wgan.WGAN):
     """The Letter's WGAN loss."""
 
 
-LOSSES = {"dcgan": (dcgan.HParams, RAGAN), "wgan": (wgan.HParams, RAGANWasserstein)}
+VARIANTS = {"dcgan": (dcgan.HParams, RAGAN), "wgan": (wgan.HParams, RAGANWasserstein)}

@@ -12,6 +12,7 @@ from ..common.images import to_float
 from ..zoo.layers import self_attention
 from ..zoo.layers.labels import labels
 from . import base, dcgan, losses
+from .base import Recipe
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,10 +32,10 @@ class HParams:
 
 RECIPES = {
     **dcgan.RECIPES,
-    "cifar10": {"image_size": 32, "batch_size": 64, "steps": 100_000},  # ours
-    "stl10": {"image_size": 32, "batch_size": 64, "steps": 100_000},  # ours
-    "stanford_dogs": {"image_size": 64, "batch_size": 64, "steps": 30_000},  # the document
-    "folder": {"image_size": 64, "batch_size": 64, "steps": 30_000},
+    "cifar10": Recipe(image_size=32, batch_size=64, steps=100_000),  # ours
+    "stl10": Recipe(image_size=32, batch_size=64, steps=100_000),  # ours
+    "stanford_dogs": Recipe(image_size=64, batch_size=64, steps=30_000),  # the document
+    "folder": Recipe(image_size=64, batch_size=64, steps=30_000),
 }
 
 
@@ -79,7 +80,7 @@ class SAGAN(base.GAN):
         conditional = len(self.generator.inputs) > 1
         return self.discriminator.get_layer("project").input_dim if conditional else 0
 
-    def given(self, z):
+    def generator_inputs(self, z):
         """z, or where there are classes z and a label that it gives."""
         z = np.asarray(z, "float32")
         return given(z, labels(z, self.classes) if self.classes else None)
@@ -101,4 +102,4 @@ class NonSaturating(SAGAN):
     g_loss = staticmethod(losses.non_saturating_generator)
 
 
-LOSSES = {"hinge": (HParams, SAGAN), "non_saturating": (HParams, NonSaturating)}
+VARIANTS = {"hinge": (HParams, SAGAN), "non_saturating": (HParams, NonSaturating)}

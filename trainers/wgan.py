@@ -9,10 +9,11 @@ import keras
 import tensorflow as tf
 
 from . import base, dcgan, losses
+from .base import Recipe
 
 RECIPES = {
     **dcgan.RECIPES,
-    "celeb_a": {"image_size": 64, "batch_size": 64, "steps": 10_173},  # 20 epochs, 5 batches a step
+    "celeb_a": Recipe(image_size=64, batch_size=64, steps=10_173),  # 20 epochs, 5 batches a step
 }
 
 
@@ -123,4 +124,4 @@ class WGANGP(WGAN):
         """The penalty takes the place of clipping."""
 
 
-LOSSES = {"wgan": (HParams, WGAN), "wgan_gp": (PenaltyHParams, WGANGP)}
+VARIANTS = {"wgan": (HParams, WGAN), "wgan_gp": (PenaltyHParams, WGANGP)}

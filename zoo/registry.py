@@ -504,7 +504,7 @@ _SPECS = (
             "sigma 0.5, steepness 10, alpha 1, omega 10 (the notes: no values): those of public "
             "implementations.",
             "At most three classes of an image are looked at in a step, drawn where there are "
-            "more: `most`; one masked image for each: `masking=joint` is cheaper.",
+            "more: `max_classes`; one masked image for each: `masking=joint` is cheaper.",
             "The images whose masks GAIN_ext knows are the first of the run's order; four of them "
             "join each batch (not said): `masks`, `mask_batch`.",
             "The masked image passes with batch normalisation's moving statistics.",
