@@ -12,6 +12,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[1]))
 import main  # noqa: E402, F401  makes the checkout the package attention_zoo
 
+pytest.register_assert_rewrite("attention_zoo.tests.helpers")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 HOMES = ("XDG_CACHE_HOME", "TFDS_DATA_DIR")
 

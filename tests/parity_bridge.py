@@ -11,11 +11,11 @@ import os
 import numpy as np
 import pytest
 import torch
-from test_bridge import Bomb, fill_from
 from torch import nn
 
 from attention_zoo import zoo
 from attention_zoo.cli import main
+from attention_zoo.tests.helpers import Bomb, fill_from, images
 from attention_zoo.zoo import bridge
 
 MEAN, DEVIATION = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
@@ -126,10 +126,6 @@ def module(name, classes, width):
     return made
 
 
-def images(size):
-    return np.random.default_rng(0).uniform(-1, 1, (2, size, size, 3)).astype("float32")
-
-
 def theirs(made, x):
     """What torchvision's networks answer to pictures in [-1, 1]: normalised as theirs must be."""
     x = (torch.tensor((x + 1) / 2) - MEAN) / DEVIATION
@@ -164,7 +160,7 @@ def test_outputs_are_pytorch_s(name, size, classes, width, tmp_path):
     options = {**bridge.options(name, arrays), "image_size": size, "width": width}
     network = zoo.create(name, **options)["classifier"]
     fill_from(name, arrays, network)
-    x = images(size)
+    x = images(2, size, seed=0)
     expected = theirs(made, x)
     assert expected.shape == (2, classes)
     assert np.ptp(expected, 0).max() > 1e-3 * abs(expected).max()  # the two pictures differ
@@ -220,5 +216,5 @@ def test_the_command_gives_weights_that_the_zoo_loads(tmp_path, monkeypatch, cap
     assert main.main([*flags, "--set=width=16", "--image_size=160"]) == 0
     assert capsys.readouterr().out.endswith("zoo.load('resnet18', weights='imported/mine')\n")
     network = zoo.load("resnet18", weights="imported/mine")
-    x = images(160)
+    x = images(2, 160, seed=0)
     assert distance(network.predict_on_batch(x), theirs(made, x)) < 1e-5

@@ -17,7 +17,6 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import torch
-from test_inception import FEATURES, LOGITS, random_arrays, random_images
 
 from attention_zoo.evaluate import inception
 
@@ -52,6 +51,8 @@ from torch_fidelity.feature_extractor_inceptionv3 import (  # noqa: E402
 from torch_fidelity.interpolate_compat_tensorflow import (  # noqa: E402
     interpolate_bilinear_2d_like_tensorflow1x,
 )
+
+from attention_zoo.tests.helpers import FEATURES, LOGITS, random_arrays, random_images  # noqa: E402
 
 SIZES = [(32, 32), (64, 64), (299, 299), (400, 400), (48, 77)]
 

@@ -15,7 +15,8 @@ import pytest
 
 from attention_zoo import zoo
 from attention_zoo.cli import main
-from attention_zoo.zoo import bridge, weights
+from attention_zoo.tests.helpers import Bomb, fill_from
+from attention_zoo.zoo import bridge
 from attention_zoo.zoo.layers.self_attention import SelfAttention
 from attention_zoo.zoo.layers.spectral_norm import SNConv2D, SNConv2DTranspose, SNDense
 
@@ -26,20 +27,6 @@ TINY = {  # model -> options of a small network in torchvision's layout
 }
 LEAVES = {"kernel": "weight", "gamma": "weight", "bias": "bias", "beta": "bias"}
 LEAVES |= {"moving_mean": "running_mean", "moving_variance": "running_var"}
-
-
-class Bomb:
-    """What runs a command when it is unpickled."""
-
-    def __init__(self, command):
-        self.command = command
-
-    def __reduce__(self):
-        return os.system, (self.command,)
-
-
-def fill_from(name, arrays, network):
-    weights.fill(network, bridge.convert(name, arrays, network), "arrays")
 
 
 def tiny(name, seed=0):

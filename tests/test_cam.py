@@ -251,8 +251,8 @@ def test_the_discriminator_takes_the_step_of_equations_2_to_4():
             low, high = (f(d, (1, 2), keepdims=True) for f in (tf.reduce_min, tf.reduce_max))
             attention += tf.reduce_mean(((d - low) / (high - low) - t) ** 2) / 2
         loss = game + 3.0 * attention
-    before, weights_of = weights_of(D), D.trainable_variables
-    expected = [w - 0.1 * g for w, g in zip(weights_of, tape.gradient(loss, weights_of))]
+    before, weights = weights_of(D), D.trainable_variables
+    expected = [w - 0.1 * g for w, g in zip(weights, tape.gradient(loss, weights))]
     logs = ours.train_step({"image": x})
     assert float(logs["d_loss"]) == pytest.approx(float(game), rel=1e-4)
     assert float(logs["attention_loss"]) == pytest.approx(float(attention), rel=1e-4)

@@ -16,6 +16,7 @@ from PIL import Image
 from attention_zoo import datasets, zoo
 from attention_zoo.cli import main
 from attention_zoo.modes import publish, shared, train
+from attention_zoo.tests.helpers import command, lines, mistake, same_run
 from attention_zoo.trainers import run
 
 ROOT = Path(__file__).parent.parent
@@ -29,10 +30,6 @@ TINY = [
     "--sample_every=4",
     "--save_every=3",
 ]
-
-
-def command(*flags):
-    return [sys.executable, "main.py", *flags]
 
 
 @pytest.fixture(scope="module")
@@ -85,18 +82,6 @@ def test_the_run_directory_holds_what_it_should(finished):
     assert kept[-2:] == [9, 12]
 
 
-def same_run(ours, theirs):
-    """Asserts that two run directories hold the same metrics, newest weights and pictures."""
-    assert (ours / "metrics.jsonl").read_bytes() == (theirs / "metrics.jsonl").read_bytes()
-    first, second = (run.read_checkpoint(run.list_checkpoints(p)[-1]) for p in (ours, theirs))
-    assert first.keys() == second.keys()
-    assert [k for k in first if first[k].tobytes() != second[k].tobytes()] == []
-    pictures = [
-        {str(p)[len(str(r)) :]: p.read_bytes() for p in r.rglob("*.png")} for r in (ours, theirs)
-    ]
-    assert pictures[0] == pictures[1]
-
-
 def test_a_checkpoint_holds_bank_and_optimisers(finished):
     arrays = run.read_checkpoint(run.list_checkpoints(finished)[-1])
     assert abs(arrays["average/generator/bank/bank"].astype("float32")).max() > 0
@@ -126,22 +111,6 @@ def test_a_killed_run_goes_on_bit_identically(finished, folder):
     assert f"resumes at step {steps[-1]}" in again.stdout
 
     same_run(killed, finished)
-
-
-def lines(capsys, *flags):
-    """What a command that succeeds prints to stdout."""
-    capsys.readouterr()
-    assert main.main(list(flags)) == 0
-    return capsys.readouterr().out.splitlines()
-
-
-def mistake(capsys, *flags):
-    """The one line that a mistake ends in."""
-    assert main.main(list(flags)) == 2
-    out, err = capsys.readouterr()
-    assert out == ""
-    assert err.count("\n") == 1, err
-    return err
 
 
 def test_a_finished_run_is_not_trained_again(finished, folder, capsys):

@@ -10,34 +10,10 @@ import pytest
 
 from attention_zoo.evaluate import inception
 from attention_zoo.evaluate.inception import InceptionError
+from attention_zoo.tests.helpers import FEATURES, LOGITS, random_arrays, random_images
+
 
 # torch-fidelity's outputs for random_images() under random_arrays(): parity_inception.py
-FEATURES = [0.18326, 0.21821, 2.06326, 2.11752]  # means and largest of the two images
-LOGITS = [0.71938, 0.44212, -0.94220, 0.88317, 0.52496, -1.15572]  # the first three of both
-
-
-def random_arrays(model, seed=0):
-    """{name of the graph: array} for every weight, scaled so that activations stay of order 1."""
-    rng = np.random.default_rng(seed)
-    arrays = {"softmax/biases": rng.normal(size=1008)}
-    for name, variable in inception.nodes(model).items():
-        shape = tuple(variable.shape)
-        if len(shape) > 1:
-            arrays[name] = rng.standard_normal(shape, np.float32)
-            arrays[name] *= np.float32((1.5 / np.prod(shape[:-1])) ** 0.5)
-        elif name.endswith(("gamma", "moving_variance")):
-            arrays[name] = rng.uniform(0.5, 1.5, shape)
-        else:
-            arrays[name] = rng.normal(0, 0.1, shape)
-    return {name: np.asarray(array, np.float32) for name, array in arrays.items()}
-
-
-def random_images():
-    """uint8 (2, 24, 40, 3): noise in the darker half, and in the brighter."""
-    noise = np.random.default_rng(1).integers(0, 128, (2, 24, 40, 3))
-    return (noise + [[[[0]]], [[[128]]]]).astype(np.uint8)
-
-
 def graph_of(arrays):
     """Bytes of a frozen graph with these constants and some that are no weights."""
     import tensorflow as tf

@@ -110,7 +110,7 @@ def check_names(python, cwd, start="", ours=None):
 def check_list(command, cwd):
     """The list of models takes less than a second, TensorFlow or not."""
     seconds = []
-    for _ in range(4):  # the first compiles the modules
+    for _ in range(10):  # the first compiles the modules
         begin = time.perf_counter()
         text, _ = run([*command, "--mode=list"], cwd)
         seconds.append(time.perf_counter() - begin)

@@ -1,0 +1,113 @@
+"""What several test files use: arrays, weights, commands, run directories."""
+
+import os
+import sys
+
+import numpy as np
+import pytest
+
+from attention_zoo.cli import main
+from attention_zoo.evaluate import inception
+from attention_zoo.trainers import run
+from attention_zoo.zoo import bridge, weights
+
+# torch-fidelity's outputs for random_images() under random_arrays(): parity_inception.py
+FEATURES = [0.18326, 0.21821, 2.06326, 2.11752]  # means and largest of the two images
+LOGITS = [0.71938, 0.44212, -0.94220, 0.88317, 0.52496, -1.15572]  # the first three of both
+
+
+def drawn(*shape, seed=1):
+    """Numbers of float32, uniform in [-1, 1]."""
+    return np.random.default_rng(seed).uniform(-1, 1, shape).astype("float32")
+
+
+def images(count, size=32, seed=1):
+    """Noise as images: float32 (count, size, size, 3) in [-1, 1]."""
+    return drawn(count, size, size, 3, seed=seed)
+
+
+def weights_of(network):
+    """The network's variables as arrays, in its order."""
+    return [np.array(v) for v in network.variables]
+
+
+def gap(first, second):
+    """The largest difference of two lists of arrays."""
+    return max(abs(a - b).max() for a, b in zip(first, second, strict=True))
+
+
+def loss_of(loss, **inputs):
+    """A loss as a number to compare with."""
+    return pytest.approx(float(loss(**inputs)), abs=1e-6)
+
+
+def command(*flags):
+    """The arguments that start the command line as a process, from the root folder."""
+    return [sys.executable, "main.py", *flags]
+
+
+def lines(capsys, *flags):
+    """The lines that a command prints to stdout; it must succeed."""
+    capsys.readouterr()
+    assert main.main(list(flags)) == 0
+    return capsys.readouterr().out.splitlines()
+
+
+def mistake(capsys, *flags):
+    """The one line that a command prints to stderr; it must end as a user's mistake."""
+    capsys.readouterr()
+    assert main.main(list(flags)) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.count("\n") == 1, err
+    return err
+
+
+def same_run(ours, theirs):
+    """Asserts that two run directories hold the same metrics, newest weights and pictures."""
+    assert (ours / "metrics.jsonl").read_bytes() == (theirs / "metrics.jsonl").read_bytes()
+    first, second = (run.read_checkpoint(run.list_checkpoints(p)[-1]) for p in (ours, theirs))
+    assert first.keys() == second.keys()
+    assert [k for k in first if first[k].tobytes() != second[k].tobytes()] == []
+    pictures = [
+        {str(p)[len(str(r)) :]: p.read_bytes() for p in r.rglob("*.png")} for r in (ours, theirs)
+    ]
+    assert pictures[0] == pictures[1]
+
+
+class Bomb:
+    """Runs a command when it is unpickled."""
+
+    def __init__(self, command):
+        self.command = command
+
+    def __reduce__(self):
+        return os.system, (self.command,)
+
+
+def fill_from(name, arrays, network):
+    """Fills a network of the zoo from arrays by PyTorch's names."""
+    weights.fill(network, bridge.convert(name, arrays, network), "arrays")
+
+
+def random_arrays(model, seed=0):
+    """{name of Inception's graph: array} for every weight of a model, scaled so that activations
+    stay of order 1."""
+    rng = np.random.default_rng(seed)
+    arrays = {"softmax/biases": rng.normal(size=1008)}
+    for name, variable in inception.nodes(model).items():
+        shape = tuple(variable.shape)
+        if len(shape) > 1:
+            arrays[name] = rng.standard_normal(shape, np.float32)
+            arrays[name] *= np.float32((1.5 / np.prod(shape[:-1])) ** 0.5)
+        elif name.endswith(("gamma", "moving_variance")):
+            arrays[name] = rng.uniform(0.5, 1.5, shape)
+        else:
+            arrays[name] = rng.normal(0, 0.1, shape)
+    return {name: np.asarray(array, np.float32) for name, array in arrays.items()}
+
+
+def random_images():
+    """uint8 (2, 24, 40, 3): noise in the darker half, and in the brighter."""
+    noise = np.random.default_rng(1).integers(0, 128, (2, 24, 40, 3))
+    return (noise + [[[[0]]], [[[128]]]]).astype(np.uint8)
