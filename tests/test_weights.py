@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from attention_zoo import zoo
+from attention_zoo.common import downloads
 from attention_zoo.zoo import registry, weights
 
 OPTIONS = {"image_size": 32, "classes": 3, "width": 4}
@@ -193,13 +194,19 @@ def test_nothing_in_a_file_is_executed(shelf, monkeypatch, tmp_path):
 
 @pytest.fixture
 def server(shelf):
-    """The shelf behind an address; `cut` has it promise more bytes than it sends."""
+    """The shelf behind an address; with `cut` it promises more bytes than it sends, and with `hold`
+    it sends none until that event is set."""
 
     class Handler(http.server.SimpleHTTPRequestHandler):
-        asked, cut = [], False
+        asked, cut, hold = [], False, None
 
         def __init__(self, *args):
             super().__init__(*args, directory=str(shelf[0]))
+
+        def do_GET(self):
+            if self.hold:
+                self.hold.wait()
+            super().do_GET()
 
         def log_message(self, *args):
             self.asked.append(self.path)
@@ -251,16 +258,32 @@ def test_what_did_not_come_whole_is_not_kept(shelf, server, cache):
     with pytest.raises(zoo.WeightsError, match="is not the published file: its sha256 differs"):
         weights.read(f"{address}/{entry.file}", "0" * 64)
     handler.cut = True
-    with pytest.raises(zoo.WeightsError, match="did not come: .*got only"):
+    with pytest.raises(zoo.WeightsError, match="did not come: .*IncompleteRead"):
         weights.read(f"{address}/{entry.file}", entry.sha256)
-    assert not cache.exists()
+    assert list(cache.iterdir()) == []
 
 
-def test_a_cache_that_cannot_be_written(shelf, server, cache, capsys):
+def test_a_cache_that_cannot_be_written(shelf, server, cache, caplog):
     cache.parent.mkdir(parents=True)
     cache.write_text("a file where the folder should be")
     zoo.load("resnet9", weights=f"{server[0]}/t")
-    assert f"{cache} keeps no copy: " in capsys.readouterr().err
+    assert f"{cache} keeps no copy: File exists" in caplog.text
+
+
+def test_a_server_that_sends_nothing_is_left(shelf, server, cache, monkeypatch):
+    address, handler = server
+    monkeypatch.setattr(downloads, "TIMEOUT", 0.2)
+    handler.hold = threading.Event()
+    with pytest.raises(zoo.WeightsError, match="did not come: .*[Tt]imed out"):
+        weights.read(f"{address}/{shelf[2].file}", shelf[2].sha256)
+    handler.hold.set()
+
+
+def test_a_digest_is_no_path(shelf, server, cache):
+    for digest in ("../../secret", "", "A" * 64):
+        with pytest.raises(zoo.WeightsError, match="its sha256 differs"):
+            weights.read(f"{server[0]}/{shelf[2].file}", digest)
+    assert server[1].asked == [] and not cache.exists()
 
 
 def test_many_at_once(shelf, server, cache):
@@ -306,7 +329,7 @@ def test_what_is_no_manifest(shelf):
     rows = json.loads(manifest.read_text())
     with pytest.raises(zoo.WeightsError, match="cannot be read"):
         zoo.load("resnet9", weights=f"{folder}/nowhere/t")
-    with pytest.raises(zoo.WeightsError, match="tells of no weights of dcgan"):
+    with pytest.raises(zoo.WeightsError, match="lists no weights of dcgan"):
         zoo.load("dcgan", weights=f"{folder}/t")
     with pytest.raises(zoo.WeightsError, match="takes a folder, https://"):
         zoo.load("resnet9", weights="ftp://host/t")

@@ -1,34 +1,33 @@
-"""The one door by which pretrained weights enter and leave: sha256, count and shape of every
-variable, and a stored probe, a fixed input whose output must come out again.
+"""The one door by which pretrained weights enter and leave. It checks the file's sha256, the name
+and shape of every variable, and a probe: for a fixed input, the stored output.
 
-A file is an .npz of the variables by name, kernels in float16 where the probe allows it; nothing
-in it is executed. A manifest.json beside the files tells of them: the zoo's own is in pretrained/,
-read by zoo.registry, and any folder or address can hold another, which `save` writes.
+A file is an .npz of the variables by name, kernels in float16 where the probe allows it. Nothing in
+it is executed. A manifest.json beside the files describes them. The zoo's own is in pretrained/ and
+is read by zoo.registry; any folder or address can hold another, which `save` writes.
 """
 
-import contextlib
 import dataclasses
 import hashlib
 import io
 import json
-import os
-import socket
-import sys
+import re
 import tempfile
-import threading
 import zipfile
 import zlib
 from pathlib import Path
 
 import numpy as np
+from absl import logging
 
+from ..common import variables
+from ..common.downloads import DigestError, DownloadError, download, short
 from ..common.errors import UsageError
+from ..common.files import cache_folder, write_file
 from . import registry
 
 FOLDER = registry.PRETRAINED
 MANIFEST = "manifest.json"
 TOLERANCE = 2e-3  # of the probe's largest value
-TIMEOUT = 30  # seconds without a byte
 DAMAGE = (ValueError, TypeError, EOFError, KeyError, RuntimeError, zlib.error, zipfile.BadZipFile)
 
 
@@ -40,25 +39,25 @@ def find(name, weights):
     """(registry.Weights, address of its file) of a model's weights.
 
     weights: a tag of the zoo, or PLACE/TAG or PLACE/FILE, where PLACE is a folder or an address
-    (https://, file://, hf://owner/repo) that holds a manifest.json. What is not there raises
+    (https://, file://, hf://owner/repo) that holds a manifest.json. Unknown weights raise
     WeightsError.
     """
     place, slash, tag = str(weights).rpartition("/")
     if slash:
-        held = _rows(place, name)
+        by_tag = _rows(place, name)
     else:
-        place, held = str(FOLDER), registry.get(name).weights
+        place, by_tag = str(FOLDER), registry.get(name).weights
         broken = registry.get(name).broken
         why = broken.get(tag, broken.get(""))
-        if why and tag not in held:
+        if why and tag not in by_tag:
             raise WeightsError(f"{place}/{MANIFEST}: {name}:{tag} cannot be read: {why}")
-    held = held | {entry.file: entry for entry in held.values()}
-    if tag not in held:
-        known = ", ".join(t for t in held if t != held[t].file) or "none yet"
+    entries = by_tag | {entry.file: entry for entry in by_tag.values()}
+    if tag not in entries:
         where = f" in {place}" if slash else ""
-        raise WeightsError(f"{name} has no weights {tag!r}{where}: it has {known}")
-    file = held[tag].file
-    return held[tag], file if "://" in file else f"{place}/{file}"
+        tags = ", ".join(by_tag) or "none yet"
+        raise WeightsError(f"{name} has no weights {tag!r}{where}: it has {tags}")
+    file = entries[tag].file
+    return entries[tag], file if "://" in file else f"{place}/{file}"
 
 
 def _rows(place, name):
@@ -68,7 +67,7 @@ def _rows(place, name):
         rows = json.loads(read(source))[registry.get(name).name]
         return {tag: registry.Weights(**row) for tag, row in rows.items()}
     except KeyError:
-        raise WeightsError(f"{source} tells of no weights of {name}") from None
+        raise WeightsError(f"{source} lists no weights of {name}") from None
     except (ValueError, TypeError, AttributeError) as error:
         if isinstance(error, WeightsError):
             raise
@@ -76,12 +75,12 @@ def _rows(place, name):
 
 
 def load(name, weights):
-    """The network that weights (see `find`) fill, with them set and its probe checked."""
+    """The network of a model's weights (see `find`), with the weights set and its probe checked."""
     return load_entry(name, weights)[0]
 
 
 def load_entry(name, weights):
-    """(what `load` gives, the registry.Weights that tell of it)."""
+    """(the network that `load` returns, its registry.Weights)."""
     entry, address = find(name, weights)
     data = read(address, str(entry.sha256))
     try:
@@ -101,7 +100,8 @@ def load_entry(name, weights):
 
 
 def read(address, sha256=None):
-    """The bytes of a file, or of an address through the cache; checked where sha256 is given."""
+    """The bytes of a file or of an address. With sha256 they are checked, and those of an address
+    are kept in the cache."""
     scheme, remote, rest = address.partition("://")
     if not remote:
         try:
@@ -111,51 +111,37 @@ def read(address, sha256=None):
     elif scheme == "hf":
         data = _from_hub(rest)
     elif scheme in ("https", "http", "file"):
-        kept = cache_folder() / f"{sha256}.npz"
-        with contextlib.suppress(OSError):
-            data = kept.read_bytes()
-            if hashlib.sha256(data).hexdigest() == sha256:
-                return data
-        data = _download(address)
+        data = _from_address(address, sha256)
     else:
         raise WeightsError(f"{address}: takes a folder, https://, file:// or hf://owner/repo")
     if sha256 is not None and hashlib.sha256(data).hexdigest() != sha256:
         raise WeightsError(f"{address} is not the published file: its sha256 differs")
-    if remote and scheme != "hf" and sha256 is not None:
-        try:
-            kept.parent.mkdir(parents=True, exist_ok=True)
-            replace(kept, data)
-        except OSError as error:
-            print(f"{kept.parent} keeps no copy: {error.strerror}", file=sys.stderr)
     return data
 
 
-def cache_folder():
-    """Where downloads are kept, each under its sha256."""
-    home = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
-    return home / "attention_zoo" / "weights"
-
-
-def _download(address):
-    """The bytes of an address: whole, or WeightsError."""
-    import keras
-
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(TIMEOUT)
+def _from_address(address, sha256):
+    """The bytes of an address, through the cache where they have a digest."""
+    cache = cache_folder() / "weights"
     try:
-        with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(sys.stderr):
-            return Path(keras.utils.get_file("file", address, cache_subdir=folder)).read_bytes()
-    except Exception as error:  # whatever a network or a disk can raise
-        line = " ".join(str(error).split())[:200]
-        raise WeightsError(f"{address} did not come: {line or type(error).__name__}") from None
-    finally:
-        socket.setdefaulttimeout(before)
+        if sha256 is not None:
+            if not re.fullmatch("[0-9a-f]{64}", sha256):
+                raise DigestError(f"{address} is not the published file: its sha256 differs")
+            try:
+                return download(address, cache, f"{sha256}.npz", sha256).read_bytes()
+            except OSError as error:
+                logging.warning("%s keeps no copy: %s", cache, error.strerror)
+        with tempfile.TemporaryDirectory() as folder:
+            return download(address, folder, "file", sha256).read_bytes()
+    except DigestError as error:
+        raise WeightsError(str(error)) from None
+    except (DownloadError, OSError) as error:
+        raise WeightsError(f"{address} did not come: {short(error)}") from None
 
 
 def _from_hub(rest):
-    """The bytes of owner/repo/file of the Hugging Face Hub, whose client keeps its own cache."""
+    """The bytes of owner/repo/file of the Hugging Face Hub, whose client has a cache of its own."""
     if rest.count("/") < 2:
-        raise WeightsError(f"hf://{rest}: takes hf://owner/repo and what is in it")
+        raise WeightsError(f"hf://{rest}: takes hf://owner/repo and the name of a file in it")
     try:
         from huggingface_hub import hf_hub_download
     except ImportError:
@@ -163,36 +149,27 @@ def _from_hub(rest):
     owner, repo, *parts = rest.split("/")
     try:
         return Path(hf_hub_download(f"{owner}/{repo}", "/".join(parts))).read_bytes()
-    except Exception as error:  # the client's own, a network's, a disk's
-        line = " ".join(str(error).split())[:200]
-        raise WeightsError(f"hf://{rest} did not come: {line}") from None
+    except Exception as error:  # of the client, a network or a disk
+        raise WeightsError(f"hf://{rest} did not come: {short(error)}") from None
 
 
 def fill(network, arrays, source):
     """Sets a network's variables from {path: array}.
 
-    Where one is missing, unknown, misshapen or no number, WeightsError names them all, and none
-    is set.
+    Where an array is missing, unknown, of another shape or not of numbers, WeightsError names each
+    of them, and no variable is set. source: what the message calls the arrays.
     """
-    state = {v.path: v for v in network.variables}
-    wrong = [f"lacks {k}" for k in state if k not in arrays]
-    wrong += [f"holds an unknown {k}" for k in arrays if k not in state]
-    for k in (k for k in state if k in arrays):
-        shape, ours = tuple(arrays[k].shape), tuple(state[k].shape)
-        if shape != ours:
-            wrong.append(f"holds {k} of shape {shape}, not {ours}")
-        elif arrays[k].dtype.kind not in "fiu":
-            wrong.append(f"holds {k} of type {arrays[k].dtype}")
-    if wrong:
-        raise WeightsError(f"{source} does not fit {network.name}: it {', '.join(wrong)}")
-    for name, variable in state.items():
-        variable.assign(arrays[name])
+    try:
+        variables.assign({v.path: v for v in network.variables}, arrays)
+    except variables.Misfit as error:
+        raise WeightsError(f"{source} does not fit {network.name}: it {error}") from None
 
 
 def probe(network):
-    """16 outputs, evenly spread over those for two inputs drawn uniformly from [-1, 1] (whole
-    numbers: 0), always the same ones; float64 (16,), of the first output where there are several,
-    or of "translated". A side that may be of any length is 64.
+    """-> 16 output values for two fixed inputs, float64 (16,), evenly spread over all values.
+
+    Inputs are drawn uniformly from [-1, 1] by a fixed seed, whole numbers are 0, and sides of any
+    length are 64. Of several outputs it is "translated", or else the first.
     """
     import keras
 
@@ -210,7 +187,7 @@ def probe(network):
 
 
 def _close(made, expected):
-    """Are two probes equal within TOLERANCE? NaN is close to nothing."""
+    """Whether two probes are equal within TOLERANCE; with NaN they are not."""
     return made.shape == expected.shape and bool(
         abs(made - expected).max() <= TOLERANCE * abs(expected).max()
     )
@@ -222,9 +199,9 @@ def _arrays(network):
     return {v.path: keras.ops.convert_to_numpy(v) for v in network.variables}
 
 
-def halve(network):
-    """Rounds a network's kernels to float16, unless its probe does not survive that; returns
-    {path: array} as they are stored."""
+def round_to_float16(network):
+    """Rounds a network's kernels to float16, unless that changes its probe; returns {path: array}
+    as they are stored."""
     whole, before = _arrays(network), probe(network)
     with np.errstate(over="ignore"):
         arrays = {
@@ -239,34 +216,35 @@ def halve(network):
 
 
 def save(name, tag, network, about, folder=None, exact=False):
-    """Writes a network's weights and their row of the manifest into a folder, which anyone can
-    host as it is (default: the zoo's own); returns the row.
+    """Writes a network's weights and their row of the manifest into a folder (default: the zoo's
+    own), which anyone can host as it is; returns the row.
 
-    about: the other fields of registry.Weights. Unless `exact`, the network is rounded (`halve`),
-    which is to be done before scores are measured.
+    about: the other fields of registry.Weights. Unless `exact`, the network is rounded by
+    `round_to_float16`; call that before scores are measured.
     """
-    folder, arrays = Path(folder or FOLDER), _arrays(network) if exact else halve(network)
+    folder = Path(folder or FOLDER)
+    arrays = _arrays(network) if exact else round_to_float16(network)
     wrong = [k for k, a in arrays.items() if a.dtype.kind == "f" and not np.isfinite(a).all()]
     if wrong:
         raise WeightsError(f"{wrong[0]} of {network.name} is not finite")
-    held = io.BytesIO()
-    np.savez_compressed(held, **arrays)
+    file = io.BytesIO()
+    np.savez_compressed(file, **arrays)
     entry = registry.Weights(
         file=f"{name}-{tag}.npz",
-        sha256=hashlib.sha256(held.getvalue()).hexdigest(),
+        sha256=hashlib.sha256(file.getvalue()).hexdigest(),
         probe=[float(f"{v:.7g}") for v in probe(network)],
         **about,
     )
-    rows = vacant(name, tag, folder)
+    rows = check_tag_free(name, tag, folder)
     rows.setdefault(name, {})[tag] = dataclasses.asdict(entry)
     folder.mkdir(parents=True, exist_ok=True)
-    replace(folder / entry.file, held.getvalue())
-    replace(folder / MANIFEST, (json.dumps(rows, indent=1) + "\n").encode())
+    write_file(folder / entry.file, file.getvalue())
+    write_file(folder / MANIFEST, (json.dumps(rows, indent=1) + "\n").encode())
     return entry
 
 
-def vacant(name, tag, folder=None):
-    """The rows of a folder's manifest, {} where there is none yet; a tag that is taken raises
+def check_tag_free(name, tag, folder=None):
+    """The rows of a folder's manifest, {} where there is none yet. A tag that is taken raises
     WeightsError, since others may rely on its digest."""
     manifest = Path(folder or FOLDER) / MANIFEST
     try:
@@ -277,10 +255,3 @@ def vacant(name, tag, folder=None):
     if taken:
         raise WeightsError(f"{manifest} holds {name}:{tag} already: take another --tag")
     return rows
-
-
-def replace(path, data):
-    """Writes a file beside its place and moves it in."""
-    beside = path.with_name(f"{path.name}.{os.getpid()}.{threading.get_ident()}.part")
-    beside.write_bytes(data)
-    os.replace(beside, path)

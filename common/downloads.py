@@ -1,0 +1,70 @@
+"""Files from addresses: whole, checked by their digest, kept in a folder. pooch does the work."""
+
+import shutil
+import sys
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+TIMEOUT = 30  # seconds without a byte
+
+
+class DownloadError(Exception):
+    """A file that did not come whole; the message is one short line."""
+
+
+class DigestError(DownloadError):
+    """A file that is another one than its digest says."""
+
+
+def download(address, folder, name, sha256=None):
+    """-> the Path folder/name of the file at an address, https://, http:// or file://.
+
+    With sha256 a file that is there already and has this digest is not downloaded again. Without,
+    any file that is there is taken. A file that does not come, or is another one, raises
+    DownloadError, and none is left; a folder that cannot be written raises OSError. Progress is on
+    stderr where that is a terminal.
+    """
+    import pooch
+
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    pooch.get_logger().setLevel("WARNING")
+    digest = None if sha256 is None else f"sha256:{sha256}"
+    try:
+        path = pooch.retrieve(address, digest, fname=name, path=folder, downloader=_fetch)
+    except ValueError:  # only the digest's, see _fetch
+        raise DigestError(f"{address} is not the published file: its sha256 differs") from None
+    return Path(path)
+
+
+def _fetch(address, path, _):
+    """Writes the file at an address to a path. What the network raises becomes DownloadError."""
+    import pooch
+    import requests
+    from tqdm import tqdm
+
+    bar = tqdm(
+        total=1,  # pooch sets the number of bytes
+        desc=address.rpartition("/")[2],
+        unit="B",
+        unit_scale=True,
+        leave=False,
+        file=sys.stderr,
+        disable=None,  # where it is no terminal
+    )
+    try:
+        if address.startswith("file:"):
+            with urllib.request.urlopen(address) as source, open(path, "wb") as file:
+                shutil.copyfileobj(source, file)
+        else:
+            with bar:
+                pooch.HTTPDownloader(progressbar=bar, timeout=TIMEOUT, chunk_size=2**16)(
+                    address, path, None
+                )
+    except (requests.RequestException, urllib.error.URLError, ValueError) as error:
+        raise DownloadError(short(error)) from None
+
+
+def short(error):
+    """What an exception says, in one short line."""
+    return " ".join(str(error).split())[:200] or type(error).__name__
