@@ -395,3 +395,21 @@ def test_the_list_imports_no_tensorflow_and_no_keras():
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
     assert "ragan" in done.stdout
+
+
+def test_programs_import_ours_beside_packages_of_the_same_names(tmp_path):
+    """As torch-fidelity installs a package `tests`."""
+    for name in (*(r for r in ARROWS if r not in ("__init__", "main")), "helpers"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text(f"raise ImportError('another {name}')\n")
+    programs = sorted(p for p in ROOT.glob("tools/*.py") if p.name != "mkdocs_hook.py")
+    assert len(programs) >= 4
+    program = (
+        "import runpy, sys; "
+        "[runpy.run_path(path, run_name='program') for path in sys.argv[1:]]; "
+        "from attention_zoo.tests import helpers"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path), "TF_CPP_MIN_LOG_LEVEL": "3"}
+    command = [sys.executable, "-c", program, *map(str, programs)]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
