@@ -1,30 +1,63 @@
 """Images -> features: extractors, blocks of fixed size, and a cache on disk for real images.
 
-A network's float32 results depend slightly on how many images it is given at once. Here it always
-sees BLOCK images, the last block filled up with zeros, so no batch size has an influence.
+A network's float32 results depend slightly on the number of images in a batch. Here a batch is
+always BLOCK images, the last one filled up with zeros, so the callers' batches have no influence.
 """
 
+import threading
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from absl import logging
 
 from ..common.files import replace_file
 from ..common.images import to_float
 from .fid import Moments
 
-VERSION = 1  # of what extractors do with their weights: kept features of another are not read
+VERSION = 1  # of the extractors' computation; features in the cache of another version are not read
 BLOCK = 100
-HELD = {"rows": {"rows"}, "moments": {"count", "mean", "cov"}}
+STORED = {"rows": {"rows"}, "moments": {"count", "mean", "cov"}}  # form -> arrays in the cache
 SPATIAL_CHANNELS = 7
 DAMAGE = (ValueError, EOFError, KeyError, RuntimeError, zipfile.BadZipFile)
 
 
+class _Float32Products:
+    """While a block with it runs, TensorFlow multiplies float32 without rounding to TensorFloat-32.
+
+    A GPU would round otherwise, and give other features than a CPU. The setting is one for the
+    whole process: the first of several blocks at a time changes it, the last one restores it.
+    """
+
+    def __init__(self):
+        self.lock, self.running, self.before = threading.Lock(), 0, None
+
+    def __enter__(self):
+        from tensorflow import config
+
+        with self.lock:
+            if not self.running:
+                self.before = config.experimental.tensor_float_32_execution_enabled()
+                config.experimental.enable_tensor_float_32_execution(False)
+            self.running += 1
+
+    def __exit__(self, *_):
+        from tensorflow import config
+
+        with self.lock:
+            self.running -= 1
+            if not self.running:
+                config.experimental.enable_tensor_float_32_execution(self.before)
+
+
+float32_products = _Float32Products()
+
+
 @dataclass(frozen=True)
 class Extractor:
-    """name: as metrics carry it. digest: of its weights. run: uint8 (BLOCK, S, S, 3) ->
+    """name: as in the names of metrics. digest: of its weights. run: uint8 (BLOCK, S, S, 3) ->
     {kind: float32 (BLOCK, D)}: "features" (FID, KID, ...), "logits" (the Inception Score) and
     "spatial" (sFID: a map of few channels, flattened).
     """
@@ -48,10 +81,11 @@ def of_classifier(network, name, digest):
     )
 
     def run(images):
-        x = keras.ops.convert_to_tensor(to_float(images))
-        if images.shape[1:3] != (size, size):
-            x = keras.ops.image.resize(x, (size, size), antialias=True)
-        features, logits, spatial = inner.predict_on_batch(x)
+        with float32_products:
+            x = keras.ops.convert_to_tensor(to_float(images))
+            if images.shape[1:3] != (size, size):
+                x = keras.ops.image.resize(x, (size, size), antialias=True)
+            features, logits, spatial = inner.predict_on_batch(x)
         spatial = spatial[..., :SPATIAL_CHANNELS].reshape(len(images), -1)
         return {"features": features, "logits": logits, "spatial": spatial}
 
@@ -60,88 +94,96 @@ def of_classifier(network, name, digest):
 
 def of_inception(network, digest):
     """The Extractor of FID's own network, evaluate.inception."""
-    return Extractor("inception", digest, network.predict_on_batch)
+
+    def run(images):
+        with float32_products:
+            return network.predict_on_batch(images)
+
+    return Extractor("inception", digest, run)
 
 
 def blocks(images):
-    """Iterable of uint8 arrays (n, S, S, 3), any n -> pairs (BLOCK, S, S, 3), images that count."""
-    held, count = [], 0
-    for part in images:
-        if part.dtype != np.uint8:
-            raise ValueError(f"metrics are of uint8 images, not {part.dtype}")
-        while len(part):
-            taken = part[: BLOCK - count]
-            held.append(taken)
-            count += len(taken)
-            part = part[len(taken) :]
+    """Iterable of uint8 arrays (n, S, S, 3), any n -> pairs (block of BLOCK images, how many of
+    them are images and no filling)."""
+    parts, count = [], 0
+    for batch in images:
+        if batch.dtype != np.uint8:
+            raise ValueError(f"metrics are of uint8 images, not {batch.dtype}")
+        while len(batch):
+            part = batch[: BLOCK - count]
+            parts.append(part)
+            count += len(part)
+            batch = batch[len(part) :]
             if count == BLOCK:
-                yield np.concatenate(held), BLOCK
-                held, count = [], 0
+                yield np.concatenate(parts), BLOCK
+                parts, count = [], 0
     if count:
-        held.append(np.zeros((BLOCK - count, *held[0].shape[1:]), np.uint8))
-        yield np.concatenate(held), count
+        parts.append(np.zeros((BLOCK - count, *parts[0].shape[1:]), np.uint8))
+        yield np.concatenate(parts), count
 
 
 class Features:
-    """What metrics ask of a set of images: rows (N, D) of a kind, or their moments.
+    """The features of a set of images: rows (N, D) of a kind, or their moments.
 
-    images: function () -> iterable of uint8 arrays (n, S, S, 3). cache: a path without suffix to
-    keep what was computed at, or None. progress: wraps the iterator of blocks (tqdm).
+    images: function () -> iterable of uint8 arrays (n, S, S, 3). cache: the path, without suffix,
+    of the files that keep the features, or None. progress: wraps the iterator of blocks (tqdm).
+    say: takes a line about a file of the cache that cannot be read or written.
     """
 
-    def __init__(self, images, extractor, cache=None, progress=iter, say=print):
+    def __init__(self, images, extractor, cache=None, progress=iter, say=logging.warning):
         self.images, self.extractor, self.cache = images, extractor, cache
-        self.progress, self.say, self.held = progress, say, {}
+        self.progress, self.say, self.computed = progress, say, {}
 
     def prepare(self, wanted):
         """Computes {("rows" | "moments", kind), ...} in one pass over the images."""
         missing = []
-        for what in sorted(wanted - self.held.keys()):
-            found = self.cache and read(self._path(what), HELD[what[0]], self.say)
-            if found:
-                self.held[what] = found
+        for form, kind in sorted(wanted - self.computed.keys()):
+            arrays = self.cache and read(self._path(form, kind), STORED[form], self.say)
+            if arrays:
+                self.computed[form, kind] = arrays
             else:
-                missing.append(what)
+                missing.append((form, kind))
         if not missing:
             return
         rows = {kind: [] for form, kind in missing if form == "rows"}
         moments = {kind: None for form, kind in missing if form == "moments"}
         for block, count in self.progress(blocks(self.images())):
-            found = self.extractor.run(block)
+            outputs = self.extractor.run(block)
             for kind, parts in rows.items():
-                parts.append(found[kind][:count])
+                parts.append(outputs[kind][:count])
             for kind in moments:
-                moments[kind] = moments[kind] or Moments(found[kind].shape[1])
-                moments[kind].add(found[kind][:count])
+                moments[kind] = moments[kind] or Moments(outputs[kind].shape[1])
+                moments[kind].add(outputs[kind][:count])
         for kind, parts in rows.items():
-            self.held["rows", kind] = {"rows": np.concatenate(parts)}
+            self.computed["rows", kind] = {"rows": np.concatenate(parts)}
         for kind, sums in moments.items():
-            held = {"count": np.array(sums.count), "mean": sums.mean, "cov": sums.cov}
-            self.held["moments", kind] = held
-        for what in missing:
-            if self.cache:
+            arrays = {"count": np.array(sums.count), "mean": sums.mean, "cov": sums.cov}
+            self.computed["moments", kind] = arrays
+        if self.cache:
+            for form, kind in missing:
+                path = self._path(form, kind)
                 try:
-                    write(self._path(what), self.held[what])
+                    write(path, self.computed[form, kind])
                 except OSError as error:
-                    self.say(f"{self._path(what)} cannot be kept: {error.strerror}")
+                    self.say(f"{path} cannot be kept: {error.strerror}")
 
-    def _path(self, what):
-        return Path(f"{self.cache}-{what[0]}-{what[1]}-v{VERSION}.npz")
+    def _path(self, form, kind):
+        return Path(f"{self.cache}-{form}-{kind}-v{VERSION}.npz")
 
     def rows(self, kind):
         """(N, D) float32."""
         self.prepare({("rows", kind)})
-        return self.held["rows", kind]["rows"]
+        return self.computed["rows", kind]["rows"]
 
     def moments(self, kind):
         """{"count", "mean" (D,), "cov" (D, D)}, float64."""
         self.prepare({("moments", kind)})
-        return self.held["moments", kind]
+        return self.computed["moments", kind]
 
 
 def read(path, names, say):
-    """{name: array} of a file of the cache; None where there is none or, told by `say`, where it
-    is damaged."""
+    """{name: array} of a file of the cache, or None where there is none or it is damaged, which
+    `say` is called about."""
     try:
         with np.load(path, allow_pickle=False) as file:
             return {name: file[name] for name in names}

@@ -246,15 +246,12 @@ def make_judge(flags, dataset, source, first=None):
 
 def extractor_of(flags, dataset):
     """The evaluate.features.Extractor of --extractor and --inception."""
-    import tensorflow as tf
 
     from ..evaluate import features, inception
 
     held = {f"{n}-{tag}": (n, tag) for n in zoo.names() for tag in zoo.get(n).weights}
     held = {k: v for k, v in held.items() if zoo.get(v[0]).serve == "classifier"}
     known = ", ".join(f"zoo:{name}" for name in held)
-    # a GPU would round float32 products, and its features would not be a CPU's
-    tf.config.experimental.enable_tensor_float_32_execution(False)
     name = flags.extractor
     if name is None:
         fitting = [k for k, (_, tag) in held.items() if tag == dataset.split("/")[0]]

@@ -49,7 +49,7 @@ def test_no_batch_size_changes_a_bit(size):
         other = features.Features(cut(images, size), extractor())
         for one in (usual, other):
             one.prepare({(form, "features")})
-        ours, theirs = (one.held[form, "features"] for one in (usual, other))
+        ours, theirs = (one.computed[form, "features"] for one in (usual, other))
         assert all(ours[k].tobytes() == theirs[k].tobytes() for k in ours)
 
 
@@ -93,6 +93,62 @@ def test_what_was_computed_of_real_images_is_kept(tmp_path):
         assert "key-rows-features-v1.npz is damaged" in said[0]
         assert path.read_bytes() == whole
     assert [p.name for p in path.parent.iterdir()] == [path.name]
+
+
+def float32_rounded():
+    """Whether TensorFlow may round float32 products to TensorFloat-32."""
+    import tensorflow as tf
+
+    return tf.config.experimental.tensor_float_32_execution_enabled()
+
+
+def test_float32_products_are_exact_while_an_extractor_runs_and_no_longer():
+    seen = []
+
+    class Network:
+        def predict_on_batch(self, images):
+            seen.append(float32_rounded())
+            if images.max() > 9:
+                raise RuntimeError
+            return {"features": np.zeros((len(images), 2), np.float32)}
+
+    assert float32_rounded()
+    run = features.of_inception(Network(), "0").run
+    run(np.zeros((1, 8, 8, 3), np.uint8))
+    assert float32_rounded()
+    with pytest.raises(RuntimeError):
+        run(np.full((1, 8, 8, 3), 10, np.uint8))
+    assert float32_rounded()
+    with features.float32_products:
+        run(np.zeros((1, 8, 8, 3), np.uint8))  # one of two that run at a time
+        assert not float32_rounded()
+    assert float32_rounded()
+    assert seen == [False] * 3
+
+
+def test_a_classifier_s_float32_products_are_exact_too():
+    import keras
+
+    seen = []
+
+    class Pooling(keras.layers.GlobalAveragePooling2D):
+        def call(self, x):
+            seen.append(float32_rounded())
+            return super().call(x)
+
+    image = keras.Input((8, 8, 3))
+    middle = keras.layers.Conv2D(9, 3, name="middle")(image)
+    pooled = Pooling(name="features")(middle)
+    network = keras.Model(image, keras.layers.Dense(4, name="logits")(pooled))
+    extract = features.of_classifier(network, "x", "0")
+    seen.clear()
+    found = extract.run(np.zeros((2, 12, 12, 3), np.uint8))
+    assert {k: v.shape for k, v in found.items()} == {
+        "features": (2, 9),
+        "logits": (2, 4),
+        "spatial": (2, 6 * 6 * 7),
+    }
+    assert seen and not any(seen) and float32_rounded()
 
 
 def make(images, metrics, count, tmp_path, split="test", seen=None):
