@@ -10,6 +10,7 @@ import zipfile
 
 import h5py
 import keras
+import ml_dtypes
 import numpy as np
 import pytest
 
@@ -58,13 +59,13 @@ def torch_state(name, network):
     return state
 
 
-def safetensors(path, arrays):
-    """Writes a .safetensors file of float32 arrays."""
+def safetensors(path, arrays, kind="F32", dtype="<f4"):
+    """Writes a .safetensors file of arrays, all of one type."""
     rows, body = {"__metadata__": {"format": "pt"}}, b""
     for name, array in arrays.items():
-        data = array.astype("<f4").tobytes()
+        data = array.astype(dtype).tobytes()
         span = [len(body), len(body) + len(data)]
-        rows[name] = {"dtype": "F32", "shape": array.shape, "data_offsets": span}
+        rows[name] = {"dtype": kind, "shape": array.shape, "data_offsets": span}
         body += data
     header = json.dumps(rows).encode()
     path.write_bytes(len(header).to_bytes(8, "little") + header + body)
@@ -183,6 +184,23 @@ def test_safetensors(tmp_path):
     assert np.array_equal(found["a.weight"], arrays["a.weight"])
     parallel = {f"module.{k}": v for k, v in arrays.items()}
     assert list(bridge.read(safetensors(path, parallel))) == ["a.weight"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "dtype"), [("F64", "<f8"), ("F16", "<f2"), ("BF16", ml_dtypes.bfloat16), ("I8", "i1")]
+)
+def test_types_of_safetensors(kind, dtype, tmp_path):
+    array = np.array([[0.0, -1.0], [2.0, 100.0]])
+    path = safetensors(tmp_path / "x.safetensors", {"a": array}, kind, dtype)
+    found = bridge.read(path)["a"]
+    assert found.tolist() == array.tolist()
+    assert found.dtype == ("float32" if kind == "BF16" else dtype)
+
+
+def test_a_type_without_arrays_is_named(tmp_path):
+    path = safetensors(tmp_path / "x", {"a": np.zeros(2)}, "F8_E4M3", ml_dtypes.float8_e4m3fn)
+    with pytest.raises(zoo.WeightsError, match="x holds a of type F8_E4M3: takes F64, F32, .*BF16"):
+        bridge.read(path)
 
 
 def test_what_is_no_checkpoint_is_refused(tmp_path):
@@ -458,7 +476,7 @@ def test_the_command_takes_hdf5_by_layer(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("flags", "line"),
     [
-        (["--mode=import"], "needs --model=NAME, --input=FILE and --tag=NAME"),
+        (["--mode=import"], "needs --model=NAME and --input=FILE and --tag=NAME"),
         ([*IMPORT, "--input=x", "--tag=A/B"], "--tag=A/B: takes small letters"),
         ([*IMPORT, "--input=x", "--model=vgg17"], "did you mean 'vgg16'?"),
         ([*IMPORT, "--input=gone.pth"], "gone.pth cannot be read"),

@@ -1,10 +1,10 @@
-"""Other people's checkpoints: read without running anything in them, put into our order.
+"""Checkpoints of other programs: read without executing anything in them, converted to our layout.
 
 | file                                     | read by                                             |
 |------------------------------------------|-----------------------------------------------------|
 | PyTorch, .pth or .pt                     | torch.load, weights_only: arrays or nothing         |
-| .safetensors                             | its header, which is JSON, and NumPy                |
-| HDF5 of tf.keras: save_weights, or save  | h5py, the datasets that lie in the file itself      |
+| .safetensors                             | safetensors                                         |
+| HDF5 of tf.keras: save_weights, or save  | h5py, the data sets stored in the file itself       |
 
     arrays = read("resnet18.pth")  # {"conv1.weight": (O, I, H, W), ...}
     network = zoo.create("resnet18", **options("resnet18", arrays))["classifier"]
@@ -12,18 +12,20 @@
 
     fill_hdf5(network, "generator.h5")  # any Keras network, by the names of its layers
 
-`LAYOUTS` knows whose layer is whose: a row of it makes one more model's checkpoints readable.
-Kernels are turned from (out, in, height, width) to Keras' (height, width, in, out), those of
-transposed convolutions from (in, out, ...) to (..., out, in); dense ones are transposed.
+`LAYOUTS` maps our layers to the modules of PyTorch checkpoints; a row makes the checkpoints of one
+more model readable. Kernels are transposed from (out, in, height, width) to Keras' (height, width,
+in, out), those of transposed convolutions from (in, out, ...) to (..., out, in), and those of dense
+layers from (out, in) to (in, out).
 """
 
 import dataclasses
 import io
-import json
 import re
 
 import keras
+import ml_dtypes
 import numpy as np
+import safetensors
 
 from . import weights
 from .layers import spectral_norm
@@ -38,7 +40,10 @@ LEAVES = {  # of PyTorch's layers
     "moving_variance": "running_var",
 }
 NESTED = ("state_dict", "model")  # where training programs keep the arrays, beside other things
-KINDS = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "U8": "u1"}
+DTYPES = {  # of safetensors
+    **{"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": ml_dtypes.bfloat16},
+    **{"I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "i1", "U8": "u1"},
+}
 ITERATED = ("sn_u", "vector_u")  # u of spectral normalisation: TensorFlow Addons', tf.keras' own
 SEED = "seed_generator_state"  # of random layers, which no checkpoint holds
 PLAIN = {
@@ -51,11 +56,12 @@ PLAIN = {
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """How a model's checkpoints call its layers.
+    """The names of layers in a model's checkpoints.
 
-    names: our layer -> their module. classes: their array with an entry for each class, if any.
-    options: those of our build that the checkpoints mean. flat: our dense layer -> the side of the
-    map before it, which they flatten channels first. spare: endings of names that are not needed.
+    names: our layer -> their module. classes: their array with one entry per class, if any.
+    options: the options of our build that match the checkpoints. flat: our dense layer -> the side
+    of the feature map before it, which they flatten with channels first. spare: endings of names
+    that are not needed.
     """
 
     names: dict
@@ -99,7 +105,7 @@ def _vgg16():
 
 
 def _cyclegan(arrays):
-    """`resnet_9blocks` and its shorter kin of pytorch-CycleGAN-and-pix2pix, without dropout."""
+    """`resnet_9blocks` and `resnet_6blocks` of pytorch-CycleGAN-and-pix2pix, without dropout."""
     blocks = sum(k.endswith(".conv_block.1.weight") for k in arrays)
     names = {"stem": "model.1", "down1": "model.4", "down2": "model.7"}
     for i in range(blocks):
@@ -108,8 +114,8 @@ def _cyclegan(arrays):
     for i, ours in enumerate(("up1", "up2")):
         names[ours] = f"model.{10 + blocks + 3 * i}"
     names["to_rgb"] = f"model.{17 + blocks}"
-    found = {"width": _rows(arrays, "model.1.weight"), "blocks": blocks}
-    return Layout(names, options=_known(found), spare=STATISTICS)
+    sizes = {"width": _rows(arrays, "model.1.weight"), "blocks": blocks}
+    return Layout(names, options=_translator_options(sizes), spare=STATISTICS)
 
 
 def _attention_gan(arrays):
@@ -122,24 +128,24 @@ def _attention_gan(arrays):
     for ours, theirs in (("content", "content"), ("mask", "attention")):
         for k, layer in enumerate((f"{ours}_up1", f"{ours}_up2", ours), start=1):
             names[layer] = f"deconv{k}_{theirs}"
-    found = {"width": _rows(arrays, "conv1.weight"), "blocks": blocks}
-    found["masks"] = _rows(arrays, "deconv3_attention.weight")
-    return Layout(names, options=_known(found), spare=STATISTICS)
+    sizes = {"width": _rows(arrays, "conv1.weight"), "blocks": blocks}
+    sizes["masks"] = _rows(arrays, "deconv3_attention.weight")
+    return Layout(names, options=_translator_options(sizes), spare=STATISTICS)
 
 
 def _rows(arrays, name):
-    """Outputs of a convolution; 0 where it is not there."""
+    """The number of outputs of a convolution; 0 where there is none of that name."""
     return len(arrays[name]) if np.ndim(arrays.get(name)) else 0
 
 
-def _known(found):
-    """Those options of translators that a checkpoint tells, beside the size of their training."""
-    return {"image_size": 256} | {k: v for k, v in found.items() if v}
+def _translator_options(sizes):
+    """The options of a translator: the image size of its training, and the sizes that are known."""
+    return {"image_size": 256} | {k: v for k, v in sizes.items() if v}
 
 
-STATISTICS = (".running_mean", ".running_var")  # that old PyTorch kept of instance normalisation
+STATISTICS = (".running_mean", ".running_var")  # which old PyTorch stored for instance norm
 IMAGENET = {"image_size": 224, "normalise": "imagenet"}
-LAYOUTS = {  # a Layout, or a function of the arrays that gives it; torchvision's first
+LAYOUTS = {  # a Layout, or a function of the arrays that returns it; torchvision's come first
     "resnet18": Layout(_resnet18(), "fc.bias", IMAGENET),
     "squeezenet": Layout(_squeezenet(), "classifier.1.bias", IMAGENET | {"head": "conv"}),
     "vgg16": Layout(_vgg16(), "classifier.6.bias", IMAGENET | {"head": "fc"}, {"fc6": 7}),
@@ -149,7 +155,8 @@ LAYOUTS = {  # a Layout, or a function of the arrays that gives it; torchvision'
 
 
 def read(path):
-    """File -> {name: array}; what cannot be read, or is more than arrays, raises WeightsError.
+    """File -> {name: array}; a file that cannot be read, or holds more than arrays, raises
+    WeightsError.
 
     Names are PyTorch's, without DataParallel's "module." and without counts of batches, or
     tf.keras' "layer/weight", without the name of the model.
@@ -174,9 +181,9 @@ def _torch(data):
         ) from None
     try:
         state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-    except Exception as error:  # a refusal, or whatever damage makes of a zip or a pickle
-        asked = re.search(r"GLOBAL (\S+)", str(error))
-        why = f"it asks for {asked[1]}" if asked else _line(error)
+    except Exception as error:  # a refusal, or any error of a damaged zip or pickle
+        code = re.search(r"GLOBAL (\S+)", str(error))
+        why = f"it asks for {code[1]}" if code else _line(error)
         raise WeightsError(f"is refused: it must hold arrays and no code ({why})") from None
     try:
         inner = next((state[k] for k in NESTED if isinstance(state.get(k), dict)), state)
@@ -191,23 +198,24 @@ def _torch(data):
 
 def _safetensors(data):
     try:
-        size = 8 + int.from_bytes(data[:8], "little")
-        rows = json.loads(data[8:size])
-        rows.pop("__metadata__", None)
-        found = {}
-        for name, row in rows.items():
-            start, end = row["data_offsets"]
-            part = memoryview(data)[size + start : size + end] if start >= 0 else b""
-            found[name] = np.frombuffer(part, KINDS[row["dtype"]]).reshape(row["shape"])
-        return found
-    except (*weights.DAMAGE, AttributeError) as error:
+        rows = safetensors.deserialize(data)
+    except Exception as error:  # any error of a damaged header
         raise WeightsError(f"is no PyTorch, safetensors or HDF5 file ({_line(error)})") from None
+    arrays = {}
+    for name, row in rows:
+        if row["dtype"] not in DTYPES:
+            types = ", ".join(DTYPES)
+            raise WeightsError(f"holds {name} of type {row['dtype']}: takes {types}")
+        arrays[name] = np.frombuffer(row["data"], DTYPES[row["dtype"]]).reshape(row["shape"])
+        if row["dtype"] == "BF16":
+            arrays[name] = arrays[name].astype("float32")
+    return arrays
 
 
 def _hdf5(data):
     import h5py
 
-    found = {}
+    arrays = {}
     try:
         with h5py.File(io.BytesIO(data), "r") as file:  # links to other files lead nowhere
             root = file["model_weights"] if "model_weights" in file else file
@@ -218,20 +226,20 @@ def _hdf5(data):
                         raise WeightsError(f"is refused: {name} lies in another file")
                     parts = name.partition(":")[0].split("/")
                     key = "/".join(parts[parts.index(layer) if layer in parts else 0 :])
-                    if key in found:
+                    if key in arrays:
                         raise WeightsError(f"holds two weights {key}")
-                    found[key] = np.asarray(dataset)
+                    arrays[key] = np.asarray(dataset)
     except WeightsError:
         raise
-    except Exception as error:  # whatever damage makes of an HDF5 file
+    except Exception as error:  # any error of a damaged HDF5 file
         raise WeightsError(
             f"is no HDF5 file of tf.keras' save_weights ({_line(error)}); Keras 3 reads its own"
         ) from None
-    return found
+    return arrays
 
 
 def _names(group, key):
-    """A list of names, which tf.keras cuts into key0, key1, ... where it is long."""
+    """A list of names. tf.keras splits a long one into key0, key1, ..."""
     parts = [k for k in (key, *(f"{key}{i}" for i in range(len(group.attrs)))) if k in group.attrs]
     if not parts:
         raise KeyError(f"no {key}")
@@ -243,16 +251,17 @@ READERS = {b"PK\x03\x04": _torch, b"\x80\x02": _torch, b"\x89HDF": _hdf5}  # by 
 
 
 def options(name, arrays):
-    """{option of a model's build: value} that a checkpoint, as `read` gave it, goes with.
+    """{option of a model's build: value} for a checkpoint as `read` returned it.
 
-    image_size is the one that it was made for. A model that is in no row of LAYOUTS raises
-    WeightsError, unless the checkpoint is tf.keras', which tells nothing.
+    image_size is that of its training. A model without a row in LAYOUTS raises WeightsError, but
+    for a checkpoint of tf.keras: it does not say what its options are, and the result is empty.
     """
     if _of_keras(arrays):
         return {}
     layout = _layout(name, arrays)
-    known = layout.classes in arrays
-    return layout.options | ({"classes": len(arrays[layout.classes])} if known else {})
+    if layout.classes not in arrays:
+        return layout.options
+    return layout.options | {"classes": len(arrays[layout.classes])}
 
 
 def _layout(name, arrays):
@@ -263,9 +272,9 @@ def _layout(name, arrays):
 
 
 def convert(name, arrays, network, source="the checkpoint"):
-    """Arrays as `read` gave them -> {our path: array}, for zoo.weights.fill.
+    """Arrays as `read` returned them -> {our path: array}, for zoo.weights.fill.
 
-    Each must fit: WeightsError lists every one that is lacking, unknown or of another shape.
+    WeightsError lists every array that is missing, unknown or of another shape.
     """
     if _of_keras(arrays):
         return by_layer(arrays, network, source=source)
@@ -275,14 +284,14 @@ def convert(name, arrays, network, source="the checkpoint"):
     def theirs(layer, leaf):
         return f"{layout.names.get(layer, layer)}.{LEAVES.get(leaf, leaf)}"
 
-    def turned(layer, array):
+    def transposed(layer, array):
         side = layout.flat.get(layer)
         if side and array.ndim == 2 and array.shape[1] % side**2 == 0:
             array = array.reshape(len(array), -1, side, side)
             return array.transpose(2, 3, 1, 0).reshape(-1, len(array))
         return array.transpose(2, 3, 1, 0) if array.ndim == 4 else array.T
 
-    return _match(network, arrays, theirs, turned, source)
+    return _match(network, arrays, theirs, transposed, source)
 
 
 def by_layer(arrays, network, names=None, renormalise=False, source="the file"):
@@ -295,42 +304,43 @@ def by_layer(arrays, network, names=None, renormalise=False, source="the file"):
     layers = {theirs(path.rpartition("/")[0], "") for path, _ in _variables(network)}
     spare = {f"{layer}{leaf}" for layer in layers for leaf in ITERATED}
     arrays = {k: a for k, a in arrays.items() if k not in spare}
-    found = _match(network, arrays, theirs, lambda layer, array: array, source)
+    matched = _match(network, arrays, theirs, lambda layer, array: array, source)
     divided = []
     for layer in _spectral(network):
         kernel = layer.embeddings if hasattr(layer, "embeddings") else layer.kernel
-        matrix = np.moveaxis(found[kernel.path].astype("float64"), layer.out_axis, -1)
+        matrix = np.moveaxis(matched[kernel.path].astype("float64"), layer.out_axis, -1)
         matrix = matrix.reshape(-1, matrix.shape[-1])
         values, vectors = np.linalg.eigh(matrix.T @ matrix)
         sigma = values[-1] ** 0.5
         if abs(sigma - 1) > 1e-5:
             divided.append(f"{kernel.path} by {sigma:.5f}")
-        found[layer.u.path] = vectors[None, :, -1]  # where the power iteration comes to rest
+        matched[layer.u.path] = vectors[None, :, -1]  # where the power iteration converges
     if divided and not renormalise:
         raise WeightsError(
             f"{source}: {network.name} would divide {', '.join(divided)}, which tf.keras uses as "
             f"they are: fill bridge.plain(network), or give renormalise=True"
         )
-    return found
+    return matched
 
 
 def fill_hdf5(network, path, names=None, renormalise=False):
-    """Sets a Keras network's weights from HDF5 that tf.keras wrote, layer by layer of equal name.
+    """Sets a Keras network's weights from an HDF5 file of tf.keras, by the names of the layers.
 
     names: {our layer: theirs}, where they differ. All weights must fit, or none is set.
 
-    A layer in TensorFlow Addons' SpectralNormalization divides its kernel in training, for good,
-    and uses it as it is at inference: so does Keras' own layer without any wrapper, and `plain`
-    makes a network of these. The layers of zoo.layers.spectral_norm divide by sigma(W) always. A
-    network with them is refused where some sigma is not 1 (the last update has moved it; and of
-    transposed convolutions, Addons divides by that of another matrix), unless renormalise is True:
-    then it is the network that the paper's training would go on from. Their own u is not needed.
+    TensorFlow Addons' SpectralNormalization divides its layer's kernel in training and stores the
+    result, so at inference the layer is an ordinary one; `plain` makes a network of such layers.
+    The layers of zoo.layers.spectral_norm divide by sigma(W) in every call. A network of these is
+    refused where a sigma is not 1: the last update has changed it, or Addons has divided by the
+    sigma of another matrix, as it does in transposed convolutions. With renormalise=True it is
+    accepted, and is the network from which the paper's training would continue. Their u is not
+    needed.
     """
     weights.fill(network, by_layer(read(path), network, names, renormalise, path), path)
 
 
 def plain(network):
-    """A functional network, with fresh weights -> the same without spectral normalisation."""
+    """A functional network -> the same without spectral normalisation, with fresh weights."""
 
     def clone(layer):
         config = layer.get_config()
@@ -353,16 +363,16 @@ def _of_keras(arrays):
 
 
 def _variables(network):
-    """Pairs of path within the network, variable; without SEED and u of spectral normalisation."""
-    own = {x.u.path for x in _spectral(network)}
+    """Pairs (path within the network, variable), without SEED and u of spectral normalisation."""
+    iterated = {x.u.path for x in _spectral(network)}
     for v in network.variables:
-        if v.path not in own and v.name != SEED:
+        if v.path not in iterated and v.name != SEED:
             yield v.path.removeprefix(f"{network.name}/"), v
 
 
-def _match(network, arrays, theirs, turned, source):
-    """{our path: array}, by the functions theirs(layer, leaf) -> name, turned(layer, array)."""
-    found = {v.path: np.array(v) for v in network.variables if v.name == SEED}
+def _match(network, arrays, theirs, transposed, source):
+    """{our path: array}, by theirs(layer, leaf) -> name and transposed(layer, array) -> array."""
+    matched = {v.path: np.array(v) for v in network.variables if v.name == SEED}
     faults, rest = [], dict(arrays)
     for path, variable in _variables(network):
         layer, _, leaf = path.rpartition("/")
@@ -371,18 +381,18 @@ def _match(network, arrays, theirs, turned, source):
             faults.append(f"lacks {name} (our {path})")
             continue
         rest.pop(name, None)
-        array = turned(layer, arrays[name])
+        array = transposed(layer, arrays[name])
         if array.shape != shape:
             faults.append(f"holds {name} of shape {arrays[name].shape}, and {path} is {shape}")
         elif array.dtype.kind == "f" and not np.isfinite(array).all():
             faults.append(f"holds {name} that is not finite")
-        found[variable.path] = array
+        matched[variable.path] = array
     faults += [f"holds an unknown {name}" for name in rest]
     if faults:
         raise WeightsError(f"{source} does not fit {network.name}: it {', '.join(faults)}")
-    return found
+    return matched
 
 
 def _line(error):
-    """What an exception says, in one short line."""
+    """The kind and message of an exception, in one short line."""
     return f"{type(error).__name__}: {' '.join(str(error).split())}"[:160]
