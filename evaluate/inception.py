@@ -24,18 +24,15 @@ graph lists the nodes of a convolution as conv2d_params, Conv2D, batchnorm, Chec
 control_dependency and last the scope's own name: mixed_6/conv:0 is the value after batch norm and
 ReLU, the first 192 channels that the block mixed_6 puts out (guided-diffusion's issue 109 agrees).
 
-All of it is float32 under any dtype policy. A GPU that rounds products to TF32 changes the
-features; `tf.config.experimental.enable_tensor_float_32_execution(False)` forbids it.
+All of it is float32 under any dtype policy. A GPU that rounds products to TensorFloat-32 changes
+the features; evaluate.features forbids that while it runs an extractor.
 """
 
-import contextlib
 import hashlib
 import importlib.util
 import io
-import os
 import re
 import socket
-import sys
 import urllib.parse
 import urllib.request
 from pathlib import Path
@@ -43,6 +40,11 @@ from pathlib import Path
 import keras
 import numpy as np
 from keras import ops
+
+from ..common import variables
+from ..common.downloads import DownloadError, download, short
+from ..common.errors import UsageError
+from ..common.files import cache_folder
 
 SIZE = 299
 GRAPH = "classify_image_graph_def.pb"
@@ -55,8 +57,9 @@ SHA256 = {
 URL = f"https://openaipublic.blob.core.windows.net/diffusion/jul-2021/ref_batches/{GRAPH}"
 
 
-class InceptionError(ValueError):
-    """Weights that cannot be had or are not what they must be; one line that says what to do."""
+class InceptionError(UsageError):
+    """Weights that are not there or not the right ones; the message is one line that says what to
+    do."""
 
 
 def resize(images, size=SIZE):
@@ -125,7 +128,7 @@ def max_pool(x, name, strides=2, padding="valid"):
 
 
 def mean_pool(x, name):
-    """3x3 means, of fewer values at the border."""
+    """Means over 3x3 values, at the border over the values inside."""
     return keras.layers.AveragePooling2D(3, 1, "same", dtype="float32", name=name)(x)
 
 
@@ -205,9 +208,9 @@ def block_8(x, name, pooled):
 def build():
     """-> model: uint8 images (B, H, W, 3) -> {"features" (B, 2048), "logits" (B, 1008), "spatial"}.
 
-    "logits" lack the bias, as torch-fidelity's logits_unbiased; "spatial" (B, 2023) runs over
-    rows, columns, channels. The weights are frozen, and zeros until they are filled in. Whatever
-    is not uint8 is cast to it without a word: quantise first.
+    "logits" are without the bias, like torch-fidelity's logits_unbiased; "spatial" (B, 2023) runs
+    over rows, columns, channels. The weights are frozen, and zeros until `fill` sets them. Images
+    of another type are cast to uint8 without a warning: quantise them first.
     """
     image = keras.Input((None, None, 3), dtype="uint8", name="image")
     x = Resize(dtype="float32", name="resize")(image)
@@ -238,13 +241,13 @@ def build():
 
 
 def nodes(model):
-    """{name of a constant of the graph: the variable of a `build` that holds it}."""
-    found = {}
+    """{name of a constant of the graph: the variable of a `build` for it}."""
+    by_name = {}
     for layer in model.layers:
         scope = layer.name.replace("-", "/")
         for variable in layer.weights:
-            found[scope if variable.name == "kernel" else f"{scope}/{variable.name}"] = variable
-    return found
+            by_name[scope if variable.name == "kernel" else f"{scope}/{variable.name}"] = variable
+    return by_name
 
 
 def digest(model):
@@ -302,7 +305,7 @@ def read_checkpoint(data):
     try:
         state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
         state = {k: v.numpy() for k, v in state.items() if not k.endswith("num_batches_tracked")}
-    except Exception as error:  # whatever damage makes of a zip or a pickle
+    except Exception as error:  # any error of a damaged zip or pickle
         raise InceptionError(f"is no PyTorch checkpoint of arrays ({_line(error)})") from None
     return {k: v.transpose(2, 3, 1, 0) if v.ndim == 4 else v.T for k, v in state.items()}
 
@@ -326,35 +329,35 @@ def read_graph(data):
 
 
 def fill(model, arrays, key=str):
-    """Sets a `build`'s variables to arrays {key(name of the graph): array}, all and no others."""
-    variables = {key(name): variable for name, variable in nodes(model).items()}
-    shapes = {name: tuple(variable.shape) for name, variable in variables.items()}
+    """Sets the variables of a `build` from {key(name in the graph): array}.
+
+    If one array is missing, unknown or of another shape, InceptionError names it, and no variable
+    is set.
+    """
+    ours = {key(name): variable for name, variable in nodes(model).items()}
+    shapes = {name: variable.shape for name, variable in ours.items()}
     shapes[key("softmax/biases")] = (1008,)  # which the model leaves out
-    faults = [f"lacks {name}" for name in shapes if name not in arrays]
-    faults += [f"holds an unknown {name}" for name in arrays if name not in shapes]
-    faults += [
-        f"holds {name} of shape {array.shape}, not {shapes[name]}"
-        for name, array in arrays.items()
-        if array.shape != shapes.get(name, array.shape)
-    ]
-    if faults:
-        more = f", and {len(faults) - 1} faults more" if faults[1:] else ""
-        raise InceptionError(f"{faults[0]}{more}")
-    for name, variable in variables.items():
+    try:
+        variables.check(shapes, arrays)
+    except variables.Misfit as error:
+        first, *others = error.faults.values()
+        more = f", and {len(others)} faults more" if others else ""
+        raise InceptionError(f"{first}{more}") from None
+    for name, variable in ours.items():
         variable.assign(np.asarray(arrays[name], np.float32))
 
 
 def load(path, *, accepted=SHA256):
     """File with the PyTorch checkpoint or the frozen graph -> `build` with its weights.
 
-    accepted: sha256 digests, of which the file must have one before it is read as anything. A
-    file that cannot be read, is another or does not fit raises InceptionError.
+    accepted: sha256 digests; the file must have one of them before anything in it is parsed. A file
+    that cannot be read, is another one or does not fit raises InceptionError.
     """
     data = _read(path)
-    found = hashlib.sha256(data).hexdigest()
-    if found not in accepted:
+    sha256 = hashlib.sha256(data).hexdigest()
+    if sha256 not in accepted:
         raise InceptionError(
-            f"{path} is neither {GRAPH} nor {CHECKPOINT}, or it is damaged (sha256 {found}): "
+            f"{path} is neither {GRAPH} nor {CHECKPOINT}, or it is damaged (sha256 {sha256}): "
             f"download it again"
         )
     try:
@@ -369,17 +372,12 @@ def load(path, *, accepted=SHA256):
     return model
 
 
-def cache_folder():
-    """Where weights are kept: attention_zoo under $XDG_CACHE_HOME or ~/.cache."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "attention_zoo"
-
-
 def find(path=None, cache=None):
     """-> Path of the weights, or None where no path is given and the cache holds none.
 
-    path: the file, or a folder that holds it under one of NAMES; what is neither raises
-    InceptionError. cache: the folder looked into otherwise (default: `cache_folder`), where a
-    checkpoint counts only if PyTorch is installed to read it.
+    path: the file, or a folder with the file under one of NAMES; any other raises InceptionError.
+    cache: the folder to look into without a path (default: `cache_folder`). A checkpoint there
+    counts only if PyTorch is installed to read it.
     """
     folder = Path(path).expanduser() if path else Path(cache or cache_folder())
     if path and folder.is_file():
@@ -393,7 +391,7 @@ def find(path=None, cache=None):
 
 
 def has_torch():
-    """Is PyTorch installed?"""
+    """Whether PyTorch is installed."""
     return importlib.util.find_spec("torch") is not None
 
 
@@ -401,8 +399,8 @@ def fetch(cache=None):
     """Downloads the graph (96 MB) unless the cache has it -> its Path; else InceptionError."""
     folder = Path(cache or cache_folder()).absolute()
     place, host = folder / GRAPH, urllib.parse.urlsplit(URL).hostname
-    expected = next(key for key, name in SHA256.items() if name == GRAPH)
-    if place.is_file() and hashlib.sha256(_read(place)).hexdigest() == expected:
+    sha256 = next(key for key, name in SHA256.items() if name == GRAPH)
+    if place.is_file() and hashlib.sha256(_read(place)).hexdigest() == sha256:
         return place
     advice = f"put {CHECKPOINT}, or {GRAPH} from {URL}, into {folder}"
     if not urllib.request.getproxies():
@@ -411,20 +409,9 @@ def fetch(cache=None):
         except OSError:
             raise InceptionError(f"{host} cannot be reached: {advice}") from None
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with contextlib.redirect_stdout(sys.stderr):
-            keras.utils.get_file(
-                GRAPH,
-                URL,
-                cache_subdir=str(folder),  # an absolute one stands alone
-                file_hash=expected,
-                hash_algorithm="sha256",
-            )
-    except Exception as error:  # whatever a download or a disk can raise
-        with contextlib.suppress(OSError):
-            place.unlink()
-        raise InceptionError(f"{GRAPH} did not come ({_line(error)}): {advice}") from None
-    return place
+        return download(URL, folder, GRAPH, sha256)
+    except (DownloadError, OSError) as error:
+        raise InceptionError(f"{GRAPH} did not come ({short(error)}): {advice}") from None
 
 
 def _read(path):
@@ -435,5 +422,5 @@ def _read(path):
 
 
 def _line(error):
-    """What an exception says, in one short line."""
+    """The kind and message of an exception, in one short line."""
     return f"{type(error).__name__}: {' '.join(str(error).split())}"[:200]

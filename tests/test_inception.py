@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import pytest
 
+from attention_zoo.common import files
 from attention_zoo.evaluate import inception
 from attention_zoo.evaluate.inception import InceptionError
 from attention_zoo.tests.helpers import FEATURES, LOGITS, random_arrays, random_images
@@ -235,7 +236,7 @@ def test_weights_that_do_not_fit_change_nothing(changes, message, model, arrays)
 def test_find(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     cache = tmp_path / "attention_zoo"
-    assert inception.cache_folder() == cache
+    assert files.cache_folder() == cache
     assert inception.find() is None
     cache.mkdir()
     (cache / inception.CHECKPOINT).touch()
@@ -251,7 +252,7 @@ def test_find(tmp_path, monkeypatch):
         inception.find(tmp_path)
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert inception.cache_folder() == tmp_path / ".cache" / "attention_zoo"
+    assert files.cache_folder() == tmp_path / ".cache" / "attention_zoo"
 
 
 def test_fetch_without_a_network_says_what_to_put_where(tmp_path, monkeypatch):
@@ -270,23 +271,24 @@ def test_fetch_without_a_network_says_what_to_put_where(tmp_path, monkeypatch):
 
 
 def test_fetch_keeps_nothing_that_is_wrong(tmp_path, monkeypatch):
-    place = tmp_path / "cache" / inception.GRAPH
-
-    def get_file(name, origin, cache_subdir, file_hash, hash_algorithm):
-        assert (origin, f"{cache_subdir}/{name}") == (inception.URL, str(place))
-        assert inception.SHA256[file_hash] == name and hash_algorithm == "sha256"
-        place.write_bytes(b"half of it")
-        raise ValueError("Incomplete or\ncorrupted file")
-
+    (tmp_path / "other").write_bytes(b"another file")
+    monkeypatch.setattr(inception, "URL", (tmp_path / "other").as_uri())
     monkeypatch.setattr(inception.urllib.request, "getproxies", lambda: {"https": "proxy"})
-    monkeypatch.setattr(inception.keras.utils, "get_file", get_file)
-    with pytest.raises(InceptionError, match="did not come .ValueError: Incomplete or corrupted"):
+    with pytest.raises(InceptionError, match="did not come .file:.*its sha256 differs.: put pt_"):
         inception.fetch(tmp_path / "cache")
-    assert not place.exists()
+    monkeypatch.setattr(inception, "URL", (tmp_path / "gone").as_uri())
+    with pytest.raises(InceptionError, match="did not come .*No such file"):
+        inception.fetch(tmp_path / "cache")
+    assert list((tmp_path / "cache").iterdir()) == []
 
 
-def test_fetch_returns_what_the_cache_holds(tmp_path, monkeypatch):
-    place, accepted = write(tmp_path / inception.GRAPH, b"weights")
+def test_fetch_downloads_into_the_cache_once(tmp_path, monkeypatch):
+    source, accepted = write(tmp_path / "source", b"weights")
     monkeypatch.setattr(inception, "SHA256", dict.fromkeys(accepted, inception.GRAPH))
-    monkeypatch.setattr(inception.keras.utils, "get_file", None)
-    assert inception.fetch(tmp_path) == place
+    monkeypatch.setattr(inception, "URL", source.as_uri())
+    monkeypatch.setattr(inception.urllib.request, "getproxies", lambda: {"https": "proxy"})
+    place = inception.fetch(tmp_path / "cache")
+    assert place == tmp_path / "cache" / inception.GRAPH
+    assert place.read_bytes() == b"weights"
+    source.unlink()
+    assert inception.fetch(tmp_path / "cache") == place
