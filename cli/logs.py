@@ -28,9 +28,11 @@ def plain_lines(program):
         absl.logging.set_verbosity(absl.logging.INFO)
         handler.addFilter(lambda record: record.levelno >= logging.ERROR or _is_ours(record))
     logger.addHandler(handler)
+    propagates, logger.propagate = logger.propagate, False  # other handlers would print it again
     try:
         yield
     finally:
+        logger.propagate = propagates
         logger.removeHandler(handler)
         handler.close()
         absl.logging.set_verbosity(before)

@@ -75,35 +75,9 @@ def execute(arguments, program):
 
 def dispatch(mode, given, arguments):
     """Runs a mode."""
-    from pathlib import Path
-
-    if (
-        "Recipe(" not in (Path(__file__).parents[1] / "trainers" / "ragan.py").read_text()
-    ):  # for now
-        import importlib
-
-        return importlib.import_module(f"..modes.{mode}", __package__).run(namespace(mode, given))
     from .commands import COMMANDS
 
     COMMANDS[mode](given, arguments)
-
-
-def namespace(mode, given):
-    import argparse
-
-    from . import flags
-
-    values = {
-        name: [] if flag.kind == "repeated" else flag.default for name, flag in flags.FLAGS.items()
-    }
-    given = {**given, "set": ["=".join(pair) for pair in given.get("set", ())]}
-    return argparse.Namespace(mode=mode, **{**values, **given})
-
-
-def parse(arguments):
-    from . import parser
-
-    return namespace(*parser.parse(arguments))
 
 
 def status_of(error):

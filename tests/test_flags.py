@@ -1,5 +1,6 @@
 """Flags, modes and their help; mistakes; log lines."""
 
+import logging
 import re
 import shlex
 from pathlib import Path
@@ -232,9 +233,12 @@ LINES = [
 def test_log_lines_are_plain_and_ours(arguments, expected, capsys):
     before = absl.logging.get_verbosity()
     parser.parse(["--mode=list", *arguments])
+    other = logging.StreamHandler()  # as of logging.basicConfig, which a library may call
+    logging.getLogger().addHandler(other)
     with logs.plain_lines("main.py"):
         for line in LINES:
             log(*line)
+    logging.getLogger().removeHandler(other)
     log(20, OURS, "after the command")
     out, err = capsys.readouterr()
     assert out == ""
