@@ -52,9 +52,10 @@ def packages():
 def copy_sources(folder):
     """Copies what a wheel is built from; a build leaves folders of its own beside it."""
     folder.mkdir(parents=True)
-    for path in ROOT.iterdir():
-        if path.suffix in (".py", ".txt", ".toml", ".md") or path.name == "LICENSE":
-            shutil.copy(path, folder)
+    for name in ("__init__.py", "main.py", "pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, folder)
+    for path in ROOT.glob("requirements*.txt"):
+        shutil.copy(path, folder)
     for room in sorted({name.split(".")[1] for name in packages() if "." in name}):
         ignored = shutil.ignore_patterns("__pycache__")
         shutil.copytree(ROOT / room, folder / room, ignore=ignored)
