@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 from filelock import FileLock, Timeout
 
+from ..common import variables
 from ..common.errors import UsageError
 from ..common.files import replace_file, write_file
 
@@ -209,13 +210,14 @@ def read_checkpoint(path):
 
 
 def assign(state, arrays, source):
-    """Sets {name: variable} from {name: array}; any missing, extra or misshapen one raises."""
-    wrong = sorted(state.keys() ^ arrays.keys())
-    wrong += [k for k in state if k in arrays and tuple(state[k].shape) != arrays[k].shape]
-    if wrong:
-        raise RunError(f"{source} does not fit the model: {', '.join(wrong[:3])} of {len(wrong)}")
-    for name, variable in state.items():
-        variable.assign(arrays[name])
+    """Sets {name: variable} from {name: array}, all or, where they do not fit, none: RunError."""
+    try:
+        variables.assign(state, arrays)
+    except variables.Misfit as error:
+        wrong = list(error.faults)
+        raise RunError(
+            f"{source} does not fit the model: {', '.join(wrong[:3])} of {len(wrong)}"
+        ) from None
 
 
 def _step_of(line):

@@ -22,7 +22,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from ..common import interpolation
+from ..common import interpolation, variables
 from .layers import imagenet
 from .networks import Networks
 
@@ -133,15 +133,13 @@ def copy_convolutions(segmenter, classifier):
 
     A classifier without such convolutions raises ValueError, and no weight is set.
     """
-    theirs = {layer.name: layer.get_weights() for layer in classifier.layers}
-    ours = [layer for layer in segmenter.layers if layer.name.startswith("conv")]
-    ours = [layer for layer in ours if layer.weights]
-    for layer in ours:
-        shapes = [w.shape for w in theirs.get(layer.name, ())]
-        if shapes != [w.shape for w in layer.get_weights()]:
-            raise ValueError(
-                f"{classifier.name} has no {layer.name} of shape {tuple(layer.kernel.shape)}: "
-                "a segmenter takes the convolutions of a vgg16 of its own width"
-            )
-    for layer in ours:
-        layer.set_weights(theirs[layer.name])
+    ours = {v.path: v for v in segmenter.variables if v.path.startswith("conv")}
+    theirs = {v.path: np.asarray(v) for v in classifier.variables if v.path in ours}
+    try:
+        variables.assign(ours, theirs)
+    except variables.Misfit as error:
+        path = next(iter(error.faults))
+        raise ValueError(
+            f"{classifier.name} has no {path.rpartition('/')[0]} of shape {tuple(ours[path].shape)}: "
+            "a segmenter takes the convolutions of a vgg16 of its own width"
+        ) from None

@@ -21,7 +21,9 @@ without one (zoo.layers.grad_cam), and `attention` is such a network.
 """
 
 import keras
+import numpy as np
 
+from ..common import variables
 from . import registry
 from .layers import cam, grad_cam
 from .networks import Networks
@@ -35,16 +37,16 @@ def copy_backbone(classifier, source):
     A source that lacks one of them, or has one of another shape, raises ValueError, and no weight
     is set.
     """
-    theirs = {v.path: v for v in source.variables}
-    ours = [v for v in classifier.variables if not v.path.startswith("logits/")]
-    wrong = [v.path for v in ours if v.path not in theirs or theirs[v.path].shape != v.shape]
-    if wrong:
+    ours = {v.path: v for v in classifier.variables if not v.path.startswith("logits/")}
+    theirs = {v.path: np.asarray(v) for v in source.variables if v.path in ours}
+    try:
+        variables.assign(ours, theirs)
+    except variables.Misfit as error:
+        wrong = list(error.faults)
         raise ValueError(
             f"does not fit the backbone ({', '.join(wrong[:3])} of {len(wrong)}): give the "
             "backbone, width and head that it was made with"
-        )
-    for variable in ours:
-        variable.assign(theirs[variable.path])
+        ) from None
 
 
 def explained(classifier):
