@@ -9,19 +9,31 @@
 Importing this package imports neither TensorFlow nor Keras.
 """
 
+import importlib
+
+from . import evaluate as _evaluate_package  # noqa: F401  before the function of its name
 from .common.errors import UsageError
 
 __version__ = "1.0.0.dev0"
-__all__ = [
-    "UsageError",
-    "evaluate",
-    "export",
-    "load",
-    "open_run",
-    "train",
-]
+TYPES = {  # name -> the module that it is imported from when it is first used
+    "EvaluationRequest": "tasks.base",
+    "LoadedModel": "tasks.base",
+    "RunConfig": "experiments.config",
+    "Score": "evaluate.scorer",
+    "ScorerSpec": "evaluate.scorer",
+    "StopRule": "experiments.training",
+    "TrainedRun": "experiments.training",
+}
+__all__ = ["UsageError", "evaluate", "export", "load", "open_run", "train", *TYPES]
 
-from . import evaluate as _evaluate_package  # noqa: F401  before the function of its name
+
+def __getattr__(name):
+    if name not in TYPES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from .common.quiet import import_tensorflow
+
+    import_tensorflow()
+    return getattr(importlib.import_module(f".{TYPES[name]}", __name__), name)
 
 
 def load(model, weights=None, direction=None):
@@ -115,7 +127,7 @@ def train(
         log_every, sample_every, save_every, eval_every: in steps; None: 50, 500, 500, save_every.
         metrics: scores measured at each evaluation, such as ("fid",); the first one names the best
             checkpoint. num, extractor, inception, split: as of `evaluate`.
-        stop: a `StopRule` (attention_zoo.experiments.training), which ends the run by itself.
+        stop: a `StopRule`, which ends the run by itself.
         replace: {key: array (N, ...)} in place of the data set's own arrays.
         progress: show a progress bar on stderr.
         **settings: options of the networks and hyper-parameters, such as width=32, loss="wgan".

@@ -1,6 +1,7 @@
 """TensorFlow without its noise."""
 
 import contextlib
+import logging
 import os
 import sys
 import threading
@@ -12,13 +13,19 @@ def import_tensorflow():
     """Imports TensorFlow without the lines that its C++ code writes to stderr before a log level
     counts. Until it returns, nothing that this process writes to stderr appears."""
     with _LOCK:
-        if "tensorflow" in sys.modules:
-            return
-        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-        with _stderr_discarded():
-            import tensorflow as tf
+        if "tensorflow" not in sys.modules:
+            os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+            with _stderr_discarded():
+                import tensorflow as tf
 
-            tf.config.list_physical_devices()
+                tf.config.list_physical_devices()
+        logging.getLogger("tensorflow").addFilter(_is_no_retracing)
+
+
+def _is_no_retracing(record):
+    """False for TensorFlow's warning of frequent retracing. It counts functions of several models
+    as one where Python gives them the same address."""
+    return "triggered tf.function retracing" not in record.getMessage()
 
 
 @contextlib.contextmanager

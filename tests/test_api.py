@@ -264,3 +264,10 @@ def test_a_tag_that_is_a_run_directory_too_is_refused(folder, run, monkeypatch):
     assert is_published("https://host/folder/tag")
     assert not is_published(str(run.folder))
     assert is_published("creatures", "ragan")
+
+
+def test_types_are_imported_when_they_are_used():
+    assert az.RunConfig.resolve("dcgan", "creatures", steps=3).steps == 3
+    assert isinstance(az.load("ragan"), az.LoadedModel)
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        az.nothing  # noqa: B018
