@@ -18,7 +18,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from attention_zoo.modes import shared
+from attention_zoo.common.quiet import import_tensorflow
 
 from . import fid, machine, results, serving, train_step, waiting
 
@@ -26,8 +26,8 @@ REPLICAS = ("ours", "ours 2", "ours 4")
 
 
 def named(config):
-    size = config["image_size"]
-    return f"{config['model']}, {size} x {size}, batch {config['batch_size']}"
+    size = config.image_size
+    return f"{config.model}, {size} x {size}, batch {config.batch_size}"
 
 
 def rows(name, found):
@@ -54,7 +54,7 @@ def step(model, flags):
 def replicas(model, flags):
     """One, two and four replicas on logical CPUs, of equal batches in all."""
     config = train_step.configured(model)
-    sides = [s for s in REPLICAS if config["batch_size"] % int(s.partition(" ")[2] or 1) == 0]
+    sides = [s for s in REPLICAS if config.batch_size % int(s.partition(" ")[2] or 1) == 0]
     found = train_step.measure(config, flags.rounds, flags.steps, sides)
     return rows(f"{named(config)}, replicas", found)
 
@@ -158,7 +158,7 @@ def run(arguments=None):
             lines = results.compare(*map(results.read, flags.compare))
         else:
             if not flags.table:
-                shared.quiet_import()
+                import_tensorflow()
                 failed = write(flags)
             about, found = results.read(flags.table or flags.output)
             lines = [", ".join(f"{key} {value}" for key, value in about.items()), ""]

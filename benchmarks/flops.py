@@ -27,7 +27,7 @@ TRANSLATOR = {
 
 def passes(config):
     """{network: {kind of pass: how many for each image of a batch}} of a configuration's step."""
-    model, options, hparams = config["model"], config["options"], config["hparams"]
+    model, options, hparams = config.model, config.options, config.hparams
     if model == "wgan":
         n = hparams["n_critic"]
         kinds = {
@@ -36,7 +36,8 @@ def passes(config):
         }
         return {net: {k: count / n for k, count in own.items()} for net, own in kinds.items()}
     if model == "gain":
-        masked = min(hparams["max_classes"], options["classes"]) if hparams["masking"] == "each" else 1
+        each = hparams["masking"] == "each"
+        masked = min(hparams["max_classes"], options["classes"]) if each else 1
         kind = "both" if hparams["judge"] == "shared" else "through"
         return {"classifier": {"train": 1, kind: masked if hparams["alpha"] else 0}}
     if model == "ragan":
@@ -81,8 +82,8 @@ def layers(network):
 
 def per_image(config):
     """Floating-point operations of one image, or pair of images, in one step."""
-    size, total = config["image_size"], 0
-    networks = zoo.create(config["model"], image_size=size, **config["options"])
+    size, total = config.image_size, 0
+    networks = zoo.create(config.model, **config.network_options)
     for name, kinds in passes(config).items():
         encoder = name == "encoder"  # of RAGAN, a part of its network of attention
         network = networks["attention"].get_layer("encoder") if encoder else networks[name]

@@ -13,7 +13,7 @@ from pathlib import Path
 
 def described():
     """What a result depends on: CPU, cores, memory, versions, and how busy it was before."""
-    from attention_zoo.modes import shared
+    from attention_zoo.experiments.versions import versions
 
     found = {"cpu": platform.processor() or platform.machine(), "cores": os.cpu_count()}
     with contextlib.suppress(OSError, IndexError):
@@ -27,7 +27,7 @@ def described():
     for package in ("torch", "scipy"):
         with contextlib.suppress(metadata.PackageNotFoundError):
             found[package] = metadata.version(package)
-    return found | shared.versions()
+    return found | versions()
 
 
 def peak_megabytes():

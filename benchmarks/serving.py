@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
-from attention_zoo.modes import shared
+from attention_zoo.common.quiet import import_tensorflow
 from attention_zoo.serving import client, files
 
 
@@ -134,7 +134,7 @@ def run(arguments=None):
     parser.add_argument("--rest", type=int, help="a server that runs")
     parser.add_argument("--grpc", type=int)
     flags = parser.parse_args(arguments)
-    shared.quiet_import()
+    import_tensorflow()
     inputs, call = loaded(flags.folder, flags.model, flags.signature, flags.batch)
     print(f"{flags.model}, {flags.signature}, {flags.batch} images a request: p50, p99")
     if not (flags.rest or flags.grpc):

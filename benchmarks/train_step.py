@@ -24,8 +24,9 @@ import time
 from pathlib import Path
 
 from attention_zoo import zoo
-from attention_zoo.cli import main
-from attention_zoo.modes import shared, train
+from attention_zoo.cli import commands, parser
+from attention_zoo.common.quiet import import_tensorflow
+from attention_zoo.experiments.config import RunConfig
 
 from . import machine
 
@@ -62,13 +63,14 @@ MODELS = {  # the PyTorch side, our options that it takes, flags of the run whos
 
 
 def configured(model, *flags):
-    """The configuration (modes.train) of the run whose step is measured; more flags count last."""
-    return train.configure(main.parse([f"--model={model}", *MODELS[model][2].split(), *flags]))
+    """The RunConfig of the run whose step is measured; more flags count last."""
+    _, given = parser.parse([f"--model={model}", *MODELS[model][2].split(), *flags])
+    return commands.run_config(given)
 
 
 def examples(config):
     """Images, or pairs of them, that one step takes."""
-    return config["batch_size"] * config["hparams"].get("n_critic", 1)
+    return config.batch_size * config.hparams.get("n_critic", 1)
 
 
 def batch(config):
@@ -76,9 +78,9 @@ def batch(config):
     import numpy as np
 
     rng, count = np.random.default_rng(0), examples(config)
-    classes, size = config["options"].get("classes"), config.get("load_size", config["image_size"])
+    classes, size = config.options.get("classes"), config.load_size or config.image_size
     found = {}
-    for key in zoo.get(config["model"]).batch:
+    for key in zoo.get(config.model).batch:
         if key == "label":
             found[key] = rng.integers(classes, size=count, dtype=np.int32)
         elif key == "labels":
@@ -95,17 +97,19 @@ def ours(config, replicas=1):
 
     replicas: of a strategy over as many logical CPUs, each with its share of the batch.
     """
-    shared.quiet_import()
+    import_tensorflow()
     import tensorflow as tf
 
+    from attention_zoo.experiments.training import make_trainer
+
     strategy = tf.distribute.get_strategy()
-    tf.config.experimental.enable_op_determinism()  # as modes.train does
+    tf.config.experimental.enable_op_determinism()  # as experiments.training does
     if replicas > 1:
         cpu, one = tf.config.list_physical_devices("CPU")[0], tf.config.LogicalDeviceConfiguration()
         tf.config.set_logical_device_configuration(cpu, [one] * replicas)
         strategy = tf.distribute.MirroredStrategy([f"CPU:{i}" for i in range(replicas)])
     with strategy.scope():
-        trainer = shared.make_trainer(config)
+        trainer = make_trainer(config)
     data = tf.data.Dataset.from_tensors(batch(config)).repeat()
     if replicas > 1:
         data = strategy.experimental_distribute_dataset(data)
@@ -123,11 +127,11 @@ def theirs(config, mode):
     from . import torch_step
 
     torch.manual_seed(0)
-    name, names, _ = MODELS[config["model"]]
+    name, names, _ = MODELS[config.model]
     module, _, made = name.partition(".")
-    options = {k: config["options"][k] for k in names.split()}
+    options = {k: config.options[k] for k in names.split()}
     made = getattr(importlib.import_module(f"benchmarks.{module}"), made)
-    step = made(mode, config["image_size"], **options)
+    step = made(mode, config.image_size, **options)
     data = {key: torch_step.tensor(array) for key, array in batch(config).items()}
     return step, data
 
@@ -173,14 +177,14 @@ def measure(config, rounds, steps=None, sides=SIDES[:1]):
     def said(side):
         line = workers[side].stdout.readline()
         if not line:
-            raise SystemExit(f"benchmark: {config['model']}: the side {side!r} ended")
+            raise SystemExit(f"benchmark: {config.model}: the side {side!r} ended")
         return line
 
     try:
         for side in sides:
             command = [sys.executable, "-m", "benchmarks.train_step", "--work", side]
             workers[side] = subprocess.Popen(
-                [*command, "--config", json.dumps(config)],
+                [*command, "--config", json.dumps(config.record())],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 text=True,
@@ -245,8 +249,8 @@ def report(config, rounds, steps, chosen):
 
     found = measure(config, rounds, steps, chosen)
     peak = machine.convolution_peak()
-    size, digits = config["image_size"], 1 if examples(config) > 1 else 3
-    print(f"{config['model']}, {size} x {size}, batch {config['batch_size']}: ", end="")
+    size, digits = config.image_size, 1 if examples(config) > 1 else 3
+    print(f"{config.model}, {size} x {size}, batch {config.batch_size}: ", end="")
     print("images per second, median (min to max), and peak memory")
     for side, own in found.items():
         print(f"  {side:<15} {show(own['rates'], digits)}  {own['megabytes']:.0f} MiB")
@@ -273,7 +277,7 @@ def run(arguments=None):
     parser.add_argument("--config", type=json.loads, help=argparse.SUPPRESS)
     flags = parser.parse_args(arguments)
     if flags.work:
-        return work(flags.work, flags.config)
+        return work(flags.work, RunConfig.from_record(flags.config))
     for model in flags.model or MODELS:
         config = configured(model, *(f"--set={pair}" for pair in flags.set))
         report(config, flags.rounds, flags.steps, SIDES[:1] if flags.set else sides())

@@ -7,8 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from attention_zoo.cli import main
-from attention_zoo.modes import shared, train
+from attention_zoo.common.quiet import import_tensorflow
 
 from . import train_step
 
@@ -29,24 +28,24 @@ def pictures(folder, count=40, size=300):
 def rates(model, rounds, steps):
     """Percent of the time of `steps` steps, in each round: CIFAR-10, or for translators pictures
     held at 286, of which 256 x 256 are cut."""
-    shared.quiet_import()
+    import_tensorflow()
     import tensorflow as tf
 
-    from attention_zoo import datasets
+    from attention_zoo.datasets import open_dataset
+    from attention_zoo.experiments import training
 
-    tf.config.experimental.enable_op_determinism()  # as modes.train does
+    tf.config.experimental.enable_op_determinism()  # as experiments.training does
     with tempfile.TemporaryDirectory() as folder:
-        flags = train_step.MODELS[model][2].split()
-        data_dir = None
-        if train_step.PAIRS.split() == flags:
+        more, data_dir = [], None
+        if train_step.MODELS[model][2] == train_step.PAIRS:
             (Path(folder) / "images").mkdir()
-            flags[0] = f"--dataset={pictures(Path(folder) / 'images')}"
-            data_dir = folder
-        config = train.configure(main.parse([f"--model={model}", *flags]))
-        trainer = shared.make_trainer(config)
+            more, data_dir = [f"--dataset={pictures(Path(folder) / 'images')}"], folder
+        config = train_step.configured(model, *more)
+        trainer = training.make_trainer(config)
         step = tf.function(trainer.train_step)
-        stream = train.stream_of(trainer, config, data_dir)
-        stream = iter(datasets.load(config["dataset"], **stream))
+        data = open_dataset(config.dataset, config.load_size or config.image_size, data_dir)
+        options = training.batch_options(trainer, config, training.batch_keys(config, data))
+        stream = iter(data.batches(**options))
 
         def turn(count):
             """Seconds of waiting, and of all, in `count` steps."""

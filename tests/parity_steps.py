@@ -6,13 +6,15 @@ and noise its losses are ours, before and after an update.
 It needs torch, and is no part of `pytest` alone.
 """
 
+import dataclasses
+
 import numpy as np
 import pytest
 import tensorflow as tf
 import torch
 
 from attention_zoo.benchmarks import torch_classifiers, torch_deeplab, torch_step, train_step
-from attention_zoo.modes import shared
+from attention_zoo.experiments.training import make_trainer
 from attention_zoo.zoo.layers.self_attention import SelfAttention
 
 SMALL = "--image_size=32 --batch_size=4"
@@ -86,13 +88,13 @@ def test_two_steps_are_ours(model, monkeypatch):
     config = train_step.configured(model, *FLAGS[model].split())
     monkeypatch.setattr(torch_deeplab.DeepLab, "rate", 0.05)
     monkeypatch.setattr(torch_deeplab.DeepLab, "head_rate", 10.0)
-    config.pop("load_size", None)  # images come as large as they are taken
-    trainer = shared.make_trainer(config)
+    config = dataclasses.replace(config, load_size=None)  # images are as large as they are taken
+    trainer = make_trainer(config)
     step, data = train_step.theirs(config, "eager")
     for module, network in pairs(model, step, trainer.networks):
         fill(module, network)
     rng = np.random.default_rng(1)
-    noise = rng.uniform(-1, 1, (2, 6, 4, config["options"].get("latent", 1))).astype("float32")
+    noise = rng.uniform(-1, 1, (2, 6, 4, config.options.get("latent", 1))).astype("float32")
     turn, given = 0, train_step.batch(config)
     for labels in (data.get("labels"), given.get("labels")):
         if labels is not None:

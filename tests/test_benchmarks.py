@@ -62,8 +62,8 @@ def test_every_model_has_a_pytorch_side_that_is_given_options_that_there_are(mod
 
 def test_a_step_s_batch_is_the_run_s():
     config = train_step.configured("attention_gan")
-    assert (config["image_size"], config["batch_size"]) == (256, 1)
-    assert (config["options"]["scheme"], config["options"]["width"]) == (2, 64)
+    assert (config.image_size, config.batch_size) == (256, 1)
+    assert (config.options["scheme"], config.options["width"]) == (2, 64)
     assert {k: v.shape for k, v in train_step.batch(config).items()} == {
         "image_a": (1, 286, 286, 3),
         "image_b": (1, 286, 286, 3),
