@@ -2,7 +2,10 @@
 
 import contextlib
 import os
+import shutil
+import tempfile
 import threading
+import time
 from pathlib import Path
 
 from .errors import UsageError
@@ -30,6 +33,32 @@ def replace_file(path, write):
         with contextlib.suppress(OSError):
             beside.unlink()
         raise
+
+
+@contextlib.contextmanager
+def new_folder(path):
+    """A folder beside path to write into, which is moved to path when the block ends.
+
+    If the block raises, path is not made. If another process has made path meanwhile, that one
+    stays. What a killed process has left beside path is removed a day later.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    prefix = f".{path.name}-"
+    for old in path.parent.iterdir():
+        with contextlib.suppress(OSError):  # another process removes it too
+            if old.name.startswith(prefix) and time.time() - old.stat().st_mtime > 86400:
+                shutil.rmtree(old)
+    with tempfile.TemporaryDirectory(
+        prefix=prefix, dir=path.parent, ignore_cleanup_errors=True
+    ) as beside:
+        yield Path(beside)
+        os.chmod(beside, 0o755)
+        try:
+            os.rename(beside, path)
+        except OSError:
+            if not path.is_dir():
+                raise
 
 
 def write_output(path, data):

@@ -13,6 +13,7 @@ import hashlib
 
 import numpy as np
 
+from ..common.images import scaled, to_uint8
 from . import resize, stream
 from .table import DataError
 
@@ -214,7 +215,7 @@ class StreamDataSet:
             batch = batch if isinstance(batch, dict) else {"image": batch}
             image = batch["image"]
             if image.dtype == tf.uint8:
-                image = tf.cast(image, tf.float32) / 127.5 - 1
+                image = scaled(tf.cast(image, tf.float32))
             batch = {**batch, "image": tf.cast(image, tf.float32)}
             return {key: batch[key] for key in keys or batch}
 
@@ -231,7 +232,7 @@ def as_pictures(images):
     if images.dtype.kind == "f":
         if not (np.abs(images) <= 1 + 1e-6).all():
             raise DataError("float images lie in [-1, 1]; images from 0 to 255 are uint8")
-        images = np.rint((images.astype(np.float64) + 1) * 127.5).astype(np.uint8)
+        images = to_uint8(images.astype(np.float64))
     if images.dtype != np.uint8:
         raise DataError(f"images are uint8, or float in [-1, 1], not {images.dtype}")
     return np.broadcast_to(images, (*images.shape[:3], 3))

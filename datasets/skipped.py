@@ -1,12 +1,12 @@
-"""What a data set leaves out, said on stderr."""
+"""The log lines about examples that a data set leaves out."""
 
-import sys
+from absl import logging
 
-NAMED = 10  # what is left out is named one by one up to here; the rest is counted
+NAMED = 10  # so many are named one by one; the rest is counted
 
 
 class Skipped:
-    """Counts what is left out for one reason and names the first of it."""
+    """Counts examples that are left out for one reason, and logs the first ones by name."""
 
     def __init__(self, reason):
         self.reason, self.count = reason, 0
@@ -14,9 +14,9 @@ class Skipped:
     def add(self, name):
         self.count += 1
         if self.count <= NAMED:
-            print(f"skipped, {self.reason}: {name}", file=sys.stderr)
+            logging.warning("skipped, %s: %s", self.reason, name)
 
     def report(self, total, things):
-        """Says how many of all the things were left out, if any were."""
+        """Logs how many of all things were left out, if any were."""
         if self.count:
-            print(f"skipped {self.count} of {total} {things}", file=sys.stderr)
+            logging.warning("skipped %d of %d %s", self.count, total, things)

@@ -7,21 +7,19 @@ interrupted one would have seen.
 import contextlib
 import functools
 import os
-import shutil
 import socket
 import sys
-import tempfile
-import time
 import urllib.request
 from pathlib import Path
 
 import numpy as np
 
+from ..common.files import new_folder
 from ..common.images import scaled
 from . import crops, folder, hep2, pairs, resize, scenarios, table, voc
 from .table import DATASETS, DataError
 
-# sources that a user's path names; a folder of two domains is pairs.Pairs
+# kinds of a user's path; a folder of two domains is pairs.Pairs
 PATHS = {"folder": folder.Folder, "hep2": hep2.Hep2, "voc2012": voc.Voc}
 
 
@@ -42,25 +40,25 @@ def load(
 ):
     """-> tf.data.Dataset of dicts of batches; "image" is float32 (B, S, S, 3) in [-1, 1].
 
-    name: a key of DATASETS, or a kind and a path, as "folder:PATH". image_size: S; None: as the
-    data set has it, 64 for a path and for what is cut out by boxes.
-    shuffle: endless batches, each epoch in an order of its own by the seed, from batch `start` on;
-    without it: the examples once, in order, the last batch maybe smaller. data_dir: where TFDS
-    keeps its data (default: $TFDS_DATA_DIR or ~/tensorflow_datasets). keys: which to load; None:
-    all. replace: {key: array (N, ...)} in place of the data set's own. shares: (first, last, all):
-    of so many equal shares of each shuffled batch those from first to last are given, one after
-    another; of a batch that is made of several `batches`, the same share of each of these.
+    name: a key of DATASETS, or a kind and a path, such as "folder:PATH". image_size: S; None: the
+    data set's own size, 64 for a path and for pictures cut out by boxes. shuffle: endless batches,
+    from batch `start` on, each epoch in an order of its own by the seed; without it: the examples
+    once, in order, and the last batch may be smaller. data_dir: TFDS's folder (default:
+    $TFDS_DATA_DIR or ~/tensorflow_datasets). keys: the keys to load; None: all. replace: {key:
+    array (N, ...)} in place of the data set's own arrays. shares: (first, last, all): each shuffled
+    batch is cut into `all` equal shares, and those from first to last - 1 are yielded one after
+    another. batches: how many batches a batch consists of; each is cut into shares by itself.
 
-    "truth" is what an image should be translated to, like "image". A mask is float32 (B, S, S, 1)
-    in [0, 1], the share of each pixel that is object; "classes" (B, S, S, 1) uint8 tells a class of
-    each pixel, "labels" (B, C) float32 is 1 for each class in the picture; bbox is (B, 4), ymin,
-    xmin, ymax, xmax in [0, 1]; the rest are class numbers (B,).
+    "truth" is the correct translation of the image, and like "image". "mask" is float32 (B, S, S,
+    1) in [0, 1], the share of each pixel that the object covers; "classes" (B, S, S, 1) uint8 is
+    the class of each pixel; "labels" (B, C) float32 is 1 for each class in the picture; "bbox" is
+    (B, 4), ymin, xmin, ymax, xmax in [0, 1]; all others are class numbers (B,).
 
-    Of two domains, split "train" yields both, every key of domain a with "_a" at its end and of b
-    with "_b": "image_a" and "image_b", each in an order of its own, each of its own epochs. One
-    alone, also in order, is the split "train_a" or "train_b", of plain keys.
+    With two domains the split "train" yields both: the keys of domain a end with "_a", those of b
+    with "_b", as "image_a" and "image_b", and each domain has orders and epochs of its own. The
+    splits "train_a" and "train_b" are one domain each, with plain keys.
 
-    What cannot be found, read or downloaded raises DataError.
+    A data set that cannot be found, read or downloaded raises DataError.
     """
     parts = {
         end: arrays(name, split + end, image_size=image_size, data_dir=data_dir)
@@ -95,23 +93,23 @@ def batches_of(
     shares=(0, 1, 1),
     batches=1,
 ):
-    """-> what `load` gives, of arrays at hand: parts {"": {key: array (N, ...)}} of one domain, or
-    {"_a": ..., "_b": ...} of two. name: of the data set, for messages."""
+    """`load` for arrays in memory. parts: {"": {key: array (N, ...)}} of one domain, or {"_a": ...,
+    "_b": ...} of two. name: the data set's, for messages."""
     import tensorflow as tf
 
     parts = {end: dict(part) for end, part in parts.items()}
-    held = {key + end: value for end, part in parts.items() for key, value in part.items()}
+    columns = {key + end: value for end, part in parts.items() for key, value in part.items()}
     for key, array in (replace or {}).items():
-        if key not in held or array.shape != held[key].shape:
+        if key not in columns or array.shape != columns[key].shape:
             raise DataError(f"{name} has no {key} of shape {array.shape} to be replaced")
-        held[key] = parts[""][key] = array
-    keys = list(keys or held)
-    missing = [k for k in keys if k not in held]
+        columns[key] = parts[""][key] = array
+    keys = list(keys or columns)
+    missing = [k for k in keys if k not in columns]
     if missing:
         pair = "; creatures/plain2striped has two domains, and folder:PATH with trainA/ and trainB/"
         hint = pair if "image_a" in missing else ""
-        raise DataError(f"{name} has no {', '.join(missing)}: it holds {', '.join(held)}{hint}")
-    count = len(held[keys[0]])
+        raise DataError(f"{name} has no {', '.join(missing)}: it holds {', '.join(columns)}{hint}")
+    count = len(columns[keys[0]])
     first, last, all_shares = shares
     each = last - first  # elements a step
     stop = tf.int64.max if shuffle else -(-count // batch_size)
@@ -121,19 +119,19 @@ def batches_of(
         batch = {}
         for domain, (end, part) in enumerate(parts.items()):
             if shuffle:
-                chosen = _shuffled(seed, len(part["image"]), batch_size, step, domain)
-                chosen = chosen.reshape(batches, all_shares, -1)[:, first + share].ravel()
+                index = _shuffled(seed, len(part["image"]), batch_size, step, domain)
+                index = index.reshape(batches, all_shares, -1)[:, first + share].ravel()
             else:
-                chosen = slice(step * batch_size, (step + 1) * batch_size)
-            batch |= {k + end: v[chosen] for k, v in part.items() if k + end in keys}
+                index = slice(step * batch_size, (step + 1) * batch_size)
+            batch |= {k + end: v[index] for k, v in part.items() if k + end in keys}
         return [np.ascontiguousarray(batch[k]) for k in keys]
 
     def decode(number):
-        types = [tf.as_dtype(held[k].dtype) for k in keys]
+        types = [tf.as_dtype(columns[k].dtype) for k in keys]
         values = tf.numpy_function(fetch, [number], types, stateful=False)
         batch = {}
         for key, value in zip(keys, values):
-            value.set_shape((None, *held[key].shape[1:]))
+            value.set_shape((None, *columns[key].shape[1:]))
             kind = key.removesuffix("_a").removesuffix("_b")
             if kind in ("image", "truth"):
                 value = scaled(tf.cast(value, tf.float32))
@@ -146,12 +144,12 @@ def batches_of(
     options.autotune.enabled = False  # its wake-ups stall short runs
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
     data = tf.data.Dataset.range(start * each, stop).map(decode, num_parallel_calls=1)
-    data = data.repeat() if shuffle else data  # to be known as endless
+    data = data.repeat() if shuffle else data  # so that its cardinality is infinite
     return data.prefetch(2 * each).with_options(options)
 
 
 def _shuffled(seed, count, batch_size, step, domain=0):
-    """Indices of a step's batch in the endless sequence of one permutation an epoch."""
+    """Indices of a step's batch, from the endless sequence of a permutation per epoch."""
     first = step * batch_size
     last = first + batch_size
     parts = []
@@ -169,32 +167,32 @@ def _permutation(seed, epoch, domain, count):
 def arrays(name, split="train", *, image_size=None, data_dir=None):
     """{key: array (N, ...)} of a whole split, read from disk as it is indexed.
 
-    "image" and "truth" are uint8 (N, S, S, 3), "mask" and "classes" uint8 (N, S, S, 1). Decoded
-    and resized on the first call, kept under data_dir/attention_zoo. Of two domains each split is
-    one of either: "train_a", "train_b".
+    "image" and "truth" are uint8 (N, S, S, 3), "mask" and "classes" uint8 (N, S, S, 1). The first
+    call decodes and resizes them, and stores them below data_dir/attention_zoo. With two domains a
+    split belongs to one of them: "train_a", "train_b".
     """
-    kept, source = _find(name, split, data_dir)
+    cache, source = _find(name, split, data_dir)
     image_size = image_size or source.size
-    place = kept / f"{source.key}-{split}-{image_size or 'as-is'}"
+    place = cache / f"{source.key}-{split}-{image_size or 'as-is'}"
     if not place.is_dir():
         _write(source, image_size, place)
     return {p.stem: np.load(p, mmap_mode="r") for p in sorted(place.glob("*.npy"))}
 
 
 def identity(name, split="train", *, data_dir=None):
-    """A string that is another one when the data set has other examples."""
+    """A string that changes when the examples of a data set change."""
     table.check(name)
     keys = [_find(name, split + end, data_dir)[1].key for end in _domains(name, split)]
     return "+".join(dict.fromkeys(keys))
 
 
 def has_split(name, split):
-    """Has a data set such a split? Of two domains, "test" is there where "test_a" is."""
+    """Whether a data set has a split. With two domains there is "test" if there is "test_a"."""
     return not {split, f"{split}_a"}.isdisjoint(_splits(name))
 
 
 def paired(name):
-    """Does a data set hold two domains, a and b, in place of one?"""
+    """Whether a data set has two domains, a and b."""
     table.check(name)
     source, _ = _of_path(name)
     return source is pairs.Pairs or (source is None and "train_a" in _splits(name))
@@ -269,43 +267,24 @@ def _find(name, split, data_dir):
 def _write(source, image_size, place):
     """Decodes and resizes a source's examples into place/KEY.npy, all of them or none."""
     try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        _sweep(place)
-        with tempfile.TemporaryDirectory(
-            prefix=f".{place.name}-", dir=place.parent, ignore_cleanup_errors=True
-        ) as beside:
-            beside = Path(beside)
-            with contextlib.ExitStack() as stack:
-                columns = {}
-                for example in source.examples(image_size):
-                    for key, value in example.items():
-                        if key not in columns:
-                            file = stack.enter_context(open(beside / f"{key}.npy", "wb"))
-                            columns[key] = _Column(file, value)
-                        columns[key].append(value)
-                for column in columns.values():
-                    column.finish()
-            beside.chmod(0o755)
-            try:
-                beside.rename(place)
-            except OSError:
-                if not place.is_dir():  # else another process was faster, with the same arrays
-                    raise
+        with new_folder(place) as beside, contextlib.ExitStack() as stack:
+            columns = {}
+            for example in source.examples(image_size):
+                for key, value in example.items():
+                    if key not in columns:
+                        file = stack.enter_context(open(beside / f"{key}.npy", "wb"))
+                        columns[key] = _Column(file, value)
+                    columns[key].append(value)
+            for column in columns.values():
+                column.finish()
     except OSError as error:
         raise DataError(
             f"cannot write to {place.parent} ({error.strerror}): give another --data_dir"
         ) from None
 
 
-def _sweep(place):
-    """Removes what a process that was killed a day ago or earlier left half-written."""
-    for old in place.parent.glob(f".{place.name}-*"):
-        if time.time() - old.stat().st_mtime > 86400:
-            shutil.rmtree(old, ignore_errors=True)
-
-
 class _Column:
-    """One .npy file that grows by a value at a time; its header has room for any count."""
+    """A .npy file that grows by one value at a time; its header has room for any count."""
 
     def __init__(self, file, value):
         value = np.asarray(value)

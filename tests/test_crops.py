@@ -115,12 +115,12 @@ def dogs(monkeypatch, tmp_path):
     return tmp_path
 
 
-def test_stanford_dogs_cuts_every_dog_out(dogs, capsys):
+def test_stanford_dogs_cuts_every_dog_out(dogs, caplog):
     held = datasets.arrays("stanford_dogs", image_size=16, data_dir=dogs)
     assert sorted(held) == ["image", "label"]
     assert held["image"].shape == (5, 16, 16, 3)
     assert sorted(held["label"].tolist()) == [0, 0, 5, 5, 119]
-    said = capsys.readouterr().err
+    said = caplog.text
     assert "skipped, a box of no area: [0.0875 0.1125 0.0875 0.375 ] of dog119.jpg" in said
     assert "skipped 1 of 6 boxes" in said
 

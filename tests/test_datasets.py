@@ -121,7 +121,7 @@ def test_a_mask_is_resized_to_the_share_of_object():
     assert resize.area(mask, 2)[..., 0].tolist() == [[128, 64], [0, 0]]
 
 
-def test_broken_files_are_named_counted_and_skipped(tmp_path, capsys):
+def test_broken_files_are_named_counted_and_skipped(tmp_path, caplog):
     root = tmp_path / "d"
     write_images(root, 3)
     whole = (root / "000.png").read_bytes()
@@ -130,7 +130,7 @@ def test_broken_files_are_named_counted_and_skipped(tmp_path, capsys):
     (root / "notes.txt").write_text("not counted")
     held = datasets.arrays(f"folder:{root}", image_size=8, data_dir=tmp_path)
     assert held["image"].shape == (3, 8, 8, 3)
-    said = capsys.readouterr().err
+    said = caplog.text
     assert "cut.png" in said
     assert "text.jpg" in said
     assert "skipped 2 of 5 files" in said

@@ -169,7 +169,7 @@ def test_green_and_deep_pictures_are_grey(tmp_path):
     assert (hep2.grey(tmp_path / "deep.png") == 128).all()
 
 
-def test_unreadable_cells_are_named_counted_and_left_out(tmp_path, capsys):
+def test_unreadable_cells_are_named_counted_and_left_out(tmp_path, caplog):
     name = i3a(tmp_path / "d", PATTERNS)
     (tmp_path / "d" / "00002_Mask.png").unlink()
     (tmp_path / "d" / "00003.png").write_text("no image")
@@ -177,7 +177,7 @@ def test_unreadable_cells_are_named_counted_and_left_out(tmp_path, capsys):
     save(np.ones((12, 11), np.uint8), tmp_path / "d" / "00005_Mask.png")
     held = datasets.arrays(name, image_size=16, data_dir=tmp_path)
     assert greys(held) == [1, 6]
-    said = capsys.readouterr().err
+    said = caplog.text
     assert "00002.png, 00002_Mask.png" in said and "00003.png" in said
     assert "skipped 4 of 6 cells" in said
 

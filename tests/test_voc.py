@@ -117,13 +117,13 @@ def test_the_key_tells_other_files_from_these(root):
     assert voc.Voc(root, "train").key != before
 
 
-def test_what_cannot_be_read_is_named_and_left_out(root, capsys):
+def test_what_cannot_be_read_is_named_and_left_out(root, caplog):
     augment(root)
     save_map(root / "SegmentationClass" / "a.png", np.full((8, 4), 21))  # no class of VOC's
     save_map(root / "SegmentationClass" / "b.png", np.zeros((4, 4)))  # of another picture
     Image.fromarray(np.zeros((4, 4, 3), np.uint8)).save(root / "SegmentationClass" / "c.png")
     assert [np.flatnonzero(e["labels"]).tolist() for e in held(root)] == [[0, 11]]
-    assert "skipped 3 of 4 pictures" in capsys.readouterr().err
+    assert "skipped 3 of 4 pictures" in caplog.text
     (root / "Annotations" / "d.xml").write_text(XML.format(OBJECT.format("unicorn")))
     with pytest.raises(DataError, match="holds no readable picture with its map: expected JPEG"):
         held(root)
