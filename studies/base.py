@@ -52,6 +52,8 @@ class StudyRuns:
             command=self.command,
             progress=self.progress,
         )
+        if trained.message:
+            logging.info(trained.message)
         keras.backend.clear_session()
         gc.collect()
         return trained, config

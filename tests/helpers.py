@@ -8,7 +8,7 @@ import pytest
 
 from attention_zoo.cli import main
 from attention_zoo.evaluate import inception
-from attention_zoo.trainers import run
+from attention_zoo.experiments import run_directory as run
 from attention_zoo.zoo import bridge, weights
 
 # torch-fidelity's outputs for random_images() under random_arrays(): parity_inception.py

@@ -10,7 +10,7 @@ from pycocotools.coco import COCO
 from attention_zoo import zoo
 from attention_zoo.cli import main
 from attention_zoo.evaluate import localization
-from attention_zoo.modes import annotate
+from attention_zoo.experiments import annotation
 
 
 @pytest.fixture(scope="module")
@@ -96,11 +96,11 @@ def test_sampling_takes_the_generator_out_of_the_published_pair(published, tmp_p
 
 def test_run_lengths_by_hand():
     mask = np.array([[0, 1, 1], [0, 1, 0], [0, 0, 0]], bool)
-    found = annotate.annotation(7, 2, mask)
+    found = annotation.annotation(7, 2, mask)
     assert found["segmentation"] == {"size": [3, 3], "counts": [3, 2, 1, 1, 2]}
     assert found["bbox"] == [1, 0, 2, 2] and found["area"] == 3
     assert (found["id"], found["image_id"], found["iscrowd"]) == (7, 2, 0)
-    whole = annotate.annotation(1, 1, np.ones((2, 2), bool))
+    whole = annotation.annotation(1, 1, np.ones((2, 2), bool))
     assert whole["segmentation"]["counts"] == [0, 4]
 
 

@@ -6,7 +6,8 @@ import pytest
 import tensorflow as tf
 
 from attention_zoo import zoo
-from attention_zoo.trainers import classifier, losses, run
+from attention_zoo.experiments import run_directory as run
+from attention_zoo.trainers import classifier, losses
 from attention_zoo.zoo import resnet, resnet9, squeezenet, vgg
 from attention_zoo.zoo.layers import cam
 

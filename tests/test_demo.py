@@ -11,9 +11,9 @@ from PIL import Image
 from attention_zoo import zoo
 from attention_zoo.cli import main
 from attention_zoo.datasets import creatures
-from attention_zoo.modes import demo as demo_mode
+from attention_zoo.experiments import demo as demo_models
+from attention_zoo.experiments import run_directory as run
 from attention_zoo.serving import demo, export, signatures
-from attention_zoo.trainers import run
 from attention_zoo.zoo.layers import self_attention
 
 RED = (255, 0, 0)
@@ -161,27 +161,27 @@ def test_pictures(tmp_path):
     half = np.zeros((4, 6, 4), np.uint8)
     half[:, :3, 3] = 255
     Image.fromarray(half).save(tmp_path / "half.png")
-    found = demo_mode.picture(tmp_path / "half.png")
+    found = demo_models.picture(tmp_path / "half.png")
     assert found.shape == (4, 6, 3) and not found[:, :3].any() and (found[:, 3:] == 255).all()
     exif = Image.Exif()
     exif[274] = 6  # turned by a quarter
     Image.fromarray(half[..., :3]).save(tmp_path / "turned.jpg", exif=exif)
-    assert demo_mode.picture(tmp_path / "turned.jpg").shape == (6, 4, 3)
+    assert demo_models.picture(tmp_path / "turned.jpg").shape == (6, 4, 3)
     (tmp_path / "broken.png").write_bytes((tmp_path / "half.png").read_bytes()[:50])
     Image.new("L", (10_000, 5_000)).save(tmp_path / "huge.png")
     wrong = {"broken.png": "not a picture", "huge.png": "50 million pixels", "none": "not a pict"}
     for name, message in wrong.items():
         with pytest.raises(demo.Refused, match=message):
-            demo_mode.picture(tmp_path / name)
+            demo_models.picture(tmp_path / name)
     with pytest.raises(demo.Refused, match="give a picture"):
-        demo_mode.picture(None)
-    assert len(demo_mode.examples(tmp_path)) == 6
-    assert demo_mode.picture(tmp_path / "5.png").shape == (64, 64, 3)
+        demo_models.picture(None)
+    assert len(demo_models.examples(tmp_path)) == 6
+    assert demo_models.picture(tmp_path / "5.png").shape == (64, 64, 3)
 
 
 def test_models_of_the_zoo_and_of_runs(tmp_path):
-    found = demo_mode.models(None)
-    samplers, translators, lookers = demo_mode.tabs(found)
+    found = demo_models.models(None)
+    samplers, translators, lookers = demo_models.tabs(found)
     assert "ragan:cifar10" in samplers and "resnet9:creatures" in lookers
     assert "resnet9:creatures" not in samplers and "ragan:cifar10" not in lookers
     for name, model in (("b", "attention_gan"), ("a", "ata_gan"), ("new", "gain")):
@@ -190,22 +190,22 @@ def test_models_of_the_zoo_and_of_runs(tmp_path):
         (tmp_path / name / "run.json").write_text(json.dumps(record))
         if name != "new":
             (tmp_path / name / "checkpoints" / "step_00000001.npz").touch()
-    more = demo_mode.models(str(tmp_path))
+    more = demo_models.models(str(tmp_path))
     names = [f"ata_gan, {tmp_path / 'a'}", f"attention_gan, {tmp_path / 'b'}"]
     assert list(more) == names + list(found)
-    assert demo_mode.tabs(more) == (
+    assert demo_models.tabs(more) == (
         [names[0], *samplers],
         [names[1], *translators],
         [names[0], *lookers],
     )
-    assert list(demo_mode.models(str(tmp_path / "b"))) == [names[1], *found]
+    assert list(demo_models.models(str(tmp_path / "b"))) == [names[1], *found]
     with pytest.raises(demo.Refused, match="step_00000001.npz"):
-        demo_mode.loaded(more, names[1])
+        demo_models.loaded(more, names[1])
 
 
 def test_published_weights_know_their_classes():
-    found = demo_mode.models(None)
-    made = demo_mode.loaded(found, "resnet9:creatures")
+    found = demo_models.models(None)
+    made = demo_models.loaded(found, "resnet9:creatures")
     assert made.about["classes"][1] == "bear" and made.threshold == 0.5
     bear = creatures.render(np.random.default_rng(1), label=1)["image"]
     _, scores = demo.looks(made, bear)

@@ -6,8 +6,9 @@ import pytest
 import tensorflow as tf
 
 from attention_zoo import zoo
+from attention_zoo.experiments import run_directory as run
 from attention_zoo.tests.helpers import drawn, gap
-from attention_zoo.trainers import gain, losses, run
+from attention_zoo.trainers import gain, losses
 from attention_zoo.zoo import gain as networks
 from attention_zoo.zoo.layers import cam, grad_cam
 from attention_zoo.zoo.layers.batch_norm import BatchNorm

@@ -31,7 +31,8 @@ FILES = {
                 image = keras.Input((image_size, image_size, 3), name="image")
                 x = keras.layers.Conv2D(width, 4, 4, name="down")(image)
                 x = keras.layers.Flatten(name="features")(x)
-                return keras.Model(image, keras.layers.Dense(1, name="logit")(x), name="discriminator")
+                logit = keras.layers.Dense(1, name="logit")(x)
+                return keras.Model(image, logit, name="discriminator")
 
             return Networks({"generator": generator, "discriminator": discriminator})
         """,
@@ -55,7 +56,8 @@ FILES = {
 
             def discriminator(name):
                 image = keras.Input((image_size, image_size, 3), name="image")
-                return keras.Model(image, keras.layers.Conv2D(1, 4, 4, name="logits")(image), name=name)
+                logits = keras.layers.Conv2D(1, 4, 4, name="logits")(image)
+                return keras.Model(image, logits, name=name)
 
             makers = {name: lambda name=name: generator(name) for name in ("a2b", "b2a")}
             for name in ("discriminator_a", "discriminator_b"):

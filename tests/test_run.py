@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from attention_zoo.common.files import replace_file
-from attention_zoo.trainers import run
+from attention_zoo.experiments import run_directory as run
 
 CONFIG = {name: None for name in run.CONFIG} | {"model": "dcgan", "steps": 10, "seed": 0}
 
@@ -14,7 +14,7 @@ CONFIG = {name: None for name in run.CONFIG} | {"model": "dcgan", "steps": 10, "
 def make(folder, **changes):
     """A run whose lock is given up at once, as its process would by ending."""
     record = run.Run(folder, {**CONFIG, **changes}, {"command": list(changes)}, metric="swd")
-    record.lock.close()
+    record.close()
     return record
 
 
@@ -46,7 +46,7 @@ def test_a_second_process_is_refused(tmp_path):
     held = run.Run(tmp_path / "r", CONFIG, {})
     with pytest.raises(run.RunError, match="is being trained by another process"):
         run.Run(tmp_path / "r", CONFIG, {})
-    held.lock.close()
+    held.close()
     make(tmp_path / "r")
 
 

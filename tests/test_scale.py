@@ -14,10 +14,13 @@ import tensorflow as tf
 
 from attention_zoo import datasets
 from attention_zoo.cli import main
-from attention_zoo.modes import shared, train
+from attention_zoo.common.errors import UsageError
+from attention_zoo.experiments import devices
+from attention_zoo.experiments import run_directory as run
+from attention_zoo.experiments.config import RunConfig
+from attention_zoo.experiments.workers import Workers
 from attention_zoo.tools.scale import RUNS, made, steadied
-from attention_zoo.trainers import base, callbacks, run, wgan
-from attention_zoo.trainers.workers import Workers
+from attention_zoo.trainers import base, callbacks, wgan
 
 ROOT = Path(__file__).parents[1]
 ONE = tf.distribute.get_strategy()
@@ -125,7 +128,7 @@ def test_two_processes_train_as_one_and_the_chief_alone_writes(tmp_path):
     config = run.read_record(tmp_path / "run")["config"]
     assert config["replicas"] == 2
     record = run.Run(tmp_path / "run", {**config, "replicas": 1}, {})
-    record.lock.close()
+    record.close()
     assert [run.step_of(path) for path in run.list_checkpoints(tmp_path / "run")] == [2]
 
 
@@ -148,26 +151,30 @@ def test_a_process_that_does_not_know_the_others_is_refused(text, monkeypatch, c
     said = capsys.readouterr().err.splitlines()
     assert len(said) == 1 and "needs TF_CONFIG" in said[0] and '"index": 0' in said[0]
     good = {"cluster": {"chief": ["a:1"], "worker": ["b:1"]}, "environment": "cloud"}
-    train.check_cluster(json.dumps({**good, "task": {"type": "worker", "index": 0}}))
+    devices.check_cluster(json.dumps({**good, "task": {"type": "worker", "index": 0}}))
 
 
 @pytest.mark.parametrize(
-    ("flags", "count", "message"),
+    ("options", "count", "message"),
     [
-        ([], 3, "--batch_size must divide by 3 devices"),
-        (["--jit"], 2, "--jit is of one device"),
+        ({}, 3, "batch_size must divide by 3 devices"),
+        ({"jit": True}, 2, "--jit is for one device"),
         (
-            ["--model=gain", "--dataset=creatures/many", "--set=masks=9", "--set=mask_batch=3"],
+            {
+                "model": "gain",
+                "data": "creatures/many",
+                "settings": {"masks": 9, "mask_batch": 3},
+            },
             2,
             "mask_batch",
         ),
     ],
 )
-def test_what_replicas_cannot_share_is_refused(flags, count, message):
-    config = train.configure(main.parse(flags))
-    train.check_replicas(config, 1)
-    with pytest.raises(shared.UsageError, match=message):
-        train.check_replicas(config, count)
+def test_what_replicas_cannot_share_is_refused(options, count, message):
+    config = RunConfig.resolve(**options)
+    devices.check_replicas(config, 1)
+    with pytest.raises(UsageError, match=message):
+        devices.check_replicas(config, count)
 
 
 @pytest.mark.parametrize("asked", ["at rest", "signal"])
@@ -316,21 +323,22 @@ def test_jit_and_steps_per_execution_act_and_give_the_same_weights():
 
 
 def test_steps_of_one_call_must_divide_what_is_done_between():
-    for flag in ("--steps=9", "--log_every=9", "--save_every=9", "--eval_every=9"):
-        with pytest.raises(shared.UsageError, match=f"must divide {flag}"):
-            train.configure(main.parse(["--steps_per_execution=10", flag]))
-    config = train.configure(main.parse(["--steps_per_execution=10", "--jit"]))
-    assert (config["steps_per_execution"], config["jit"]) == (10, True)
+    for name in ("steps", "log_every", "save_every", "eval_every"):
+        with pytest.raises(UsageError, match=f"must divide {name}=9"):
+            RunConfig.resolve(steps_per_execution=10, **{name: 9})
+    config = RunConfig.resolve(steps_per_execution=10, jit=True)
+    assert (config.steps_per_execution, config.jit) == (10, True)
 
 
 def test_a_run_keeps_its_precision_and_one_from_before_had_float32(tmp_path):
     config = dict.fromkeys(run.CONFIG)
-    run.Run(tmp_path / "r", config, {}).lock.close()
+    run.Run(tmp_path / "r", config, {}).close()
     record = json.loads((tmp_path / "r" / "run.json").read_text())
-    for key in run.EARLIER:
+    for key in run.LEGACY_DEFAULTS:
         del record["config"][key]
     (tmp_path / "r" / "run.json").write_text(json.dumps(record))
-    run.Run(tmp_path / "r", {**config, "precision": "float32", "replicas": 4}, {}).lock.close()
+    run.Run(tmp_path / "r", {**config, "precision": "float32", "replicas": 4}, {}).close()
     for key, other in (("precision", "bfloat16"), ("jit", True), ("steps_per_execution", 2)):
-        with pytest.raises(run.RunError, match=f"{key} was {run.EARLIER[key]!r}, now {other!r}"):
+        old = run.LEGACY_DEFAULTS[key]
+        with pytest.raises(run.RunError, match=f"{key} was {old!r}, now {other!r}"):
             run.Run(tmp_path / "r", {**config, key: other}, {})

@@ -10,7 +10,6 @@ import socket
 import subprocess
 import sys
 import threading
-import types
 from concurrent import futures
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -26,9 +25,12 @@ from tensorflow.core.protobuf import saved_model_pb2
 
 from attention_zoo import zoo
 from attention_zoo.cli import main
-from attention_zoo.modes import export as export_mode
+from attention_zoo.common.errors import UsageError
+from attention_zoo.experiments import exporting
 from attention_zoo.serving import client as clients
 from attention_zoo.serving import export, files, loaded, messages, signatures
+from attention_zoo.tasks import generation, guided
+from attention_zoo.tasks.base import Origin
 from attention_zoo.zoo.layers import cam, self_attention
 
 ROOT = Path(__file__).parents[1]
@@ -704,42 +706,37 @@ def test_the_other_process_has_no_keras_and_tells_why_it_failed(tmp_path, monkey
         export._load([tmp_path])
 
 
-def test_a_run_exports_its_averaged_networks(networks, monkeypatch, tmp_path):
+def test_a_run_exports_its_averaged_networks(networks, tmp_path):
     parts, critic = dict(networks["ragan"]), toy(1, "discriminator", lambda x: x)
-    del parts["discriminator"]
-    trainer = types.SimpleNamespace(
-        step=tf.Variable(7), average=parts, networks={"generator": None, "discriminator": critic}
-    )
-    config = {"model": "ragan", "dataset": "folder:/home/me/cats", "image_size": 32}
-    config["options"] = {"width": 4}
-    written = []
-    monkeypatch.setattr(export_mode.shared, "trained", lambda _: (trainer, config))
-    monkeypatch.setattr(export, "write", lambda models, _: written.extend(models) or [])
-    flags = ["--mode=export", f"--weights={tmp_path}/run", "--threshold=0.2", "--output=x"]
-    assert main.main(flags) == 0
-    (served,) = written
+    networks = parts | {"discriminator": critic}
+    options = {"width": 4, "image_size": 32}
+    origin = Origin(f"{tmp_path}/run", "folder:/home/me/cats", step=7, folder=tmp_path / "run")
+    model = generation.Generator("ragan", networks, options, origin)
+    served = exporting.served(model, threshold=0.2)
     assert (served.name, served.role, served.size) == ("ragan", "generator", 32)
-    assert served.threshold == 0.2 and served.networks == parts | {"discriminator": critic}
+    assert served.threshold == 0.2 and served.networks == networks
     facts = ("weights", "step", "dataset", "options")
-    expected = ["run", 7, "folder:cats", {"width": 4, "image_size": 32}]
-    assert [served.about[k] for k in facts] == expected
+    assert [served.about[k] for k in facts] == ["run", 7, "folder:cats", options]
+    assert exporting.served(model).threshold == 0.5
 
 
 def test_all_published_weights(monkeypatch, tmp_path):
-    asked, written = [], []
-    monkeypatch.setattr(export_mode, "published", lambda *given: asked.append(given))
-    monkeypatch.setattr(export, "write", lambda models, root: written.append(root) or [])
+    written = []
+    monkeypatch.setattr(exporting, "load", lambda model, tag: (model, tag))
+    monkeypatch.setattr(exporting, "served", lambda model, name, threshold: name)
+    monkeypatch.setattr(export, "write", lambda models, root: written.append((models, root)) or [])
     assert main.main(["--mode=export", "--all", f"--output={tmp_path}"]) == 0
-    assert ("ragan", "cifar10", None, "ragan-cifar10") in asked and written == [tmp_path]
-    assert len(asked) == sum(len(zoo.get(name).weights) for name in zoo.names())
+    ((names, root),) = written
+    assert "ragan-cifar10" in names and root == tmp_path
+    assert len(names) == sum(len(zoo.get(name).weights) for name in zoo.names())
 
 
-def test_a_run_without_what_is_served(networks, monkeypatch, capsys):
-    trainer = types.SimpleNamespace(step=tf.Variable(7), average={}, networks={"classifier": None})
-    config = {"model": "gain", "dataset": "creatures/many", "image_size": 32, "options": {}}
-    monkeypatch.setattr(export_mode.shared, "trained", lambda _: (trainer, config))
-    assert main.main(["--mode=export", "--weights=runs/x"]) == 2
-    assert "gain has no attention to export" in capsys.readouterr().err
+def test_a_run_without_what_is_served(tmp_path):
+    origin = Origin(f"{tmp_path}/run", "creatures/many", step=7, folder=tmp_path / "run")
+    model = guided.GuidedClassifier("gain", {"classifier": None}, {"image_size": 32}, origin)
+    with pytest.raises(UsageError, match="gain has no attention to export"):
+        exporting.export(model, tmp_path / "exported")
+    assert not (tmp_path / "exported").exists()
 
 
 @pytest.mark.parametrize(

@@ -19,8 +19,8 @@ def test_teaching_trains_both_goes_on_and_says_whose_map_finds_the_object(tmp_pa
     flags += ["--extractor=zoo:resnet9-creatures", "--sample_every=2", f"--output={tmp_path}"]
     assert main.main([*flags, "--steps=1"]) == 0
     assert main.main([*flags, "--steps=2"]) == 0
-    out = capsys.readouterr().out
-    assert out.count("resumes at step 1") == 2
+    err = capsys.readouterr().err
+    assert err.count("resumes at step 1") == 2
     rows = {
         name: [json.loads(r) for r in (tmp_path / name / "metrics.jsonl").read_text().splitlines()]
         for name in ("regular_GAN", "ATA_GAN")

@@ -12,10 +12,11 @@ import keras
 import numpy as np
 import pytest
 
-from attention_zoo.modes import train
+from attention_zoo.experiments import run_directory as run
+from attention_zoo.experiments import training
+from attention_zoo.experiments.workers import Workers
 from attention_zoo.tools import chaos
-from attention_zoo.trainers import callbacks, run
-from attention_zoo.trainers.workers import Workers
+from attention_zoo.trainers import callbacks
 
 CONFIG = dict.fromkeys(run.CONFIG)
 TINY = ("--model=dcgan", "--dataset=creatures/many/tiny", "--batch_size=8", "--image_size=32")
@@ -25,7 +26,7 @@ TINY += ("--set=width=4", "--steps=6", "--log_every=1", "--sample_every=3", "--s
 def make(folder):
     """A run whose lock is given up at once, as its process would by ending."""
     record = run.Run(folder, CONFIG, {}, metric="swd")
-    record.lock.close()
+    record.close()
     return record
 
 
@@ -224,7 +225,7 @@ def test_damaged_checkpoints_are_set_aside_with_a_line_each(tmp_path, count, cap
         state = staticmethod(lambda: state)
 
     steps = [6, 4, 2, 0]
-    assert train.restore_newest(Trainer, record) == steps[count]
+    assert training.restore_newest(Trainer, record) == steps[count]
     assert float(state["w"].numpy()) == steps[count]
     assert [row["step"] for row in record.rows()] == steps[: count - 1 : -1][1:]
     said = capsys.readouterr().err.splitlines()

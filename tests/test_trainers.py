@@ -7,8 +7,9 @@ import tensorflow as tf
 
 from attention_zoo import zoo
 from attention_zoo.common.images import image_grid, to_uint8
+from attention_zoo.experiments import run_directory as run
 from attention_zoo.tests.helpers import gap, images, weights_of
-from attention_zoo.trainers import callbacks, dcgan, get, losses, ragan, run, sagan, wgan
+from attention_zoo.trainers import callbacks, dcgan, get, losses, ragan, sagan, wgan
 from attention_zoo.zoo.layers import self_attention
 
 

@@ -10,7 +10,7 @@ from PIL import Image
 from attention_zoo import zoo
 from attention_zoo.cli import main
 from attention_zoo.common.images import to_float
-from attention_zoo.modes import translate, translations
+from attention_zoo.experiments import translating
 
 DATA = "creatures/plain2striped/tiny"
 
@@ -55,12 +55,12 @@ def test_the_study_goes_on_and_sets_both_directions_side_by_side(
     trained, tmp_path, monkeypatch, capsys
 ):
     shutil.copytree(trained, tmp_path / "scheme_2")
-    monkeypatch.setattr(translations, "RUNS", [("scheme 2", "attention_gan", [])])
+    monkeypatch.setattr(translation, "RUNS", [("scheme 2", "attention_gan", {})])
     flags = ["--mode=study", "--study=translation", f"--dataset={DATA}", "--image_size=32"]
     flags += ["--batch_size=2", "--set=width=4", "--set=blocks=1", "--set=masks=3", "--steps=2"]
     assert main.main([*flags, "--seed=1", f"--output={tmp_path}"]) == 2  # another run's folder
     assert main.main([*flags, f"--output={tmp_path}"]) == 0
-    assert "trained 2 steps already" in capsys.readouterr().out
+    assert "trained 2 steps already" in capsys.readouterr().err
     for way, end, other in (("a2b", "a", "b"), ("b2a", "b", "a")):
         scores = json.loads((tmp_path / f"translation_{way}.json").read_text())["scheme 2"]
         value = scores[f"kid_resnet9-creatures_16_test_{other}"]
@@ -114,7 +114,7 @@ def test_both_directions_are_published_and_translate_pictures_of_any_size(
 def test_batches_hold_neighbours_of_one_size():
     sizes = [(8, 8), (8, 8), (8, 8), (8, 4), (8, 8)]
     pictures = [(i, np.zeros((*size, 3), "uint8")) for i, size in enumerate(sizes)]
-    assert [names for names, _ in translate.batches(pictures, 2)] == [[0, 1], [2], [3], [4]]
+    assert [names for names, _ in translating.batches(pictures, 2)] == [[0, 1], [2], [3], [4]]
 
 
 @pytest.mark.parametrize(

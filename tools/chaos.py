@@ -75,16 +75,16 @@ class Nursery:
 
 def serve():
     """What the first process of a Nursery does."""
-    from attention_zoo.modes import shared
+    from attention_zoo.common.quiet import import_tensorflow
 
-    shared.quiet_import()
+    import_tensorflow()
     import tensorflow_datasets  # noqa: F401
 
     from attention_zoo.cli import main
-    from attention_zoo.evaluate import judge, mask_health, swd, two_stage  # noqa: F401
-    from attention_zoo.modes import train  # noqa: F401
+    from attention_zoo.evaluate import mask_health, scorer, swd, two_stage  # noqa: F401
+    from attention_zoo.experiments import training, workers  # noqa: F401
     from attention_zoo.reports import run_report  # noqa: F401
-    from attention_zoo.trainers import attention_gan, callbacks, dcgan, ragan, workers  # noqa: F401
+    from attention_zoo.trainers import attention_gan, callbacks, dcgan, ragan  # noqa: F401
 
     assert len(os.listdir("/proc/self/task")) == 1, "a thread was started: this cannot be forked"
     for line in sys.stdin:

@@ -48,17 +48,19 @@ RUNS = {  # every model of the zoo, and what differs with its loss; MODEL and wh
 
 def made(run, strategy, *flags):
     """(trainer, its training batches) of one of RUNS, under a strategy."""
-    from attention_zoo import datasets
-    from attention_zoo.cli import main
-    from attention_zoo.modes import shared, train
+    from attention_zoo.cli import commands, parser
+    from attention_zoo.datasets import open_dataset
+    from attention_zoo.experiments import training
 
-    flags = main.parse([f"--model={run.split()[0]}", *RUNS[run], f"--steps={STEPS}", *flags])
-    config = train.configure(flags)
+    arguments = [f"--model={run.split()[0]}", *RUNS[run], f"--steps={STEPS}", *flags]
+    _, given = parser.parse(arguments)
+    config = commands.run_config(given)
     with strategy.scope():
-        trainer = shared.make_trainer(config)
-    stream = train.stream_of(trainer, config, flags.data_dir)
-    trainer.prepare(datasets.load(config["dataset"], **stream).as_numpy_iterator())
-    return trainer, train.shared_out(strategy, trainer, config["dataset"], stream)
+        trainer = training.make_trainer(config)
+    data = open_dataset(config.dataset, config.load_size or config.image_size)
+    options = training.batch_options(trainer, config, training.batch_keys(config, data))
+    trainer.prepare(data.batches(**options).as_numpy_iterator())
+    return trainer, training.distribute_batches(strategy, trainer, data, options)
 
 
 def steadied(trainer, epsilon=1e-3):
@@ -86,7 +88,7 @@ def work(strategy, runs, *flags):
     import keras
     import tensorflow as tf
 
-    from attention_zoo.modes import train
+    from attention_zoo.experiments import devices
 
     if strategy == "mirrored":
         cpu = tf.config.list_physical_devices("CPU")[0]
@@ -94,7 +96,7 @@ def work(strategy, runs, *flags):
         tf.config.set_logical_device_configuration(cpu, two)
     if "--jit" not in flags:
         tf.config.experimental.enable_op_determinism()
-    strategy, found = train.strategy_of(strategy), {}
+    strategy, found = devices.strategy_of(strategy), {}
 
     class Kept(keras.callbacks.Callback):
         def on_train_batch_end(self, batch, logs=None):

@@ -29,21 +29,23 @@ MODELS |= {"attention_gan scheme1": (*RUNS["attention_gan"], "--set=scheme=1")}
 
 def served(name):
     """serving.export.Served of a fresh trainer of one of MODELS, as of a run."""
-    from attention_zoo.cli import main
-    from attention_zoo.modes import export as export_mode
-    from attention_zoo.modes import shared, train
+    from attention_zoo import tasks, zoo
+    from attention_zoo.cli import commands, parser
+    from attention_zoo.experiments import exporting, training
+    from attention_zoo.tasks.base import Origin
 
     model = name.split()[0]
-    config = train.configure(main.parse([f"--model={model}", *MODELS[name]]))
-    trainer = shared.make_trainer(config)
+    _, given = parser.parse([f"--model={model}", *MODELS[name]])
+    config = commands.run_config(given)
+    trainer = training.make_trainer(config)
     rng = np.random.default_rng(0)
     networks = {**trainer.networks, **trainer.ema_networks}
     for variable in {id(v): v for n in networks.values() for v in n.variables}.values():
         if variable.path.endswith(("gamma", "lambda", "/bank")):  # not what they start at
             variable.assign(rng.uniform(0.5, 1, variable.shape))
-    options = {**config["options"], "image_size": config["image_size"]}
-    about = {"dataset": config["dataset"], "options": options}
-    return export_mode._served(name.replace(" ", "_"), model, networks, None, about)
+    task = tasks.get(zoo.get(model).kind)
+    opened = task.Model(model, networks, config.network_options, Origin("none", config.dataset))
+    return exporting.served(opened, name.replace(" ", "_"))
 
 
 def gap(made, expected):

@@ -9,15 +9,15 @@ from PIL import Image
 
 from attention_zoo.cli import main
 from attention_zoo.evaluate import multilabel
-from attention_zoo.modes import guidance
+from attention_zoo.studies import gain
 
 TINY = ["--set=backbone=resnet9", "--set=width=4", "--batch_size=4", "--steps=2"]
 
 
 @pytest.fixture(autouse=True)
 def one(monkeypatch):
-    monkeypatch.setattr(guidance, "RUNS", {"Grad-CAM": ["loss=classifier"]})
-    monkeypatch.setattr(guidance, "SHARES", ())
+    monkeypatch.setattr(gain, "RUNS", {"Grad-CAM": {"loss": "classifier"}})
+    monkeypatch.setattr(gain, "SHARES", ())
 
 
 def test_from_attention_to_segmentation(tmp_path, capsys, monkeypatch):
@@ -28,9 +28,9 @@ def test_from_attention_to_segmentation(tmp_path, capsys, monkeypatch):
     rows = json.loads((tmp_path / "gain.json").read_text())["rows"]
     assert list(rows) == ["Grad-CAM", "SEC"] and rows["SEC"][0] is None
     values = [v for row in rows.values() for v in row if v is not None]
-    assert len(values) == 5 + len(guidance.SWEPT) and all(0 < v < 1 for v in values)
+    assert len(values) == 5 + len(gain.SWEPT) and all(0 < v < 1 for v in values)
     labels, *_, swept = rows["Grad-CAM"][0], rows["Grad-CAM"][3:]
-    at = dict(zip(guidance.SWEPT, swept))
+    at = dict(zip(gain.SWEPT, swept))
     assert labels == at[0.3] and len(set(swept)) > 3
     assert "| SEC | – |" in (tmp_path / "gain.md").read_text()
     for name in ("gain", "gain_pseudo_labels"):
@@ -91,7 +91,7 @@ def test_thresholds_without_meaning_are_refused(flags, said, capsys):
 
 def test_pixels_that_are_not_labelled_count_as_background():
     truth = np.array([[[[0], [1]], [[1], [255]]]])
-    assert guidance.scored(truth, np.array([[[255, 1], [255, 1]]]), 2) == 0.5
+    assert gain.scored(truth, np.array([[[255, 1], [255, 1]]]), 2) == 0.5
 
 
 def test_mean_average_precision_by_hand():
