@@ -11,6 +11,7 @@ from attention_zoo import zoo
 from attention_zoo.cli import main
 from attention_zoo.common.images import to_float
 from attention_zoo.experiments import translating
+from attention_zoo.studies import translation
 
 DATA = "creatures/plain2striped/tiny"
 
