@@ -97,7 +97,6 @@ def toys(tmp_path, monkeypatch):
     )
     for spec in specs:
         monkeypatch.setitem(registry._TABLE, spec.name, spec)
-        monkeypatch.setitem(trainers.TRAINERS, spec.name, spec.name)
     return tmp_path
 
 

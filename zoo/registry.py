@@ -62,7 +62,7 @@ class ModelSpec:
     datasets: the paper's data sets, by the names that datasets/ takes.
     batch: keys that a training batch must hold.
     publish: name of the network whose weights are published, if it is not the one served.
-    trainer: key in trainers.TRAINERS; the model's own name if empty.
+    trainer: the file in trainers/; the model's own name if empty.
     params: setting -> {network: parameter count}; the setting is written as options of build.
     reported: the paper's scores; their keys name the protocol.
     deviations: where this model knowingly differs from the paper, or decides what the paper leaves
