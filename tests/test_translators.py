@@ -6,10 +6,11 @@ import pytest
 import tensorflow as tf
 
 from attention_zoo import zoo
+from attention_zoo.experiments import run_directory as run
 from attention_zoo.tests.helpers import gap, weights_of
 from attention_zoo.trainers import attention_gan as training
 from attention_zoo.trainers import cyclegan as cycle_training
-from attention_zoo.trainers import losses, run
+from attention_zoo.trainers import losses
 from attention_zoo.zoo import attention_gan, bridge, cyclegan, weights
 
 TINY = {"image_size": 24, "width": 2, "blocks": 1}

@@ -23,8 +23,8 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
 import main as checkout  # noqa: E402, F401  makes the folder the package attention_zoo
+from attention_zoo.experiments import run_directory as run  # noqa: E402
 from attention_zoo.tools.scale import RUNS  # noqa: E402
-from attention_zoo.trainers import run  # noqa: E402
 
 EVERY = ("--steps=12", "--log_every=1", "--sample_every=4", "--save_every=2", "--eval_every=3")
 WAYS = ("start", "training", "writing")  # when a process is hit
