@@ -172,7 +172,7 @@ def test_sample_shows_where_places_look(name, options, capsys, tmp_path):
     assert np.array_equal(looks[32:64, :32], plain[:32, 32:64])
     assert (looks == (255, 0, 0)).all(-1).sum() == 3 * 4 * 4
     without = ["--mode=sample", "--model=resnet9", "--weights=creatures", "--attention"]
-    assert "makes no images" in mistake(capsys, *without)
+    assert "resnet9 cannot sample: it can classify" in mistake(capsys, *without)
 
 
 def test_memorisation_report(finished, folder, capsys):
@@ -223,7 +223,7 @@ def test_evaluate_a_run(finished, folder, capsys):
     assert main.main([*flags[:-1], "--num=100", f"--against={finished}"]) == 2
     assert "no metric in common: fid_resnet9-creatures_100_test" in capsys.readouterr().err
     assert "need 10 images" in mistake(capsys, *flags[:-1], "--num=9")
-    assert "--extractor=zoo:x: there are inception, zoo:" in mistake(
+    assert "extractor=zoo:x: there are inception, zoo:" in mistake(
         capsys, *flags, "--extractor=zoo:x"
     )
     said = mistake(capsys, *flags, f"--inception={folder / 'gone.pb'}")
@@ -258,7 +258,7 @@ def test_a_generator_is_published_and_sampled(finished, folder, capsys, tmp_path
     assert 0 < (grids[0] != grids[2]).mean() < 0.2  # float16 on disk
     assert grids[0].std() > 0.3
     no_model = ["--mode=sample", f"--weights={tmp_path}/mine"]
-    assert "needs --model: whose weights are they?" in mistake(capsys, *no_model)
+    assert "published weights need --model too" in mistake(capsys, *no_model)
 
 
 def test_evaluate_a_folder_of_images(folder, capsys):
@@ -328,7 +328,7 @@ def test_a_classifier_is_trained_evaluated_and_published(folder, capsys, tmp_pat
     assert "makes no images" in mistake(capsys, *flags, "--metrics=fid")
     judge = ["--mode=evaluate", f"--weights={place}", "--metrics=fid"]
     assert "resnet9 has an accuracy" in mistake(capsys, *judge)
-    assert "makes no images" in mistake(capsys, "--mode=sample", f"--weights={place}")
+    assert "resnet9 cannot sample" in mistake(capsys, "--mode=sample", f"--weights={place}")
 
 
 def test_a_published_command_tells_of_no_folders():
@@ -453,7 +453,10 @@ def test_a_stopped_run_goes_on_bit_identically(finished, folder):
         (["--dataset=folder:/nowhere"], "/nowhere is not a folder"),
         (["--dataset=cifar10", "--data_dir=/dev/null/x"], "what works offline"),
         (["--mode=sample", "--weights=/nowhere"], "it holds no run.json"),
-        (["--mode=sample", "--weights=cifar10"], "needs --model: whose weights are they?"),
+        (
+            ["--mode=sample", "--weights=cifar10"],
+            "cifar10 is no run directory: published weights need --model",
+        ),
         (["--mode=sample", "--model=ragan", "--weights=x"], "ragan has no weights 'x': it has"),
         (["--set=learning_rate=nan"], "learning_rate takes a number"),
         (["--set=learning_rate=-1"], "learning_rate must lie in [0, inf], not -1.0"),
