@@ -1,15 +1,15 @@
-"""Which classes a classifier finds among samples: a collapsed generator leaves most of them out."""
+"""How many classes a classifier finds among samples: a collapsed generator lacks most of them."""
 
 import numpy as np
 
-LEAST = 0.1  # of the samples that each class would have, were all equally frequent
+LEAST = 0.1  # as a share of the samples per class if all classes were equally frequent
 
 
 def class_coverage(logits):
-    """Logits (N, K) -> (share of the K classes that are found, entropy of their frequencies).
+    """Logits (N, K) -> (share of the K classes that are present, entropy of their frequencies).
 
-    A class is found if it is the answer for at least LEAST * N / K samples. The entropy is over
-    log K. Both lie in [0, 1]: 1 and 1 where all classes are equally frequent.
+    A class is present if at least LEAST * N / K samples have their largest logit there. The entropy
+    is divided by log K. Both lie in [0, 1], and are 1 if all classes are equally frequent.
     """
     count, classes = np.shape(logits)
     if count < 1 or classes < 2:

@@ -127,18 +127,17 @@ class Features:
 
     images: function () -> iterable of uint8 arrays (n, S, S, 3). cache: the path, without suffix,
     of the files that keep the features, or None. progress: wraps the iterator of blocks (tqdm).
-    say: takes a line about a file of the cache that cannot be read or written.
     """
 
-    def __init__(self, images, extractor, cache=None, progress=iter, say=logging.warning):
+    def __init__(self, images, extractor, cache=None, progress=iter):
         self.images, self.extractor, self.cache = images, extractor, cache
-        self.progress, self.say, self.computed = progress, say, {}
+        self.progress, self.computed = progress, {}
 
     def prepare(self, wanted):
         """Computes {("rows" | "moments", kind), ...} in one pass over the images."""
         missing = []
         for form, kind in sorted(wanted - self.computed.keys()):
-            arrays = self.cache and read(self._path(form, kind), STORED[form], self.say)
+            arrays = self.cache and read(self._path(form, kind), STORED[form])
             if arrays:
                 self.computed[form, kind] = arrays
             else:
@@ -165,7 +164,7 @@ class Features:
                 try:
                     write(path, self.computed[form, kind])
                 except OSError as error:
-                    self.say(f"{path} cannot be kept: {error.strerror}")
+                    logging.warning("%s cannot be kept: %s", path, error.strerror)
 
     def _path(self, form, kind):
         return Path(f"{self.cache}-{form}-{kind}-v{VERSION}.npz")
@@ -181,16 +180,16 @@ class Features:
         return self.computed["moments", kind]
 
 
-def read(path, names, say):
-    """{name: array} of a file of the cache, or None where there is none or it is damaged, which
-    `say` is called about."""
+def read(path, names):
+    """{name: array} of a file of the cache; None if there is none or, with a log line, if it is
+    damaged."""
     try:
         with np.load(path, allow_pickle=False) as file:
             return {name: file[name] for name in names}
     except FileNotFoundError:
         return None
     except (*DAMAGE, OSError) as error:
-        say(f"{path} is damaged ({error}): it is computed again")
+        logging.warning("%s is damaged (%s): it is computed again", path, error)
         return None
 
 

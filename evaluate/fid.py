@@ -1,7 +1,7 @@
 """Frechet distance of two sets of features (Heusel et al., 2017, arXiv:1706.08500, eq. 6).
 
-The score carries its extractor's name: it is "FID" only on the pool3 features of the Inception
-network of 2015.
+The name of the score includes its extractor's: it is "FID" only with the pool3 features of the
+Inception network of 2015.
 """
 
 import numpy as np
@@ -10,15 +10,15 @@ BLOCK = 1000
 
 
 def merge(count, mean, scatter, rows):
-    """The count, mean and scatter of earlier rows joined with those of rows (n, D), n >= 1.
+    """The count, mean and scatter of earlier rows merged with those of rows (n, D), n >= 1.
 
     The scatter (D, D) is the sum of (x - mean)(x - mean)^T. Each part is centred on its own mean
-    before it is squared, so that a large mean costs no digits (Chan, Golub and LeVeque, 1979).
+    before it is squared, so that a large mean costs no precision (Chan, Golub and LeVeque, 1979).
     """
     new, total = len(rows), count + len(rows)
     centre = rows.mean(0)
     gap = centre - mean
-    # the last row's square is what the two means' distance adds
+    # the last row's square is the term of the distance between the two means
     rows = np.vstack([rows - centre, np.sqrt(count * new / total) * gap])
     product = rows.T @ rows
     product += scatter
@@ -26,19 +26,19 @@ def merge(count, mean, scatter, rows):
 
 
 class Moments:
-    """Mean and covariance of rows (D,) that arrive in batches.
+    """Mean and covariance of rows (D,) that are added in batches.
 
-    The rows are folded in blocks of 1000, in their order, so that every split into batches gives
-    the same bits. It holds one matrix (D, D) and one block.
+    The rows are merged in blocks of 1000, in their order, so that the result does not depend on the
+    batches, to the bit. The memory is one matrix (D, D) and one block.
     """
 
     def __init__(self, dims):
-        self._folded = 0, np.zeros(dims), np.zeros((dims, dims))
+        self._merged = 0, np.zeros(dims), np.zeros((dims, dims))
         self._block = np.empty((BLOCK, dims))
         self.count = 0
 
     def add(self, features):
-        """Takes in features (n, D); n may be 0."""
+        """Adds features (n, D); n may be 0."""
         features = np.asarray(features)
         dims = self._block.shape[1]
         if features.ndim != 2 or features.shape[1] != dims:
@@ -49,22 +49,22 @@ class Moments:
             self._block[start : start + len(part)] = part
             self.count += len(part)
             if self.count % BLOCK == 0:
-                self._folded = merge(*self._folded, self._block)
+                self._merged = merge(*self._merged, self._block)
 
     def _all(self):
         waiting = self._block[: self.count % BLOCK]
-        return merge(*self._folded, waiting) if len(waiting) else self._folded
+        return merge(*self._merged, waiting) if len(waiting) else self._merged
 
     @property
     def mean(self):
-        """(D,); needs one row."""
+        """(D,), of at least one row."""
         if self.count < 1:
             raise ValueError("a mean needs one row at least")
         return self._all()[1]
 
     @property
     def cov(self):
-        """(D, D), divided by count - 1; needs two rows."""
+        """(D, D), divided by count - 1, of at least two rows."""
         if self.count < 2:
             raise ValueError(f"a covariance needs 2 rows at least, not {self.count}")
         return self._all()[2] / (self.count - 1)
@@ -74,25 +74,25 @@ def moments(features):
     """(N, D) -> mean (D,), covariance (D, D)."""
     if np.ndim(features) != 2:
         raise ValueError(f"moments take features (N, D), not {np.shape(features)}")
-    found = Moments(np.shape(features)[1])
-    found.add(features)
-    return found.mean, found.cov
+    sums = Moments(np.shape(features)[1])
+    sums.add(features)
+    return sums.mean, sums.cov
 
 
 def frechet_distance(mean_1, cov_1, mean_2, cov_2):
     """|mean_1 - mean_2|^2 + Tr(cov_1 + cov_2 - 2 (cov_1 cov_2)^1/2) >= 0.
 
     Means are (D,), covariances (D, D) and symmetric; they may be singular. The trace of the root
-    is the sum of the roots of the eigenvalues of R^T cov_2 R, where R R^T = cov_1: a symmetric
-    matrix, whose eigenvalues are real and cheap.
+    is the sum of the roots of the eigenvalues of R^T cov_2 R, where R R^T = cov_1. That matrix is
+    symmetric, so its eigenvalues are real and fast to compute.
     """
-    given = [np.asarray(x, np.float64) for x in (mean_1, cov_1, mean_2, cov_2)]
-    dims, shapes = np.size(mean_1), [x.shape for x in given]
+    arrays = [np.asarray(x, np.float64) for x in (mean_1, cov_1, mean_2, cov_2)]
+    dims, shapes = np.size(mean_1), [x.shape for x in arrays]
     if shapes != [(dims,), (dims, dims)] * 2:
         raise ValueError(f"frechet_distance takes (D,), (D, D), (D,), (D, D), not {shapes}")
-    if not all(np.isfinite(x).all() for x in given):
+    if not all(np.isfinite(x).all() for x in arrays):
         raise ValueError("frechet_distance takes finite numbers: these hold NaN or infinity")
-    mean_1, cov_1, mean_2, cov_2 = given
+    mean_1, cov_1, mean_2, cov_2 = arrays
     rounding = dims * np.finfo(np.float64).eps
     root = _root(cov_1, rounding)
     squares = np.linalg.eigvalsh(root.T @ (cov_2 @ root))
@@ -105,8 +105,8 @@ def frechet_distance(mean_1, cov_1, mean_2, cov_2):
 
 
 def _root(cov, rounding):
-    """R of full column rank with R R^T = cov: Cholesky's factor, or where cov is singular, or close
-    to it, the eigenvectors times the roots of their eigenvalues."""
+    """R of full column rank with R R^T = cov: Cholesky's factor, or, if cov is singular or nearly
+    so, the eigenvectors times the roots of their eigenvalues."""
     try:
         root = np.linalg.cholesky(cov)
         pivots = root.diagonal()
@@ -115,7 +115,7 @@ def _root(cov, rounding):
     except np.linalg.LinAlgError:
         pass
     values, vectors = np.linalg.eigh(cov)  # ascending
-    # eigenvalues that are zero but for rounding are left out, because their roots are not small
+    # eigenvalues that are zero up to rounding are left out, because their roots are not small
     first = np.searchsorted(values, rounding * values[-1], "right")
     return vectors[:, first:] * np.sqrt(values[first:])
 

@@ -4,9 +4,9 @@ import numpy as np
 
 
 def score(logits):
-    """(n, C) -> exp of the mean KL(p(y|x) || p(y)), in [1, C], p(y) the mean of these rows.
+    """(n, C) -> exp of the mean KL(p(y|x) || p(y)), in [1, C]; p(y) is the mean of these rows.
 
-    The mean KL is the entropy of p(y) less the mean entropy of p(y|x). A logit may be -infinity.
+    The mean KL is the entropy of p(y) minus the mean entropy of p(y|x). A logit may be -infinity.
     """
     logits = np.asarray(logits, np.float64)
     top = logits.max(1, keepdims=True)

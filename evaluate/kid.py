@@ -1,13 +1,13 @@
 """Kernel distance of two sets of features (Binkowski et al., 2018, arXiv:1801.01401, section 4).
 
-Unbiased at any number of samples, hence slightly negative at times where the sets are alike.
+It is unbiased for any number of samples, so it is sometimes slightly negative for similar sets.
 """
 
 import numpy as np
 
 
 def paired(real, fake):
-    """Both as arrays (n, D), (m, D) of finite numbers, none empty; ValueError for anything else."""
+    """Both as arrays (n, D), (m, D) of finite numbers, neither empty; else ValueError."""
     real, fake = np.asarray(real), np.asarray(fake)
     if (
         real.ndim != 2
@@ -65,7 +65,7 @@ def kid(*, real, fake, subsets=100, subset_size=1000, seed=2020):
 
 
 def cuts(count, blocks):
-    """Where `blocks` parts of nearly equal size begin and end, the larger ones last: blocks + 1."""
+    """The blocks + 1 borders of `blocks` parts of nearly equal size, the larger ones last."""
     size, larger = divmod(count, blocks)
     part = np.arange(blocks + 1)
     return part * size + np.maximum(part - (blocks - larger), 0)

@@ -1,7 +1,7 @@
-"""Does a generator that sees real images copy them? Nearest neighbours and diversity.
+"""Whether a generator that is given real images copies them: nearest neighbours and diversity.
 
-Pixels are compared by root mean square in [-1, 1]; features by Euclidean distance after each
-vector is scaled to length 1.
+Pixels are compared by root mean square in [-1, 1], features by Euclidean distance after each vector
+is scaled to length 1.
 """
 
 import numpy as np
@@ -24,8 +24,8 @@ def unit_vectors(features):
 def nearest(queries, embed, images, exclude=None, block=1000):
     """(Q, D) -> index (Q,) and distance (Q,) of each query's nearest among embed(images).
 
-    embed: (n, ...) -> (n, D), asked for a block of images at a time. exclude: (Q,) index that a
-    query may not find, its own reference for one.
+    embed: (n, ...) -> (n, D), called with `block` images at a time. exclude: (Q,), for each query
+    the index of an image that does not count, such as its own reference.
     """
     best = np.full(len(queries), np.inf)
     index = np.zeros(len(queries), np.int64)
@@ -53,12 +53,11 @@ def spread(vectors):
 def report(sample, features, train, test, count, seed):
     """Measures sample(index (B,), references (B, S, S, 3)) -> images (B, S, S, 3) in [-1, 1].
 
-    sample draws its noise by index, so that equal indices are equal noise. features: (name,
-    function of images -> (B, D)). train, test: uint8 (N, S, S, 3); `count` references, 2 to N of
-    train, are drawn by the seed.
+    Equal indices mean equal noise. features: (name, function of images -> (B, D)). train, test:
+    uint8 (N, S, S, 3); `count` references, 2 to N of train, are drawn by the seed.
 
-    -> (numbers, pictures): numbers is a dict of JSON values; pictures (count, 4, S, S, 3) holds
-    each sample, its reference, and its nearest training image by pixels and by features.
+    -> (numbers, pictures): numbers is a dict of JSON values; pictures (count, 4, S, S, 3) are each
+    sample, its reference, and its nearest training images by pixels and by features.
     """
     if not 2 <= count <= len(train):
         raise ValueError(f"the number of samples must lie in [2, {len(train)}], not {count}")
@@ -75,7 +74,7 @@ def report(sample, features, train, test, count, seed):
             return embed(to_float(images))
 
         own, made = embed(references), embed(samples)
-        found, distance = nearest(made, embed_bytes, train)
+        closest, distance = nearest(made, embed_bytes, train)
         _, of_reference = nearest(own, embed_bytes, train, exclude=chosen)
         _, of_test = nearest(embed_bytes(test[held_out]), embed_bytes, train)
         one_reference = sample(z, np.repeat(references[:1], count, axis=0))
@@ -88,11 +87,11 @@ def report(sample, features, train, test, count, seed):
             "sample_to_another_reference": float(
                 np.linalg.norm(made - np.roll(own, 1, axis=0), axis=1).mean()
             ),
-            "share_whose_nearest_train_is_their_reference": float(np.mean(found == chosen)),
+            "share_whose_nearest_train_is_their_reference": float(np.mean(closest == chosen)),
             "spread_over_z_one_reference": spread(embed(one_reference)),
             "spread_over_references_one_z": spread(embed(one_z)),
             "spread_over_both": spread(made),
             "spread_of_train": spread(own),
         }
-        pictures.append(to_float(train[found]))
+        pictures.append(to_float(train[closest]))
     return numbers, np.stack(pictures, axis=1)

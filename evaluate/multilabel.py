@@ -1,16 +1,19 @@
-"""How well scores of several classes, of which an image can hold many, tell which are there."""
+"""How well scores tell the classes of an image that can have several."""
 
 import numpy as np
 
 
 def mean_average_precision(scores, labels):
-    """Scores and labels (N, C), 1 where the class is there -> the mean over the classes that occur
-    of the average precision: of images by falling score, the mean of the precision at each that
-    holds the class (VOC's since 2010, without its interpolation)."""
+    """Scores (N, C), labels (N, C), 1 for each class of the image -> the mean of the average
+    precision over the classes that occur.
+
+    The average precision of a class is the mean of the precision at each image of the class, with
+    the images in the order of falling scores (VOC's since 2010, without its interpolation).
+    """
     values = []
     for score, label in zip(np.transpose(scores), np.transpose(labels) > 0):
         if label.any():
-            there = label[np.argsort(-score, kind="stable")]
-            precision = np.cumsum(there) / np.arange(1, len(there) + 1)
-            values.append(precision[there].mean())
+            ranked = label[np.argsort(-score, kind="stable")]
+            precision = np.cumsum(ranked) / np.arange(1, len(ranked) + 1)
+            values.append(precision[ranked].mean())
     return float(np.mean(values))

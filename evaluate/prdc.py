@@ -1,8 +1,8 @@
-"""Fidelity and variety apart, by balls around samples that reach to their k-th neighbour.
+"""Fidelity and variety, measured separately, by balls around samples up to their k-th neighbour.
 
 Precision and recall: Kynkaanniemi et al., 2019, arXiv:1904.06991, eq. 1-2. Density and coverage:
-Naeem et al., 2020, arXiv:2002.09797, eq. 3-6. A ball holds its rim, as in eq. 1; a sample is no
-neighbour of its own, but its exact copy is one, at distance 0.
+Naeem et al., 2020, arXiv:2002.09797, eq. 3-6. The rim belongs to a ball, as in eq. 1. A sample is
+not its own neighbour, but an exact copy of it is one, at distance 0.
 """
 
 import numpy as np
@@ -14,7 +14,7 @@ ROUNDING = 1e-12
 
 
 def prepare(real, fake, k, rows):
-    """Both in float64, less the mean of the real rows; of `rows` rows each has k neighbours."""
+    """Both in float64, minus the mean of the real rows; ValueError unless `rows` exceeds k >= 1."""
     real, fake = paired(real, fake)
     if not 1 <= k < rows:
         raise ValueError(f"k = {k} neighbours need k >= 1 and k + 1 rows, not {rows}")
@@ -28,7 +28,7 @@ def squared_norms(x):
 
 
 def squared_distances(rows, columns):
-    """(n, D), (m, D) -> pairs of a slice of the rows and its distances (B, m), B <= 1000."""
+    """(n, D), (m, D) -> pairs (slice of the rows, squared distances (B, m)), B <= 1000."""
     of_rows, of_columns = squared_norms(rows), squared_norms(columns)
     for start in range(0, len(rows), BLOCK):
         part = slice(start, start + BLOCK)
@@ -45,9 +45,9 @@ def squared_radii(x, k):
     for part, squared in squared_distances(x, x):
         squared.partition(k, axis=1)  # place 0 is the row itself, or its copy
         radii[part] = squared[:, k]
-    # |a|^2 + |b|^2 - 2 a.b is as fast as a matrix product, but off by some 1e-14 of the norms: a
-    # copy is not at 0, nor two equal distances equal. What lies this much beyond the rim is
-    # therefore inside; distances so close are told apart by no network's features.
+    # |a|^2 + |b|^2 - 2 a.b is as fast as a matrix product, but has an error of about 1e-14 of the
+    # norms: a copy is not at distance 0, and equal distances differ. Rows this close beyond the rim
+    # therefore count as inside; no network's features are that exact.
     return radii + ROUNDING * (np.maximum(radii, 0) + squared_norms(x))
 
 
@@ -59,25 +59,25 @@ def precision_recall(*, real, fake, k=3):
     """
     real, fake = prepare(real, fake, k, rows=min(len(real), len(fake)))
     real_radii, fake_radii = squared_radii(real, k), squared_radii(fake, k)
-    inside, found = 0, np.zeros(len(real), bool)
+    inside, recalled = 0, np.zeros(len(real), bool)
     for part, squared in squared_distances(fake, real):
         inside += np.count_nonzero((squared <= real_radii).any(1))
-        found |= (squared <= fake_radii[part, None]).any(0)
-    return float(inside / len(fake)), float(found.mean())
+        recalled |= (squared <= fake_radii[part, None]).any(0)
+    return float(inside / len(fake)), float(recalled.mean())
 
 
 def density_coverage(*, real, fake, k=5):
     """Features (n, D) and (m, D), n > k -> density >= 0, coverage in [0, 1].
 
-    Density is the number of real rows' balls that hold a fake row, mean over the fake rows, divided
-    by k: near 1 where both sides are alike. Coverage is the share of real rows whose ball holds a
-    fake row.
+    Density is the number of real rows' balls around a fake row, the mean over the fake rows,
+    divided by k; it is near 1 for similar sets. Coverage is the share of real rows with a fake row
+    in their ball.
     """
     real, fake = prepare(real, fake, k, rows=len(real))
     radii = squared_radii(real, k)
     inside, covered = 0, np.zeros(len(real), bool)
     for _, squared in squared_distances(fake, real):
-        held = squared <= radii
-        inside += np.count_nonzero(held)
-        covered |= held.any(0)
+        within = squared <= radii
+        inside += np.count_nonzero(within)
+        covered |= within.any(0)
     return float(inside / (k * len(fake))), float(covered.mean())

@@ -1,4 +1,4 @@
-"""Metrics under names that are their protocol: what was compared, with which features, how many.
+"""Metrics, whose names are their protocol: the features, the number of images, the real images.
 
 `fid_resnet9-cifar10_10k_test`: FID on the features of the zoo's resnet9-cifar10, of 10,000
 generated images and all images of the test split. A name without a split needs no real images.
@@ -14,8 +14,8 @@ from . import coverage, fid, inception_score, kid, prdc
 @dataclass(frozen=True)
 class Metric:
     """names: of its values. value: function of real and fake Features -> for each name a pair
-    (value, deviation or None). needs: (form, kind) of Features that it reads. real: are real
-    images needed? higher: is more better?
+    (value, deviation or None). needs: (form, kind) of the Features that it reads. real: True if it
+    needs real images. higher: True if higher values are better.
     """
 
     names: tuple
@@ -41,7 +41,7 @@ def _of_rows(function):
 
 
 def _kid(*, real, fake):
-    """Subsets of 1,000, or of all where there are fewer: determined by the counts."""
+    """Subsets of 1,000, or of all rows if there are fewer."""
     return kid.kid(real=real, fake=fake, subset_size=min(1000, len(real), len(fake)))
 
 
@@ -84,11 +84,11 @@ METRICS = {
 
 
 class ScoreError(UsageError):
-    """Scores that cannot be had, or must not be compared; the message says why."""
+    """Scores that cannot be measured, or must not be compared; the message says why."""
 
 
 def check(metrics, real, fake):
-    """Raises ScoreError where so many real and fake images do not do for all of the metrics."""
+    """Raises ScoreError if a metric needs more images than `real` or `fake`."""
     few, many = sorted((real, fake))
     if few < LEAST:
         raise ScoreError(f"metrics need {LEAST} images of each side, not {real} and {fake}")
@@ -110,9 +110,9 @@ def full_name(name, real, extractor, count, split):
 
 
 def measure(metrics, real, fake):
-    """Triples (name, needs real images, (value, deviation or None)) of keys of METRICS, in order.
+    """Triples (name, needs real images, (value, deviation or None)) for keys of METRICS, in order.
 
-    real, fake: Features, each gone through once at most.
+    real, fake: Features; each computes all that is needed in one pass.
     """
     chosen = [METRICS[m] for m in metrics]
     if any(m.real for m in chosen):
@@ -126,12 +126,12 @@ def measure(metrics, real, fake):
 
 
 def warnings(metrics, real, count):
-    """Lines that say where a score of `count` generated images must be read with care."""
+    """A line for each score that is uncertain with `count` generated images."""
     lines = []
     for form, kind in dict.fromkeys(METRICS[m].needs for m in metrics):
         if form == "moments":
-            held = real.moments(kind)
-            lines.append(fid.warning(min(count, int(held["count"])), len(held["mean"])))
+            moments = real.moments(kind)
+            lines.append(fid.warning(min(count, int(moments["count"])), len(moments["mean"])))
     return [line for line in lines if line]
 
 
@@ -139,9 +139,9 @@ SAME = ("dataset", "data", "split", "image_size", "real_count", "count", "digest
 
 
 def compare(ours, theirs):
-    """Pairs (row, row) of the metrics that two lists of recorded rows share, in our order.
+    """Pairs (row, row) of the metrics that two lists of recorded rows share, in the first's order.
 
-    Rows of one name that differ in one of SAME, or lists without a common name, raise ScoreError.
+    Rows of one name that differ in a key of SAME, or lists without a common name, raise ScoreError.
     """
     named = {row["metric"]: row for row in theirs}
     pairs = [(row, named[row["metric"]]) for row in ours if row["metric"] in named]

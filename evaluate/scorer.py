@@ -89,7 +89,6 @@ class Scorer:
             extractor,
             Path(cache) / "-".join(map(str, key)),
             self._bar(f"real {about['split']} images", len(images)),
-            logging.warning,
         )
         metric = protocol.METRICS[metrics[0]]
         self.first, self.higher = self._name(metric.names[0], metric.real), metric.higher

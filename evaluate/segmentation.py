@@ -1,8 +1,8 @@
-"""How well class maps agree with the true ones, and class maps made of attention.
+"""How well class maps agree with the true ones, and class maps made from attention.
 
-mIoU as VOC 2012's development kit counts it: one confusion matrix of all pixels of a split, at the
-pictures' own sizes, those of the class 255 left out. To average over pictures, or to count 255 as
-a class, gives another number.
+mIoU is computed as in VOC 2012's development kit: one confusion matrix of all pixels of a split, at
+the pictures' own sizes, without pixels of the class 255. The mean over pictures, or 255 as a class,
+would give another number.
 """
 
 import numpy as np
@@ -14,8 +14,9 @@ CONFLICTS = ("strongest", "smallest", "ignore")
 
 
 def confusion(truth, predicted, classes, ignore=IGNORE):
-    """Class maps of equal shape -> int64 (K, K), pixels by true class (rows) and by the predicted
-    one; those whose truth is `ignore` are left out. Matrices of several pictures are summed."""
+    """Class maps of equal shape -> int64 (K, K), the number of pixels by true class (rows) and
+    predicted class (columns), without those whose true class is `ignore`. Add the matrices of
+    several pictures."""
     truth, predicted = np.asarray(truth), np.asarray(predicted)
     if truth.shape != predicted.shape:
         raise ValueError(f"maps differ in shape: {truth.shape} and {predicted.shape}")
@@ -30,7 +31,7 @@ def confusion(truth, predicted, classes, ignore=IGNORE):
 
 def iou(matrix):
     """Confusion (K, K) -> intersection over union (K,) of each class, TP / (TP + FP + FN); nan for
-    one that is neither in the truth nor in the prediction."""
+    a class that neither the truth nor the prediction has."""
     right = np.diagonal(matrix)
     union = matrix.sum(0) + matrix.sum(1) - right
     return np.where(union > 0, right / np.maximum(union, 1), np.nan)
@@ -39,8 +40,8 @@ def iou(matrix):
 def mean_iou(matrix):
     """Confusion (K, K) -> the mean IoU over the classes that occur in truth or prediction.
 
-    One that is predicted and never true counts as 0. VOC's figure is the mean over its 21 classes:
-    the same, as all of them occur in each of its splits.
+    A class that is predicted but never true counts as 0. VOC takes the mean over its 21 classes,
+    which is the same, as all of them occur in each of its splits.
     """
     if not np.sum(matrix):
         raise ValueError("no pixel has a true class")
@@ -48,22 +49,21 @@ def mean_iou(matrix):
 
 
 def resized(maps, height, width):
-    """Maps (h, w, C) -> float64 (height, width, C), bilinear: pixel i covers [i, i + 1], and the
-    outermost values reach to the rim. For scores; of class numbers it would make others."""
+    """Maps of scores (h, w, C) -> float64 (height, width, C), bilinear (common.interpolation)."""
     return np.moveaxis(interpolation.resized(np.moveaxis(maps, -1, 0), height, width), 0, -1)
 
 
 def pseudo_labels(
     maps, labels, size, *, foreground=0.2, background=None, conflict="strongest", ignore=IGNORE
 ):
-    """Attention (N, h, w, C) from 0 on, labels (N, C), 1 for classes that are there -> class maps
-    uint8 (N, H, W): 0 the background, k + 1 class k, `ignore` what is uncertain.
+    """Attention (N, h, w, C) >= 0, labels (N, C), 1 for each class of the image -> class maps uint8
+    (N, H, W): 0 the background, k + 1 class k, `ignore` an uncertain pixel.
 
-    size: S or (H, W), to which maps are brought first. foreground: share of a map's maximum above
-    which a pixel is of its class (Zhou et al., 2016: 0.2). background: share up to which, in every
-    map of the image, it is background; None: the same, so that nothing is left between. conflict:
-    of classes over one pixel "strongest" takes the one nearest to its maximum, "smallest" the one
-    with the fewest pixels (SEC), and "ignore" none.
+    size: S or (H, W), to which maps are resized first. foreground: a pixel belongs to a class if
+    its value exceeds this share of the map's maximum (Zhou et al., 2016: 0.2). background: a pixel
+    is background if no map of the image exceeds this share there; None: the same share, so that no
+    pixel is uncertain. conflict: of several classes at a pixel "strongest" takes the one nearest to
+    its maximum, "smallest" the one with the fewest pixels (SEC), and "ignore" none.
     """
     background = foreground if background is None else background
     if not 0 <= background <= foreground < 1:
@@ -71,18 +71,18 @@ def pseudo_labels(
     if conflict not in CONFLICTS:
         raise ValueError(f"unknown conflict {conflict!r}: there are {', '.join(CONFLICTS)}")
     height, width = (size, size) if np.isscalar(size) else size
-    found = np.zeros((len(maps), height, width), np.uint8)
-    for out, each, there in zip(found, maps, labels):
-        there = np.flatnonzero(there)
-        if not len(there):
+    classes = np.zeros((len(maps), height, width), np.uint8)
+    for out, image_maps, label in zip(classes, maps, labels):
+        present = np.flatnonzero(label)
+        if not len(present):
             continue
-        shown = resized(each[..., there], height, width)  # (H, W, classes that are there)
-        highest = shown.max((0, 1))
-        shown /= np.where(highest > 0, highest, 1)
-        over = shown > foreground
-        rank = -over.sum((0, 1)) if conflict == "smallest" else shown
-        out[:] = there[np.where(over, rank, -np.inf).argmax(-1)] + 1
+        shares = resized(image_maps[..., present], height, width)  # (H, W, classes of the image)
+        highest = shares.max((0, 1))
+        shares /= np.where(highest > 0, highest, 1)
+        over = shares > foreground
+        rank = -over.sum((0, 1)) if conflict == "smallest" else shares
+        out[:] = present[np.where(over, rank, -np.inf).argmax(-1)] + 1
         unsure = over.sum(-1) > 1 if conflict == "ignore" else False
         out[unsure | ~over.any(-1)] = ignore
-        out[(shown <= background).all(-1)] = 0
-    return found
+        out[(shares <= background).all(-1)] = 0
+    return classes

@@ -1,7 +1,7 @@
 """Sliced Wasserstein distance of image patches (Karras et al., 2018, section 5): needs no network.
 
-It sees colours, textures and repeated images, not objects. Training uses it to name the best
-checkpoint where nothing better is at hand.
+It measures colours, textures and repeated images, not objects. Training uses it to monitor samples
+without a network.
 """
 
 import numpy as np
@@ -10,14 +10,14 @@ PATCH, PER_IMAGE, PROJECTIONS = 7, 16, 128
 
 
 def patches(images, rng):
-    """(N, S, S, 3) -> (N * PER_IMAGE, 7 * 7 * 3), at random places, each channel standardised."""
+    """(N, S, S, 3) -> (N * PER_IMAGE, 7, 7, 3), float64, at random places."""
     count, size = images.shape[:2]
     y, x = rng.integers(0, size - PATCH + 1, (2, count, PER_IMAGE))
     span = np.arange(PATCH)
     rows = (y[..., None] + span)[..., :, None]  # (N, P, 7, 1)
     columns = (x[..., None] + span)[..., None, :]  # (N, P, 1, 7)
-    found = images[np.arange(count)[:, None, None, None], rows, columns]  # (N, P, 7, 7, 3)
-    return found.reshape(-1, PATCH, PATCH, 3).astype(np.float64)
+    cut = images[np.arange(count)[:, None, None, None], rows, columns]  # (N, P, 7, 7, 3)
+    return cut.reshape(-1, PATCH, PATCH, 3).astype(np.float64)
 
 
 def halve(images):

@@ -1,11 +1,12 @@
 """How well pictures were translated, where the object and the true result are known.
 
 A translation should change the object and keep everything else. Images are (N, H, W, C) of any real
-type, `data_range` the distance from their lowest possible value to the highest: 255 of uint8.
-Masks and `where` are bool (N, H, W). All is computed in float64.
+type; `data_range` is the difference between their largest and smallest possible values, 255 for
+uint8. Masks and `where` are bool (N, H, W). All is computed in float64.
 """
 
 import numpy as np
+from scipy import ndimage
 
 from . import localization
 
@@ -13,28 +14,25 @@ WINDOW, SIGMA, K1, K2 = 11, 1.5, 0.01, 0.03  # of SSIM
 
 
 def background(masks):
-    """Masks (N, H, W), True on the object -> True where neither a pixel nor one of the eight around
-    it is the object's: at its rim pixels hold some of both."""
-    height, width = masks.shape[1:]
-    padded = np.pad(masks, ((0, 0), (1, 1), (1, 1)))
-    near = [padded[:, y : y + height, x : x + width] for y in range(3) for x in range(3)]
-    return ~np.any(near, 0)
+    """Masks (N, H, W), True on the object -> True where neither a pixel nor one of its eight
+    neighbours is on the object, as pixels at the rim show some of both."""
+    return ~ndimage.binary_dilation(masks, np.ones((1, 3, 3)))
 
 
 def mse(a, b, where=None):
-    """-> mean squared difference (N,) over the channels of all pixels, or of those of `where`."""
+    """-> mean squared difference (N,) over all pixels, or those in `where`, and channels."""
     a, b, where = _checked(a, b, where)
     return (((a - b) ** 2).mean(-1) * where).sum((1, 2)) / where.sum((1, 2))
 
 
 def l1(a, b, where=None, data_range=255):
-    """-> mean absolute difference (N,) as a share of data_range, over pixels as of `mse`."""
+    """-> mean absolute difference (N,) as a share of data_range, over the pixels of `mse`."""
     a, b, where = _checked(a, b, where)
     return (abs(a - b).mean(-1) * where).sum((1, 2)) / where.sum((1, 2)) / data_range
 
 
 def psnr(a, b, where=None, data_range=255):
-    """-> 10 log10(data_range^2 / mse), (N,) in dB; infinite where they are equal."""
+    """-> 10 log10(data_range^2 / mse), (N,) in dB; infinite for equal pictures."""
     return decibels(mse(a, b, where), data_range)
 
 
@@ -47,14 +45,14 @@ def decibels(error, data_range=255):
 def ssim(a, b, where=None, data_range=255):
     """-> structural similarity (N,), at most 1: Wang et al., 2004, IEEE TIP 13(4), equation 13.
 
-    In a Gaussian window of 11 x 11 pixels and deviation 1.5, of weights w that sum to 1:
+    In a Gaussian window of 11 x 11 pixels and deviation 1.5, with weights w that sum to 1:
     mu = sum w x, s_ab = sum w (a - mu_a) (b - mu_b), C_i = (K_i data_range)^2,
 
         (2 mu_a mu_b + C_1) (2 s_ab + C_2) / ((mu_a^2 + mu_b^2 + C_1) (s_aa + s_bb + C_2))
 
-    is averaged over all windows that lie in the picture, and over the channels. With `where`:
-    over the windows whose middle is in it, and of a window its pixels in `where` alone have
-    weights, so that what lies outside changes nothing.
+    is averaged over all windows inside the picture and over the channels. With `where` the mean is
+    over the windows whose middle is in it, and only pixels in `where` have weights in a window, so
+    that pixels outside have no influence.
     """
     a, b, where = _checked(a, b, where)
     rows, columns = (_windows(side) for side in where.shape[1:])
@@ -90,40 +88,39 @@ def attention_iou(maps, masks):
     """Maps (N, S, S) in [0, 1] and masks, each with an object -> (mean IoU of {map >= 0.5} with the
     mask, the same at the best threshold, that threshold).
 
-    One threshold serves the whole set, as chosen on this set: an upper bound.
+    The best threshold is chosen on this set, one for all images, so its value is an upper bound.
     """
-    found = localization.mask_iou(maps, masks, localization.THRESHOLDS).mean(0)
-    best = found.argmax()
-    return float(found[500]), float(found[best]), float(localization.THRESHOLDS[best])
+    means = localization.mask_iou(maps, masks, localization.THRESHOLDS).mean(0)
+    best = means.argmax()
+    return float(means[500]), float(means[best]), float(localization.THRESHOLDS[best])
 
 
 def scores(*, images, results, truths, masks, attention=None):
-    """-> [(name, value, {"threshold"} of what has one)] of one direction's test set.
+    """-> [(name, value, {"threshold"} or {})] of one direction's test set.
 
-    images, results, truths: uint8 (N, S, S, 3), what was translated, what came out, what should
-    have. masks (N, S, S): the object in all three. attention (N, S, S) in [0, 1]: where the network
-    meant to change something, if it tells.
+    images, results, truths: uint8 (N, S, S, 3), the images, their translations, and the correct
+    ones. masks (N, S, S): the object in all three. attention (N, S, S) in [0, 1]: the network's
+    attention on what it changes, if it has any.
 
-    background_psnr is that of the mean squared error of the whole set, finite where single
-    pictures are kept exactly.
+    background_psnr is computed from the mean squared error of the whole set, so it is finite even
+    if the background of single pictures does not change at all.
     """
-    kept = background(masks)
-    found = [
-        ("background_psnr", float(decibels(mse(images, results, kept).mean())), {}),
-        ("background_ssim", float(ssim(images, results, kept).mean()), {}),
+    outside = background(masks)
+    rows = [
+        ("background_psnr", float(decibels(mse(images, results, outside).mean())), {}),
+        ("background_ssim", float(ssim(images, results, outside).mean()), {}),
         ("l1_truth", float(l1(results, truths).mean()), {}),
         ("l1_truth_object", float(l1(results, truths, masks).mean()), {}),
     ]
     if attention is not None:
         half, best, threshold = attention_iou(attention, masks)
-        found.append(("attention_iou", half, {"threshold": 0.5}))
-        found.append(("attention_iou_best", best, {"threshold": threshold}))
-    return found
+        rows.append(("attention_iou", half, {"threshold": 0.5}))
+        rows.append(("attention_iou_best", best, {"threshold": threshold}))
+    return rows
 
 
 def _checked(a, b, where):
-    """Images in float64, and `where`, all of the pixels if None; ValueError for what does not
-    fit."""
+    """Images in float64, and `where`, all pixels if it is None; ValueError unless they fit."""
     a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
     if a.ndim != 4 or a.shape != b.shape or not a.size:
         raise ValueError(f"images are (N, H, W, C), not {a.shape} and {b.shape}")

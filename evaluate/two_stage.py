@@ -1,7 +1,7 @@
 """When to stop: first FID, then the discriminator's loss (SAGAN on Stanford Dogs, section 4).
 
-The document sees FID at rest from step 15,000 and the discriminator's loss improving until 24,000,
-and the pictures with it; it advises to wait for the first and then for the second.
+In the document FID stops improving at step 15,000, and the discriminator's loss at 24,000; the
+pictures improve until then. It advises to wait for the first and then for the second.
 """
 
 from dataclasses import dataclass
@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Stages:
-    """Steps, or None where not reached. score_best, loss_best: the last improvement of each;
-    score_rest, loss_rest: when it was known to be the last. loss_rest is where to stop."""
+    """Steps, or None if not reached. score_best, loss_best: the step of the last improvement;
+    score_rest, loss_rest: the step at which it counts as the last. Training stops at loss_rest."""
 
     score_best: int = None
     score_rest: int = None
@@ -19,9 +19,10 @@ class Stages:
 
 
 def rest(values, window, tolerance):
-    """Indices (best, rest) of the first value that `window` later ones did not improve on.
+    """Indices (best, rest): of the first value on which the next `window` values do not improve,
+    and of the last of these; or None if there is none.
 
-    Lower is better; an improvement is more than tolerance * |best|. None where there is none.
+    Lower is better; an improvement is more than tolerance * |best|.
     """
     best = 0
     for i in range(1, len(values)):
@@ -33,22 +34,23 @@ def rest(values, window, tolerance):
 
 
 def means(rows, metric, loss="d_loss"):
-    """[(step of an evaluation, mean of a loss since the one before)]; none where there was none."""
-    found, since = [], []
+    """[(step of an evaluation, mean of a loss since the one before)], without evaluations that no
+    loss precedes."""
+    points, since = [], []
     for row in rows:
         if loss in row:
             since.append(row[loss])
         if metric in row and since:
-            found.append((row["step"], sum(since) / len(since)))
+            points.append((row["step"], sum(since) / len(since)))
             since = []
-    return found
+    return points
 
 
 def stages(rows, metric, window, tolerance, higher=False, loss="d_loss"):
     """Rows of metrics.jsonl -> Stages.
 
-    metric: its values, in the order of the steps, are the first stage's. The second stage's are
-    the means of `loss` between one evaluation and the next, from the first stage's best step on.
+    The first stage looks at the values of `metric`, in the order of the steps; the second one at
+    the means of `loss` between two evaluations, from the best step of the first stage on.
     """
     sign = -1 if higher else 1
     scores = [(row["step"], sign * row[metric]) for row in rows if metric in row]

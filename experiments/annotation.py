@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
-from scipy import ndimage
 
+from ..common import interpolation
 from ..common.errors import UsageError
 from ..common.files import write_output
 from ..common.images import as_png, png
 from ..datasets import Folder, resize
+from ..evaluate.localization import largest_box
 from ..reports import annotations as pages
 from ..tasks import scoring
 from ..tasks.generation import sampled
@@ -101,14 +101,10 @@ def annotation(number, image, mask):
 
 
 def object_mask(attention, threshold):
-    """{map >= threshold} inside the box of its largest connected part, bool (H, W). Pixels that
-    touch at a side or a corner are connected; of equal parts the first in reading order counts."""
+    """{map >= threshold} inside the box of its largest component, bool (H, W)."""
     inside = attention >= max(threshold, 1e-9)
-    labels, count = ndimage.label(inside, np.ones((3, 3)))
-    mask = np.zeros(inside.shape, bool)
-    if count:
-        largest = np.bincount(labels.ravel())[1:].argmax()
-        box = ndimage.find_objects(labels)[largest]
+    mask, box = np.zeros(inside.shape, bool), largest_box(inside)
+    if box:
         mask[box] = inside[box]
     return mask
 
@@ -144,5 +140,4 @@ def _attention(model, small, size):
     attention = model.object_maps(small[None])[0]
     if size == attention.shape:
         return attention
-    whole = Image.fromarray(attention.astype("float32"))
-    return np.clip(np.asarray(whole.resize(size[::-1], Image.Resampling.BILINEAR)), 0, 1)
+    return np.clip(interpolation.resized(attention, *size, antialias=True), 0, 1)

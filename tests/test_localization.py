@@ -54,6 +54,14 @@ def test_corners_connect_and_the_first_of_equals_counts():
     assert localization.largest_boxes(other, [0.5])[0, 0].tolist() == [0, 2, 2, 4]
 
 
+def test_the_box_of_an_empty_mask_is_none():
+    assert localization.largest_box(np.zeros((3, 4), bool)) is None
+    mask = np.zeros((3, 4), bool)
+    mask[1, 2:] = True
+    assert localization.largest_box(mask) == (slice(1, 2), slice(2, 4))
+    assert localization.largest_boxes(HILLS, [1.0]).tolist() == [[[0, 0, 0, 0]]]
+
+
 def flood(mask):
     """The box of the largest component of a mask (S, S), pixel by pixel."""
     left, best = {tuple(p) for p in np.argwhere(mask)}, []
@@ -81,7 +89,9 @@ def test_largest_boxes_by_a_flood(monkeypatch, coarse):
     found = localization.largest_boxes(maps, thresholds)
     assert found.shape == (41, 5, 4)
     for k, threshold in enumerate(thresholds):
-        assert found[k].tolist() == [flood(m >= threshold) for m in maps], threshold
+        expected = [flood(m >= threshold) for m in maps]
+        assert found[k].tolist() == expected, threshold
+        assert localization.largest_boxes(maps, [threshold])[0].tolist() == expected, threshold
 
 
 def test_box_iou_by_hand():

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from attention_zoo.evaluate import features, judge, protocol, spatial, two_stage
+from attention_zoo.evaluate import features, protocol, spatial, two_stage
+from attention_zoo.evaluate.scorer import Scorer, ScorerSpec
 from attention_zoo.reports import comparison
 
 
@@ -67,13 +68,11 @@ def test_images_that_are_not_uint8_are_refused():
         features.Features(lambda: [np.zeros((1, 8, 8, 3), np.float32)], extractor()).rows("logits")
 
 
-def test_what_was_computed_of_real_images_is_kept(tmp_path):
-    seen, said, images = [], [], pictures(120)
+def test_what_was_computed_of_real_images_is_kept(tmp_path, caplog):
+    seen, images = [], pictures(120)
 
     def rows():
-        found = features.Features(
-            cut(images, 50), extractor(seen), tmp_path / "kept" / "key", say=said.append
-        )
+        found = features.Features(cut(images, 50), extractor(seen), tmp_path / "kept" / "key")
         return found.rows("features")
 
     first = rows()
@@ -87,10 +86,10 @@ def test_what_was_computed_of_real_images_is_kept(tmp_path):
     flipped[len(whole) // 2] ^= 1
     for damage in (whole[:200], bytes(flipped), b""):
         path.write_bytes(damage)
-        seen.clear(), said.clear()
+        seen.clear(), caplog.clear()
         assert np.array_equal(rows(), first)
         assert len(seen) == 2
-        assert "key-rows-features-v1.npz is damaged" in said[0]
+        assert "key-rows-features-v1.npz is damaged" in caplog.text
         assert path.read_bytes() == whole
     assert [p.name for p in path.parent.iterdir()] == [path.name]
 
@@ -153,9 +152,8 @@ def test_a_classifier_s_float32_products_are_exact_too():
 
 def make(images, metrics, count, tmp_path, split="test", seen=None):
     about = {"dataset": "d", "data": "d-1", "split": split}
-    return judge.Judge(
-        images, about, extractor(seen), metrics, count, tmp_path / "cache", lambda line: None
-    )
+    spec = ScorerSpec(metrics=metrics, count=count)
+    return Scorer(images, about, extractor(seen), spec, tmp_path / "cache")
 
 
 ALL = tuple(protocol.METRICS)
@@ -163,8 +161,8 @@ ALL = tuple(protocol.METRICS)
 
 def test_a_row_says_what_was_compared(tmp_path):
     real, fake = pictures(120), pictures(100, 1)
-    arbiter = make(real, ALL, 100, tmp_path)
-    rows = {row["metric"]: row for row in arbiter.rows(cut(fake, 10))}
+    scorer = make(real, ALL, 100, tmp_path)
+    rows = {score.metric: score.row() for score in scorer.scores(cut(fake, 10))}
     assert list(rows) == [
         "fid_pixels_100_test",
         "sfid_pixels_100_test",
@@ -178,7 +176,7 @@ def test_a_row_says_what_was_compared(tmp_path):
         "density_pixels_100_test",
         "coverage_pixels_100_test",
     ]
-    assert arbiter.first == "fid_pixels_100_test"
+    assert scorer.first == "fid_pixels_100_test"
     assert rows["fid_pixels_100_test"]["real_count"] == 120
     assert rows["fid_pixels_100_test"]["digest"] == "0123abcd"
     assert "deviation" in rows["kid_pixels_100_test"]
@@ -200,10 +198,10 @@ def test_real_against_real_is_best_and_one_image_repeated_is_bad(tmp_path):
 
     real, same = kinds(400, 0), kinds(400, 1)
     sets = {"same": same, "one": same[:1].repeat(400, 0), "dark": pictures(400, 2) // 20}
-    arbiter, scores = make(real, ALL, 400, tmp_path), {}
+    scorer, scores = make(real, ALL, 400, tmp_path), {}
     for name, images in sets.items():
-        found = arbiter.rows(cut(images, 100))
-        scores[name] = {row["metric"].split("_")[0]: row["value"] for row in found}
+        found = scorer.scores(cut(images, 100))
+        scores[name] = {score.metric.split("_")[0]: score.value for score in found}
     for metric in ("fid", "sfid", "kid"):
         assert scores["same"][metric] < 0.05 * scores["one"][metric]
         assert scores["same"][metric] < 0.05 * scores["dark"][metric]
@@ -225,17 +223,16 @@ def test_too_few_images_are_refused(tmp_path):
         make(pictures(120), ("kid_blocks10",), 20, tmp_path)
 
 
-def test_a_singular_covariance_is_told(tmp_path):
-    lines = []
-    arbiter = make(pictures(120), ("fid",), 10, tmp_path)
-    arbiter.metrics, arbiter.say = ("fid", "kid"), lines.append
-    arbiter.warn()
-    assert lines == []
-    arbiter.count = 6
-    arbiter.warn()
-    assert len(lines) == 1
-    assert "Frechet distance of 6 samples in 6 dimensions" in lines[0]
-    assert "KID" in lines[0]
+def test_a_singular_covariance_is_logged(tmp_path, caplog):
+    scorer = make(pictures(120), ("fid",), 10, tmp_path)
+    scorer.metrics = ("fid", "kid")
+    scorer.warn()
+    assert caplog.messages == []
+    scorer.count = 6
+    scorer.warn()
+    (line,) = caplog.messages
+    assert "Frechet distance of 6 samples in 6 dimensions" in line
+    assert "KID" in line
 
 
 ROW = {"metric": "fid_x_1k_test", "value": 3.0, "dataset": "a", "digest": "0", "real_count": 5}
