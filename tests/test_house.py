@@ -18,7 +18,6 @@ TASKS = ("trainers", "evaluate", "datasets", "zoo", "reports")
 EXPERIMENTS = ("tasks", "serving", *TASKS)
 STUDIES = ("experiments", *EXPERIMENTS)
 ROOMS = ("common", "studies", *STUDIES)
-OLD = ("modes",) if (ROOT / "modes").exists() else ()
 ARROWS = {  # room -> what else it may import; its own modules and common it always may
     "common": (),
     "zoo": (),
@@ -31,12 +30,11 @@ ARROWS = {  # room -> what else it may import; its own modules and common it alw
     "experiments": EXPERIMENTS,
     "studies": STUDIES,
     "__init__": ("evaluate", "tasks", "experiments"),  # the public API
-    "cli": ("__init__", *ROOMS, *OLD),
+    "cli": ("__init__", *ROOMS),
     "main": ("__init__", "cli"),
-    **{room: STUDIES for room in OLD},
-    "benchmarks": ("__init__", "main", "cli", *ROOMS, *OLD),
-    "tools": ("__init__", "main", "cli", "benchmarks", *ROOMS, *OLD),
-    "tests": ("__init__", "main", "cli", "benchmarks", "tools", *ROOMS, *OLD),
+    "benchmarks": ("__init__", "main", "cli", *ROOMS),
+    "tools": ("__init__", "main", "cli", "benchmarks", *ROOMS),
+    "tests": ("__init__", "main", "cli", "benchmarks", "tools", *ROOMS),
 }
 PROGRAMS = ("main", "benchmarks", "tools", "tests")  # import the package by its name
 ALONE = "zoo/registry.py"  # imports not even its own room, but for common.errors
@@ -275,7 +273,7 @@ def test_an_absolute_import_is_found(path, line, name):
 
 
 def test_the_command_line_alone_has_flags():
-    rooms = {"cli", "tests", "tools", "benchmarks", *OLD}
+    rooms = {"cli", "tests", "tools", "benchmarks"}
     files = {p: identifiers(t) for p, t in sources().items() if room_of(p) not in rooms}
     assert [path for path, names in files.items() if "flags" in names] == []
     parsers = [path for path, names in files.items() if "argparse" in names]
@@ -299,7 +297,7 @@ def test_flags_are_found(text):
 
 
 def test_tasks_alone_compare_kinds():
-    free, names = {"tasks", "tests", "tools", "benchmarks", *OLD}, kinds()
+    free, names = {"tasks", "tests", "tools", "benchmarks"}, kinds()
     assert {"generation", "ragan", "generator"} <= names
     files = {p: t for p, t in sources().items() if room_of(p) not in free}
     del files["serving/signatures.py"]

@@ -96,7 +96,7 @@ def test_a_full_disk_ends_in_one_line_and_with_room_it_goes_on(whole, folder, nu
     assert not chaos.writing(seen) and chaos.damage(seen) == []
     assert nursery.ask(command=["mount", "-o", "remount,size=64m", str(disk)]) == 0
     assert nursery.run(log, *flags) == 0, chaos.last_line(log)
-    assert "resumes at step 2" in Path(f"{log}.out").read_text()
+    assert "resumes at step 2" in Path(f"{log}.err").read_text()
     assert chaos.difference(seen, whole) == []
 
 

@@ -10,6 +10,7 @@ TensorFlow and not started it.
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import socket
@@ -159,6 +160,11 @@ def damage(folder):
     return found
 
 
+def resumed(log):
+    """Did a process say that it resumes a run?"""
+    return "resumes at step" in Path(f"{log}.err").read_text()
+
+
 def last_line(log):
     """The last line of a process's stderr."""
     text = Path(f"{log}.err").read_text().replace("\r", "\n").strip()
@@ -208,7 +214,8 @@ def hit(model, number, count, folder):
             begun = time.monotonic()
             code = nursery.wait(child)
             said = Path(f"{log}.out").read_text()
-            finished, resumes = "run directory:" in said, resumes + ("resumes at step" in said)
+            finished = "run directory:" in said
+            resumes += resumed(log)
             failures += damage(place)
             if struck:
                 slowest = max(slowest, time.monotonic() - begun)
@@ -272,7 +279,7 @@ def disk(folder, count):
             code, said = nursery.wait(child), last_line(log)
             (outside / "filler").unlink(missing_ok=True)
             failures += damage(place)
-            resumes += "resumes at step" in Path(f"{log}.out").read_text()
+            resumes += resumed(log)
             if code == 0:
                 break
             full += 1
@@ -365,9 +372,9 @@ def workers(folder):
         if seconds > MINUTE:
             failures.append(f"{seconds:.0f} s until the others ended")
     finish(start(place))
-    said = Path(f"{folder / 'log0'}.out").read_text().splitlines()[0]
+    said = re.search(r"resumes at step \d+", Path(f"{folder / 'log0'}.err").read_text())[0]
     nursery.close()
-    return f"{'; '.join(told)}; {said.partition(' of ')[0]}", failures + difference(place, whole)
+    return f"{'; '.join(told)}; {said}", failures + difference(place, whole)
 
 
 CASES = {
