@@ -141,8 +141,8 @@ def read_record(folder):
         record = json.loads(path.read_text())
         if {"config", "starts"} <= record.keys() and CONFIG <= record["config"].keys():
             config = LEGACY_DEFAULTS | record["config"]
-            hparams = config["hparams"]
-            config["hparams"] = {LEGACY_HPARAMS.get(k, k): v for k, v in hparams.items()}
+            hparams = (config["hparams"] or {}).items()
+            config["hparams"] = {LEGACY_HPARAMS.get(k, k): v for k, v in hparams}
             return {**record, "config": config}
     except (FileNotFoundError, NotADirectoryError):
         raise RunError(f"{folder} is not a run directory: it holds no run.json") from None

@@ -80,7 +80,7 @@ def test_a_data_set_without_maps_is_refused(capsys):
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
-        (["--study=gain", "--threshold=0.3", "--background=0.4"], "--background lies above"),
+        (["--study=gain", "--threshold=0.3", "--background=0.4"], "background lies above"),
         (["--study=biased", "--threshold=0.3"], "--threshold does not go with --study=biased"),
     ],
 )
@@ -91,7 +91,7 @@ def test_thresholds_without_meaning_are_refused(flags, said, capsys):
 
 def test_pixels_that_are_not_labelled_count_as_background():
     truth = np.array([[[[0], [1]], [[1], [255]]]])
-    assert gain.scored(truth, np.array([[[255, 1], [255, 1]]]), 2) == 0.5
+    assert gain.mean_iou(truth, np.array([[[255, 1], [255, 1]]]), 2) == 0.5
 
 
 def test_mean_average_precision_by_hand():

@@ -18,7 +18,9 @@ class Inference:
         if id(network) not in self.functions:
             self.functions[id(network)] = (
                 network,
-                tf.function(lambda x: network(x, training=False), reduce_retracing=True),
+                tf.function(
+                    lambda x: network(x, training=False), autograph=False, reduce_retracing=True
+                ),
             )
         inputs = tf.nest.map_structure(tf.convert_to_tensor, inputs)
         return tf.nest.map_structure(np.asarray, self.functions[id(network)][1](inputs))
