@@ -18,7 +18,7 @@ def text():
         data = ", ".join(spec.datasets)
         models.append((name, f"{spec.task}. {spec.paper} ({spec.source})"))
         models.append(("", f"data sets: {data}. parameters at {counts}"))
-    data = [(name, spec.what) for name, spec in table.DATASETS.items()]
+    data = [(name, spec.summary) for name, spec in table.DATASETS.items()]
     weights = [
         (
             f"{name}:{tag}",
@@ -31,7 +31,7 @@ def text():
     ]
     parts = {
         "models": models,
-        "data sets": [*data, (table.FOLDER, table.FOLDER_WHAT)],
+        "data sets": [*data, (table.FOLDER, table.FOLDER_SUMMARY)],
         "weights": weights or [("none yet", "train them: python main.py --model=MODEL")],
     }
     return "\n\n".join("\n".join([title, *map(entry, rows)]) for title, rows in parts.items())

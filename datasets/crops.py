@@ -1,9 +1,9 @@
 """Pictures cut out by their boxes: each box of a picture is an example of its own.
 
-The cut is the square on the box's longer side, about its centre and moved into the picture, so
-that an object keeps its shape and its whole self. Where the picture is narrower than that square,
-the cut is as wide as the picture, and is stretched when it becomes a square: no worse than
-stretching every box, with nothing cut off and nothing made up beyond the border.
+The cut is a square with the box's longer side, about the box's centre, and moved into the picture,
+so that an object keeps its shape and is complete. If the picture is narrower than that square, the
+cut is as wide as the picture and is stretched to a square later: that distorts no more than
+stretching every box would, loses nothing, and invents nothing beyond the border.
 """
 
 import numpy as np
@@ -15,8 +15,8 @@ from .table import DataError
 def window(bbox, height, width):
     """A box (4,) -> (box, cut), each int (2, 2): top left and bottom right corner in pixels.
 
-    bbox: ymin, xmin, ymax, xmax as fractions of a picture of height x width. What lies outside
-    is clipped. None for a box of no area in whole pixels.
+    bbox: ymin, xmin, ymax, xmax as fractions of a picture of height x width, clipped to it. None
+    for a box without area in whole pixels.
     """
     extent = np.array((height, width))
     box = np.rint(np.clip(np.reshape(bbox, (2, 2)), 0, 1) * extent).astype(int)
@@ -29,12 +29,11 @@ def window(bbox, height, width):
 
 
 def cut(examples):
-    """Yields an example of its own for each box of TFDS examples, in their order.
+    """Yields an example for each box of TFDS examples, in their order.
 
     The boxes are "objects" with a "bbox" each, or one "bbox". "image" (H, W, 3) and "mask"
-    (H, W, 1) become the part inside the cut, "bbox" the fractions of the cut; the rest is
-    repeated. A picture without boxes gives nothing; a box of no area is named on stderr, counted
-    and skipped. Where no box is left, DataError.
+    (H, W, 1) become the part inside the cut, "bbox" is in fractions of the cut, and the rest is
+    repeated. A box without area is logged, counted and skipped. If no box is left, DataError.
     """
     skipped, total = Skipped("a box of no area"), 0
     for number, example in enumerate(examples):
@@ -42,12 +41,12 @@ def cut(examples):
         boxes = example["objects"]["bbox"] if "objects" in example else example["bbox"][None]
         for bbox in boxes:
             total += 1
-            found = window(bbox, *shape)
-            if found is None:
+            corners = window(bbox, *shape)
+            if corners is None:
                 file = example.get("image/filename", b"").decode() or f"picture {number}"
                 skipped.add(f"{bbox} of {file}")
                 continue
-            box, (start, stop) = found
+            box, (start, stop) = corners
             rows, columns = map(slice, start, stop)
             parts = {k: example[k][rows, columns] for k in ("image", "mask") if k in example}
             yield {**example, **parts, "bbox": ((box - start) / (stop - start)).ravel()}

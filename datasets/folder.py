@@ -1,4 +1,4 @@
-"""Any folder of images as a data set: sub-folders are classes, broken files are skipped."""
+"""A folder of images as a data set: sub-folders are classes, broken files are skipped."""
 
 import contextlib
 import hashlib
@@ -17,14 +17,14 @@ UNREADABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
 
 
 def images_below(root):
-    """Paths of the files below a folder that are named as images, sorted."""
+    """The paths of the files below a folder with a suffix of an image, sorted."""
     return sorted(p for p in root.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
 
 
 def opened(path, takes):
-    """A path that a user typed as a folder; where it is none, DataError ends with what it takes."""
+    """The folder of a path that a user typed. If there is none, DataError ends with `takes`."""
     root = Path(path)
-    with contextlib.suppress(RuntimeError):  # a "~user" that there is not
+    with contextlib.suppress(RuntimeError):  # "~user" of an unknown user
         root = root.expanduser()
     if not path or not root.is_dir():
         raise DataError(f"{root} is not a folder: --dataset={takes}")
@@ -32,7 +32,7 @@ def opened(path, takes):
 
 
 def digest(root, files, more=""):
-    """A string that is another one when a folder's files, or what else is known of them, are."""
+    """A string that changes when the files of a folder change, or `more` does."""
     listing = "\n".join(
         f"{p.relative_to(root)} {p.stat().st_size} {p.stat().st_mtime_ns}"
         for p in files
@@ -42,12 +42,12 @@ def digest(root, files, more=""):
 
 
 def is_split(root):
-    """Does a folder hold train/ and test/?"""
+    """Whether a folder has the sub-folders train/ and test/."""
     return (root / "train").is_dir() and (root / "test").is_dir()
 
 
 def class_of(path, root):
-    """The sub-folder of root that a path lies in; empty where it lies beside them."""
+    """The name of root's sub-folder that a path lies in, or "" if it lies in root itself."""
     parts = path.relative_to(root).parts
     return parts[0] if len(parts) > 1 else ""
 
@@ -55,12 +55,12 @@ def class_of(path, root):
 class Folder:
     """The images below a folder, in the order of their names.
 
-    PATH/train and PATH/test are the splits where both exist; else all is "train". Examples hold
-    "image" and, where there are sub-folders, "label": the sub-folder's place among their names in
-    the training split, -1 for an image beside them or in another sub-folder.
+    If PATH/train and PATH/test both exist they are the splits, else all images are "train".
+    Examples have "image" and, if there are sub-folders, "label": the index of the sub-folder among
+    those of the training split, -1 for an image beside them or in another sub-folder.
     """
 
-    size = 64  # of the pictures where none is asked for
+    size = 64  # default size of the pictures
 
     def __init__(self, path, split):
         root = named = opened(path, "folder:PATH takes a folder of images")
@@ -90,7 +90,7 @@ class Folder:
         raise DataError(f"{self.root} holds no readable image")
 
     def examples(self, image_size):
-        """Yields one dict a readable file; names the others on stderr and counts them."""
+        """Yields a dict per readable file; logs and counts the others."""
         skipped = Skipped("not a readable image")
         with ThreadPoolExecutor(2) as pool:
             images = pool.map(lambda path: self._read(path, image_size), self.files)
@@ -110,7 +110,7 @@ class Folder:
 
     def pictures(self):
         """Yields (path below the folder, uint8 (H, W, 3)) of each readable file, at its own size;
-        names the others on stderr and counts them."""
+        logs and counts the others."""
         skipped = Skipped("not a readable image")
         for path in self.files:
             try:
@@ -132,7 +132,7 @@ class Folder:
 
 
 def to_rgb(image):
-    """Any PIL image -> RGB: grey repeated, 16 bit scaled to 8, transparency over white."""
+    """Any PIL image -> RGB: grey repeated, 16 bits scaled to 8, transparent pixels over white."""
     if image.mode.startswith("I") or image.mode == "F":
         values = np.asarray(image, np.float64)
         top = 65535 if image.mode.startswith("I") else max(values.max(), 1e-9)

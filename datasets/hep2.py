@@ -1,28 +1,28 @@
-"""HEp-2 cells as the contests handed them out, each cut out by its mask: `hep2:PATH`.
+"""HEp-2 cells in the forms of the contests, each cut out by its mask: `hep2:PATH`.
 
-The files go to registered researchers only. What is assumed of them is what readers published for
-them take (github.com/PetterS/hep-2, lorecioni/HEp-2-CellsClassification, george-chou/
+The files are available to registered researchers only. Their layout here follows published programs
+that read them (github.com/PetterS/hep-2, lorecioni/HEp-2-CellsClassification, george-chou/
 HEp-2_cell_classification). PATH is one of
 
     MIVIA's Main_Dataset (ICPR 2012; Foggia et al., TMI 2013): 28 specimens, 1,457 cells
         Images/01/01.bmp             a specimen
-        Images/01/01.csv             a header, then a line an object, ";" between ten columns:
-                                     intensity, number, two more, what it is (only "cell" is
-                                     taken), pattern, xmin, ymin, xmax, ymax
+        Images/01/01.csv             a header, then a line per object, ";" between ten columns:
+                                     intensity, number, two more, kind (only "cell" is used),
+                                     pattern, xmin, ymin, xmax, ymax
         Cells/Cell_Masks/01/001.png  the mask of its cell 1, as large as the specimen
 
     I3A's task 1 (ICIP 2013, ICPR 2014): 13,596 cells of 83 specimens
-        gt_training.csv              a header, then number, pattern; columns whose names hold
-                                     "intensity" or "specimen" are used where there are any
+        gt_training.csv              a header, then number, pattern; columns with "intensity" or
+                                     "specimen" in their names are used, if there are any
         00001.png, 00001_Mask.png    a cell and its mask, anywhere below, of any number of digits
 
     ICPR 2012's contest of cells: training/ and test/ in I3A's form, with test/gt_test.csv
 
-The splits of the first and the last are the contest's, 14 specimens each. Of I3A's specimens, where
-they are told, every fifth of a pattern from the second on is the test's. Where they are not, the
-cells of a specimen, 100 to 200 by the contest, are assumed to be numbered in a row, and those of a
-pattern: a pattern's last fifth is the test's, and the 200 cells before it (of a pattern of less
-than 1,000 another fifth) are left out, so that no specimen is on both sides.
+The first and the last have the splits of the contest, 14 specimens each. For I3A, every fifth
+specimen of a pattern, from the second on, belongs to the test split. If the files do not name the
+specimens, the cells of a pattern, and those of a specimen (100 to 200), are assumed to have
+consecutive numbers: the last fifth of a pattern is the test split, and the 200 cells before it (or
+another fifth, if the pattern has less than 1,000) are left out, so that no specimen is in both.
 """
 
 import csv
@@ -46,19 +46,19 @@ ICPR = (
     "centromere",
     "cytoplasmatic",
 )
-OTHER_NAMES = {"numem": "nuclear membrane", "centromeric": "centromere"}
-TRAINING = {1, 2, 3, 5, 6, 7, 8, 9, 11, 14, 18, 20, 25, 26}  # the contest's of MIVIA's specimens
+SYNONYMS = {"numem": "nuclear membrane", "centromeric": "centromere"}
+TRAINING = {1, 2, 3, 5, 6, 7, 8, 9, 11, 14, 18, 20, 25, 26}  # MIVIA's specimens, by the contest
 FORMS = (
     "Images/01/01.bmp, Images/01/01.csv and Cells/Cell_Masks/01/001.png (MIVIA's Main_Dataset), "
     "or gt_training.csv with 00001.png and 00001_Mask.png (I3A's task 1)"
 )
-MARGIN = 0.25  # around a cell, where the picture has it, a fraction of the cell's longer side
+MARGIN = 0.25  # around a cell, as a fraction of its longer side, inside the picture
 GAP = 200
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A line of a label file; intensity and specimen are empty where they are not told."""
+    """A line of a label file; intensity and specimen are "" if the file does not name them."""
 
     image: Path
     mask: Path
@@ -70,16 +70,16 @@ class Cell:
 class Hep2:
     """The cells of one split of a folder.
 
-    Examples hold "image" (S, S, 3) of three equal channels, "mask" (S, S, 1), "bbox" (4,), "label",
-    a place in `classes`, and "intensity", 1 for positive, where all of the split tell it. The order
-    of I3A's patterns is that of the data set `cells`.
+    Examples have "image" (S, S, 3) with three equal channels; "mask" (S, S, 1); "bbox" (4,);
+    "label", an index into `classes`; and "intensity", 1 for positive, if the file names it for
+    every cell of the split. I3A's patterns have the order of the data set `cells`.
     """
 
-    size = 64  # of the pictures where none is asked for
+    size = 64  # default size of the pictures
 
     def __init__(self, path, split):
         self.root = folder.opened(path, "hep2:PATH takes a folder of HEp-2 cells")
-        self.classes, splits = found(self.root)
+        self.classes, splits = read_folder(self.root)
         self.cells = splits.get(split)
         if not self.cells:
             raise DataError(f"{self.root} has no cells for the split {split!r}")
@@ -89,12 +89,13 @@ class Hep2:
 
     @staticmethod
     def splits(path):
-        return [split for split, held in found(Path(path).expanduser())[1].items() if held]
+        _, splits = read_folder(Path(path).expanduser())
+        return [split for split, its_cells in splits.items() if its_cells]
 
     def examples(self, image_size):
-        """Yields one dict a readable cell; names the others on stderr and counts them."""
+        """Yields a dict per readable cell; logs and counts the others."""
         skipped = Skipped("not a readable cell and mask")
-        picture = functools.lru_cache(1)(grey)  # the cells of a specimen follow one another
+        picture = functools.lru_cache(1)(grey)  # the cells of a specimen are consecutive
         rated = all(cell.intensity for cell in self.cells)
         for cell in self.cells:
             try:
@@ -111,19 +112,18 @@ class Hep2:
             raise DataError(f"{self.root} holds no readable cell with its mask: {FORMS}")
 
 
-def found(root):
-    """(classes, {split: its cells}) of a folder; another folder raises DataError."""
+def read_folder(root):
+    """(classes, {split: cells}) of a folder; one in none of the forms raises DataError."""
     if (root / "Images").is_dir() and (root / "Cells" / "Cell_Masks").is_dir():
         classes, splits = ICPR, main_dataset(root)
     else:
         classes, splits = cells.LABELS, numbered(root)
-    named = {cell.pattern for held in splits.values() for cell in held}
-    if not named <= set(classes):
+    patterns = {cell.pattern for its_cells in splits.values() for cell in its_cells}
+    if not patterns <= set(classes):
         classes = ICPR
-    if not named <= set(classes):
-        raise DataError(
-            f"{root} names other patterns than the contests do: {', '.join(named - set(classes))}"
-        )
+    if not patterns <= set(classes):
+        unknown = ", ".join(patterns - set(classes))
+        raise DataError(f"{root} names other patterns than the contests do: {unknown}")
     return classes, splits
 
 
@@ -147,7 +147,7 @@ def main_dataset(root):
 
 
 def numbered(root):
-    """The splits of a folder with gt_training.csv, in it or in a folder of it."""
+    """The splits of a folder with gt_training.csv, in it or in a folder in it."""
     files = {
         name: next(iter([*root.glob(name), *root.glob(f"*/{name}")]), None)
         for name in ("gt_training.csv", "gt_test.csv")
@@ -157,20 +157,20 @@ def numbered(root):
     training = listed(files["gt_training.csv"])
     if files["gt_test.csv"]:
         return {"train": training, "test": listed(files["gt_test.csv"])}
-    told = all(cell.specimen for cell in training)
-    train, test = by_specimen(training) if told else by_number(training)
+    named = all(cell.specimen for cell in training)
+    train, test = by_specimen(training) if named else by_number(training)
     return {"train": train, "test": test}
 
 
 def listed(file):
-    """The cells that a label file lists, with their files below its folder."""
+    """The cells in a label file, with their files below its folder."""
     images, masks = {}, {}
     for path in folder.images_below(file.parent):
         match = re.fullmatch(r"(\d+)(_mask)?", path.stem, re.IGNORECASE)
         if match:
             (masks if match[2] else images)[int(match[1])] = path
-    header, held = lines(file, columns=2, number=0)
-    named = {
+    header, rows = lines(file, columns=2, number=0)
+    columns = {
         key: next((i for i, name in enumerate(header) if key in name.lower()), None)
         for key in ("intensity", "specimen")
     }
@@ -179,14 +179,14 @@ def listed(file):
             image=images.get(int(line[0]), file.parent / f"{line[0]}.png"),
             mask=masks.get(int(line[0]), file.parent / f"{line[0]}_Mask.png"),
             pattern=pattern(line[1]),
-            **{key: line[i].lower() for key, i in named.items() if i is not None},
+            **{key: line[i].lower() for key, i in columns.items() if i is not None},
         )
-        for line in sorted(held, key=lambda line: int(line[0]))
+        for line in sorted(rows, key=lambda line: int(line[0]))
     ]
 
 
 def by_specimen(training):
-    """(train, test): of each pattern's specimens the second, the seventh and so on to the test."""
+    """(train, test): the second, seventh, ... of each pattern's specimens are the test split."""
     patterns = {}  # specimen -> pattern of its first cell
     for cell in training:
         patterns.setdefault(cell.specimen, cell.pattern)
@@ -197,50 +197,52 @@ def by_specimen(training):
 
 
 def by_number(training):
-    """(train, test): the last fifth of each pattern to the test, up to GAP before it to neither."""
+    """(train, test): the last fifth of each pattern is the test split; up to GAP cells before it
+    are in neither."""
     train, test = [], []
     for each in dict.fromkeys(cell.pattern for cell in training):
-        held = [cell for cell in training if cell.pattern == each]
-        fifth = len(held) // 5
-        train += held[: len(held) - fifth - min(fifth, GAP)]
-        test += held[len(held) - fifth :]
+        alike = [cell for cell in training if cell.pattern == each]
+        fifth = len(alike) // 5
+        train += alike[: len(alike) - fifth - min(fifth, GAP)]
+        test += alike[len(alike) - fifth :]
     return train, test
 
 
 def lines(file, *, columns, number):
-    """(header, lines) of a label file, of at least so many columns, of which one is a number."""
+    """(header, lines) of a label file. Each line must have at least `columns` columns, as many as
+    the header, and a number in column `number`; else DataError."""
     try:
         text = file.read_text("utf-8", "replace").splitlines()
     except OSError as error:
         raise DataError(f"{file} cannot be read ({error.strerror})") from None
     mark = ";" if text and ";" in text[0] else ","
     table = [[value.strip() for value in line] for line in csv.reader(text, delimiter=mark) if line]
-    header, *held = table or [[]]
+    header, *rows = table or [[]]
     columns = max(columns, len(header))
-    for line in held:
+    for line in rows:
         if len(line) < columns or not line[number].isdecimal():
             raise DataError(
                 f"{file}: {mark.join(line)!r} is no line of {columns} columns with a number in "
                 f"column {number + 1}"
             )
-    return header, held
+    return header, rows
 
 
 def pattern(name):
     name = name.lower().replace("_", " ")
-    return OTHER_NAMES.get(name, name)
+    return SYNONYMS.get(name, name)
 
 
 def grey(path):
-    """The green channel (H, W) of a picture: all that there is of one in fluorescein's green, and
-    no other than the rest in a grey one."""
+    """The green channel (H, W) of a picture: that of fluorescein; in a grey picture all channels
+    are equal."""
     with Image.open(path) as image:
         return np.asarray(folder.to_rgb(image))[..., 1]
 
 
 def cut(image, mask, size):
-    """A cell and its mask, (H, W) each, as an example of size x size: the square about the cell's
-    box with MARGIN on each side, moved into the picture, and stretched where that is too narrow."""
+    """A cell and its mask, (H, W) each, -> an example of size x size: the square about the cell's
+    box with MARGIN on each side, moved into the picture, and stretched if that is too narrow."""
     if image.shape != mask.shape or not mask.any():
         raise ValueError("no mask of a cell of this picture")
     places = np.argwhere(mask)

@@ -1,4 +1,4 @@
-"""Folders of two domains a and b, as CycleGAN's data sets are laid out: trainA, trainB, ..."""
+"""Folders of two domains a and b in the layout of CycleGAN's data sets: trainA, trainB, ..."""
 
 import os
 from pathlib import Path
@@ -10,24 +10,24 @@ PLACES = {"train_a": "trainA", "train_b": "trainB", "test_a": "testA", "test_b":
 LAYOUT = "two domains are trainA/ and trainB/, and testA/ and testB/ where both exist"
 
 
-def held(path):
-    """{split: its folder} of those of PLACES that a path holds."""
+def folders(path):
+    """{split: folder} of the splits of PLACES that a path has a folder of."""
     root = Path(os.path.expanduser(path))
     return {split: root / name for split, name in PLACES.items() if (root / name).is_dir()}
 
 
 class Pairs:
-    """The images of one domain of one split, in the order of their names; sub-folders are no
+    """The images of one domain of one split, in the order of their names; sub-folders are not
     classes."""
 
-    size = 64  # of the pictures where none is asked for
+    size = 64  # default size of the pictures
     classes = ()
 
     def __init__(self, path, split):
-        places, splits = held(path), self.splits(path)
+        places, splits = folders(path), self.splits(path)
         if "train_a" not in splits:
-            there = ", ".join(place.name for place in places.values())
-            raise DataError(f"{path} holds {there} alone: {LAYOUT}")
+            names = ", ".join(place.name for place in places.values())
+            raise DataError(f"{path} holds {names} alone: {LAYOUT}")
         if split not in splits:
             raise DataError(f"{path} has no split {split!r}: it has {', '.join(splits)}; {LAYOUT}")
         self.folder = folder.Folder(places[split], "train")
@@ -35,7 +35,7 @@ class Pairs:
 
     @staticmethod
     def splits(path):
-        places = held(path)
+        places = folders(path)
         return [
             split
             for side in ("train", "test")
@@ -44,5 +44,5 @@ class Pairs:
         ]
 
     def examples(self, image_size):
-        """Yields one dict a readable file; names the others on stderr and counts them."""
+        """Yields a dict per readable file; logs and counts the others."""
         return ({"image": example["image"]} for example in self.folder.examples(image_size))

@@ -22,13 +22,13 @@ def whole(image, size):
 
 
 def area(mask, size):
-    """uint8 (H, W, 1) -> uint8 (size, size, 1), each value the mean of the area that it covers."""
+    """uint8 (H, W, 1) -> uint8 (size, size, 1); each value is the mean of the area it covers."""
     rows, columns = (_shares(length, size) for length in mask.shape[:2])
     return np.uint8(rows @ mask[..., 0] @ columns.T + 0.5)[..., None]
 
 
 def _shares(length, size):
-    """(size, length): how much of each of `size` equal parts of a line each of its pixels is."""
+    """(size, length): the share of each pixel of a line in each of `size` equal parts of it."""
     edges, pixels = np.linspace(0, length, size + 1), np.arange(length)
     common = np.minimum(edges[1:, None], pixels + 1) - np.maximum(edges[:-1, None], pixels)
     return np.maximum(common, 0) * (size / length)

@@ -199,20 +199,20 @@ def paired(name):
 
 
 def labelled(name, split, count, **source):
-    """`arrays` of a split whose labels are all one of `count` classes; another raises DataError."""
-    held = arrays(name, split, **source)
-    if "label" not in held:
-        raise DataError(f"{name} has no labels: it holds {', '.join(held)}")
-    low, high = int(held["label"].min()), int(held["label"].max())
+    """`arrays` of a split; DataError unless every image has a label of one of `count` classes."""
+    columns = arrays(name, split, **source)
+    if "label" not in columns:
+        raise DataError(f"{name} has no labels: it holds {', '.join(columns)}")
+    low, high = int(columns["label"].min()), int(columns["label"].max())
     if low < 0:
         raise DataError(f"{name} has {split} images without a label: all must have one")
     if high >= count or classes(name) != count:
         raise DataError(f"{name} has {classes(name)} classes, the network {count}")
-    return held
+    return columns
 
 
 def classes(name):
-    """How many classes the labels of a data set have; one without raises DataError."""
+    """The number of classes of a data set; one without labels raises DataError."""
     table.check(name)
     source, path = _of_path(name)
     count = len(source(path, "train").classes) if source else DATASETS[name].classes
@@ -222,15 +222,14 @@ def classes(name):
 
 
 def place(data_dir=None):
-    """TFDS's folder, where what is computed from data sets is kept, below attention_zoo."""
-    given = data_dir or os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")
-    return Path(given).expanduser()
+    """TFDS's folder. Decoded arrays and features are stored in its sub-folder attention_zoo."""
+    return Path(data_dir or os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")).expanduser()
 
 
 def _of_path(name):
-    """(its class of PATHS, its path) of a name with a user's path, else (None, ...)."""
+    """(class of PATHS, path) of a name with a user's path; (None, ...) of another name."""
     kind, _, path = name.partition(":")
-    if kind == "folder" and pairs.held(path):
+    if kind == "folder" and pairs.folders(path):
         return pairs.Pairs, path
     return PATHS.get(kind), path
 
@@ -242,12 +241,12 @@ def _splits(name):
 
 
 def _domains(name, split):
-    """The ends of the splits that a split is: "_a" and "_b" of two domains, else "" alone."""
+    """The suffixes of the splits in a split: ("_a", "_b") with two domains, else ("",)."""
     return ("_a", "_b") if paired(name) and split in ("train", "test") else ("",)
 
 
 def _find(name, split, data_dir):
-    """(the folder where arrays are kept, the source of the examples)."""
+    """(the folder for decoded arrays, the source of the examples)."""
     table.check(name)
     data_dir = place(data_dir)
     source, path = _of_path(name)
@@ -308,7 +307,7 @@ class _Column:
 
 
 class _Rendered:
-    """A data set of `scenarios`, drawn at the size that is asked for."""
+    """A data set of `scenarios`, drawn at the requested size."""
 
     def __init__(self, name, spec, split):
         self.draw, self.split = getattr(scenarios, spec.scenario), split
@@ -336,7 +335,7 @@ class _Prepared:
 
 
 def examples_of(data, spec, image_size):
-    """Yields the dicts of a TFDS data set with a DataSpec's keys, pictures as squares of
+    """Yields the dicts of a TFDS data set, with the keys of a DataSpec and square pictures of
     image_size."""
     examples = data.as_numpy_iterator()
     for example in crops.cut(examples) if spec.crop else examples:
@@ -368,7 +367,7 @@ def _builder(spec, data_dir):
 
 
 def _existing(path):
-    """The path, or the nearest folder above it that is there."""
+    """The path, or its nearest parent that exists."""
     while not path.exists():
         path = path.parent
     return path
@@ -388,9 +387,9 @@ def _prepare(name, spec, builder, data_dir):
                 f"{offline}"
             ) from None
     try:
-        with contextlib.redirect_stdout(sys.stderr):  # what it tells is no result of a command
+        with contextlib.redirect_stdout(sys.stderr):  # stdout is for results
             builder.download_and_prepare()
-    except Exception as error:  # whatever a download or a disk can raise
+    except Exception as error:  # any error of a download or a disk
         cause = " ".join(str(error).split())[:200]
         raise DataError(
             f"{name} cannot be prepared in {data_dir} ({type(error).__name__}: {cause}); {offline}"

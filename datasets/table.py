@@ -7,25 +7,25 @@ from ..common.errors import UsageError
 
 
 class DataError(UsageError):
-    """Images that cannot be had as asked; the message says why and what works instead."""
+    """Images that cannot be loaded as requested; the message says why and what works instead."""
 
 
 @dataclass(frozen=True)
 class DataSpec:
-    """tfds: TFDS name (and config). splits: our split -> TFDS's. keys: what an example holds.
+    """tfds: TFDS name (and config). splits: our split -> TFDS's; "train_a" and "train_b" are splits
+    of two domains. keys: of an example.
 
-    Splits "train_a" and "train_b" are those of two domains. host: where TFDS downloads from, with
-    its port if that is not 443; empty for what is rendered here. what: one line for people.
-    classes: how many values "label" has, or "labels" tells of, where all training images have
-    them. crop: one picture a box, cut out by it, in place of the centred square. size: the
-    pictures' side where none is asked for; 0: as they are. scenario: the function of `scenarios`
-    that draws the examples, in place of TFDS; splits then say how many there are.
+    summary: one line for a list. host: the host of TFDS's download, with its port if that is not
+    443; empty for rendered data sets. classes: the number of classes, if all training images have a
+    label. crop: True if each box is a picture, cut out by it, in place of the centred square. size:
+    the default size of the pictures; 0: their own. scenario: the function of `scenarios` that draws
+    the examples in place of TFDS; `splits` then gives the number of examples.
     """
 
     tfds: str
     splits: dict
     keys: tuple
-    what: str
+    summary: str
     host: str = ""
     classes: int = 0
     crop: bool = False
@@ -54,8 +54,8 @@ _CYCLE_GAN = {
 }
 
 
-def _scenario(name, splits, keys, what, classes=0):
-    return DataSpec("", splits, keys, what, classes=classes, size=64, scenario=name)
+def _scenario(name, splits, keys, summary, classes=0):
+    return DataSpec("", splits, keys, summary, classes=classes, size=64, scenario=name)
 
 
 def _paired(train, test):
@@ -177,11 +177,11 @@ DATASETS = {
             f"cycle_gan/{name}",
             _PAIR,
             ("image",),
-            f"two domains: {what}",
+            f"two domains: {summary}",
             "efrosgans.eecs.berkeley.edu",
             size=256,
         )
-        for name, what in _CYCLE_GAN.items()
+        for name, summary in _CYCLE_GAN.items()
     },
     "voc2012:PATH": DataSpec(  # PATH is the user's; see datasets/voc.py
         "",
@@ -196,24 +196,24 @@ DATASETS = {
         _SPLITS,
         _CELL,
         "HEp-2 cells of MIVIA (ICPR 2012) or of I3A's task 1, each cut out by its mask: 6 staining "
-        "patterns; split by specimen where the files tell it",
+        "patterns; split by specimen if the files name the specimens",
         classes=6,
     ),
 }
 FOLDER = "folder:PATH"
-FOLDER_WHAT = (
-    "any folder of images, sub-folders as classes; train/ and test/ inside it as splits, or "
-    "trainA/, trainB/, testA/ and testB/ as those of two domains"
+FOLDER_SUMMARY = (
+    "any folder of images, sub-folders as classes; with train/ and test/ in it as splits, or "
+    "trainA/, trainB/, testA/ and testB/ as splits of two domains"
 )
 
 
 def names():
-    """The names of all data sets, those of a user's PATH last."""
+    """The names of all data sets; those with a user's PATH come last."""
     return [*DATASETS, FOLDER]
 
 
 def check(name):
-    """Raises DataError for a name that is neither a data set's nor one with a user's path."""
+    """Raises DataError for a name that is neither in the table nor has a user's path."""
     if name not in DATASETS and not name.startswith(("folder:", "hep2:", "voc2012:")):
         close = difflib.get_close_matches(name, DATASETS, n=1)
         hint = f"did you mean {close[0]!r}? " if close else ""

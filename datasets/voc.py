@@ -5,8 +5,8 @@ PATH is VOCdevkit, or the folder VOC2012 in it, or one that holds VOCdevkit; in 
 
     JPEGImages/2007_000032.jpg           pictures
     SegmentationClass/2007_000032.png    a map: 0 background, 1 to 20 the classes, 255 borders and
-                                         what is hard to tell; its palette is for the eye only
-    SegmentationClassAug/...             maps of more pictures (Hariharan et al., ICCV 2011), where
+                                         ambiguous pixels; its palette is only for viewing
+    SegmentationClassAug/...             maps of more pictures (Hariharan et al., ICCV 2011), if
                                          there are any, with the same numbers
     Annotations/2007_000032.xml          the objects, for the classes of a picture without a map
     ImageSets/Segmentation/train.txt     names of the pictures of a split, or lines of
@@ -16,12 +16,12 @@ PATH is VOCdevkit, or the folder VOC2012 in it, or one that holds VOCdevkit; in 
 |------------------|--------------------------------------------------|----------------------|
 | `train`          | train_aug.txt or trainaug.txt, else train.txt    | 10,582, else 1,464   |
 | `train_official` | train.txt                                        | 1,464                |
-| `val`, `test`    | val.txt (VOC keeps its own test's maps to itself) | 1,449               |
+| `val`, `test`    | val.txt (the maps of VOC's own test split are not public) | 1,449       |
 | `trainval`       | trainval.txt                                     | 2,913                |
 
-Training on VOC cuts random squares out of pictures. Here a picture has one square for good: all of
-it, its longer side the square's, centred between bars of ImageNet's mean colour, which the map
-ignores. Maps are resized to the nearest pixel, so that no number is mixed from two.
+Training on VOC usually cuts random squares out of pictures. Here each picture becomes one square:
+the whole picture, scaled by its longer side and centred between bars of ImageNet's mean colour,
+which the map marks as ignored. Maps are resized to the nearest pixel, so that classes do not mix.
 """
 
 from pathlib import Path
@@ -58,7 +58,7 @@ CLASSES = (
 )
 IGNORE = 255  # in maps
 BARS = (124, 116, 104)  # ImageNet's mean colour
-LISTS = {  # split -> the lists that it may be, the first that there is
+LISTS = {  # split -> its lists; the first one that exists counts
     "train": ("train_aug", "trainaug", "train"),
     "train_official": ("train",),
     "val": ("val",),
@@ -74,21 +74,21 @@ FORM = (
 class Voc:
     """The pictures of one split of a folder.
 
-    Examples hold "image" (S, S, 3), "classes" (S, S, 1), 0 the background, k class k of `classes`,
-    IGNORE what counts nowhere, and "labels" (20,), 1 for the classes that the map shows. Of a
-    picture without a map all is to be ignored, and the labels are its annotation's.
+    Examples have "image" (S, S, 3); "classes" (S, S, 1), 0 for the background, k for class k of
+    `classes`, IGNORE for pixels that do not count; and "labels" (20,), 1 for the classes in the
+    map. A picture without a map has IGNORE everywhere, and the labels of its annotation.
     """
 
-    size = 321  # of the squares where none is asked for (DeepLab)
+    size = 321  # default size of the squares (DeepLab)
     classes = CLASSES
 
     def __init__(self, path, split):
         self.root = devkit(path)
-        held = lists(self.root)
-        if not held.get(split):
-            known = ", ".join(k for k, names in held.items() if names)
+        names = lists(self.root)
+        if not names.get(split):
+            known = ", ".join(k for k, pictures in names.items() if pictures)
             raise DataError(f"{self.root} has no pictures for the split {split!r}: it has {known}")
-        self.names = held[split]
+        self.names = names[split]
         maps = [path for name in self.names for path in self._maps(name)]
         files = [*map(self._picture, self.names), *maps]
         self.key = f"voc2012-{folder.digest(self.root, files, ' '.join(self.names))}"
@@ -98,7 +98,7 @@ class Voc:
         return [split for split, names in lists(devkit(path)).items() if names]
 
     def examples(self, image_size):
-        """Yields one dict a readable picture; names the others on stderr and counts them."""
+        """Yields a dict per readable picture; logs and counts the others."""
         for name, image, classes in self.originals():
             labels = self._labels(name, classes)
             yield {
@@ -108,7 +108,7 @@ class Voc:
             }
 
     def originals(self):
-        """Yields (name, picture (H, W, 3), map (H, W)), uint8, as large as they are."""
+        """Yields (name, picture (H, W, 3), map (H, W)), uint8, at their own size."""
         skipped = Skipped("not a readable picture with a map or an annotation")
         for name in self.names:
             try:
@@ -128,17 +128,18 @@ class Voc:
         return self.root / "JPEGImages" / f"{name}.jpg"
 
     def _maps(self, name):
-        """Where the map of a picture may lie: VOC's own first."""
+        """The places for the map of a picture, VOC's own first."""
         places = ("SegmentationClass", "SegmentationClassAug")
         return [self.root / place / f"{name}.png" for place in places]
 
     def _classes(self, name, shape):
-        """The map (H, W) of a picture, all IGNORE where there is none; another's: ValueError."""
+        """The map (H, W) of a picture, all IGNORE if there is none. A map of another size or with
+        other classes raises ValueError."""
         for path in self._maps(name):
             if path.is_file():
                 with Image.open(path) as image:
                     if image.mode not in ("P", "L"):
-                        raise ValueError("a map has numbers, no colours")
+                        raise ValueError("a map has numbers, not colours")
                     classes = np.asarray(image)
                 if classes.shape != shape or (classes[classes != IGNORE] > len(CLASSES)).any():
                     raise ValueError("a map of another picture, or of other classes")
@@ -146,7 +147,7 @@ class Voc:
         return np.full(shape, IGNORE, np.uint8)
 
     def _labels(self, name, classes):
-        """float32 (20,): what the map shows or, where there is none, what the annotation lists."""
+        """float32 (20,): 1 for the classes in the map or, without a map, in the annotation."""
         if any(path.is_file() for path in self._maps(name)):
             return np.isin(np.arange(1, len(CLASSES) + 1), classes).astype(np.float32)
         labels = np.zeros(len(CLASSES), np.float32)
@@ -156,7 +157,7 @@ class Voc:
 
 
 def devkit(path):
-    """The folder VOC2012 of a path that a user typed; another folder raises DataError."""
+    """The folder VOC2012 of a path that a user typed; a path without one raises DataError."""
     root = folder.opened(path, "voc2012:PATH takes a VOCdevkit folder")
     for place in (root, root / "VOC2012", root / "VOCdevkit" / "VOC2012"):
         if (place / "JPEGImages").is_dir() and (place / "ImageSets" / "Segmentation").is_dir():
@@ -165,8 +166,8 @@ def devkit(path):
 
 
 def lists(root):
-    """{split: names of its pictures}; empty where there is no list."""
-    return {split: next(filter(None, map(named, paths)), []) for split, paths in _files(root)}
+    """{split: names of its pictures}; a split without a list has none."""
+    return {split: next(filter(None, map(read_names, paths)), []) for split, paths in _files(root)}
 
 
 def _files(root):
@@ -174,8 +175,8 @@ def _files(root):
     return [(split, [place / f"{name}.txt" for name in names]) for split, names in LISTS.items()]
 
 
-def named(path):
-    """The names in a list; none where there is no such file."""
+def read_names(path):
+    """The names of the pictures in a list; none if there is no such file."""
     if not path.is_file():
         return []
     try:
@@ -186,14 +187,14 @@ def named(path):
 
 
 def placed(height, width, size):
-    """(rows, columns), slices: where `fitted` puts a picture into its square."""
+    """(rows, columns): slices of the square that `fitted` puts a picture into."""
     sides = [max(1, round(side * size / max(height, width))) for side in (height, width)]
     return tuple(slice((size - side) // 2, (size - side) // 2 + side) for side in sides)
 
 
 def fitted(image, size, bars):
-    """uint8 (H, W, 3) or (H, W) -> (size, size, ...): all of it, its longer side `size`, between
-    bars of one value. Pictures antialiased, maps to the nearest pixel."""
+    """uint8 (H, W, 3) or (H, W) -> (size, size, ...): the whole picture, its longer side scaled to
+    `size`, between bars of one value. Pictures are antialiased, maps take the nearest pixel."""
     rows, columns = placed(*image.shape[:2], size)
     square = np.empty((size, size, *image.shape[2:]), np.uint8)
     square[:] = bars
