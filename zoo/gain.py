@@ -103,7 +103,7 @@ def build(
     layer: the layer whose output is f, "map" or "middle". start: MODEL:TAG, the weights that
     training starts from.
     """
-    backbones = [name for name in registry.names() if registry.get(name).trainer == "classifier"]
+    backbones = registry.names("classification")
     if backbone not in backbones:
         raise ValueError(f"backbone takes one of {', '.join(backbones)}, not {backbone!r}")
     if layer not in LAYERS:

@@ -552,9 +552,9 @@ _TABLE = {spec.name: spec for spec in _SPECS}
 add_weights(_TABLE, PRETRAINED / "manifest.json")
 
 
-def names():
-    """The names of all models, in the order of the table."""
-    return list(_TABLE)
+def names(kind=None):
+    """The names of all models, or of those of a kind, in the order of the table."""
+    return [name for name, spec in _TABLE.items() if kind in (None, spec.kind)]
 
 
 def get(name):
