@@ -86,7 +86,7 @@ def looks(served, pixels):
     """([(the picture lit by a map, with its box, what it is of)], {class: score}) by a classifier,
     GAIN, whose likeliest classes have a map each, or ATA-GAN's discriminator. A classifier without
     maps gives the picture alone."""
-    signature = "annotate" if served.role == "generator" else "serving_default"
+    signature = "annotate" if judges(served) else "serving_default"
     made = _answer(served, signature, _square(pixels, served.size)[None])
     scores = made["scores"][0].numpy()
     names = ["real"] if judges(served) else served.about.get("classes", ())
