@@ -1,7 +1,7 @@
 """Rendered cells as in indirect immunofluorescence of HEp-2, with exact masks and boxes.
 
-A serum's antibodies, made visible on a nucleus of an epithelial cell, show one of six staining
-patterns (the class; the definitions are those of the I3A contest, i3a2014.unisa.it/task1.html):
+The antibodies of a serum, stained on the nucleus of an epithelial cell, show one of six patterns
+(the class; the definitions are those of the I3A contest, i3a2014.unisa.it/task1.html):
 
     homogeneous       an even nucleus, at times a little brighter at its border
     speckled          fine to coarse, dense grains of many sizes; the nucleoli stay dark
@@ -11,12 +11,11 @@ patterns (the class; the definitions are those of the I3A contest, i3a2014.unisa
     nuclear membrane  a bright smooth ring at the nucleus' border, the inside dimmer
 
 A picture is grey, of positive or intermediate intensity, on an uneven background with debris and
-camera noise. What belongs to the cell, mask 255, is the nucleus, and in class golgi the granules
-too; not the faint cytoplasm around it, which annotators leave out.
+camera noise. The mask is 255 on the nucleus, and in class golgi on the granules too, but not on the
+faint cytoplasm around it, which annotators leave out.
 
-Pictures are rendered BLOCK at a time by array operations over the whole block, and a block of a
-split depends on nothing but its number. Only numpy is needed here; the TFDS builder is in
-`cells_builder`.
+Pictures are rendered BLOCK at a time by array operations over the whole block, which is a function
+of its split and number. Only numpy is needed here; the TFDS builder is in `cells_builder`.
 
 Lengths within a cell are in units of its nucleus' mean radius, points are complex numbers x + iy
 about its middle, y downwards. The nucleus' outline is R(z) = 1 + Re(a_2 z^2 + ... + a_5 z^5), z on
@@ -34,8 +33,8 @@ INTENSITIES = ("intermediate", "positive")
 
 SPLIT_SEEDS = {"train": 0, "test": 1}
 BLOCK = 64  # pictures that are rendered together
-MARGIN = 0.04  # least distance of a cell from the picture's border, a fraction of the side
-BLUR = 0.03  # the width of an edge, a fraction of the side
+MARGIN = 0.04  # least distance of a cell from the picture's border, as a fraction of the side
+BLUR = 0.03  # width of an edge, as a fraction of the side
 
 LOBES = np.array((0.15, 0.055, 0.03, 0.02))  # greatest |a_k| of the outline, k from 2 to 5
 ANGLES = np.exp(2j * np.pi * np.arange(48) / 48)
@@ -43,7 +42,7 @@ ANGLES = np.exp(2j * np.pi * np.arange(48) / 48)
 
 @dataclass(frozen=True)
 class Nuclei:
-    """Nuclei on the pixel grid, one a picture."""
+    """Nuclei on the pixel grid, one per picture."""
 
     at: np.ndarray  # (S,) pixel centres
     middle: np.ndarray  # (B,) complex; this and the radius in fractions of the side
@@ -53,13 +52,13 @@ class Nuclei:
     coverage: np.ndarray  # (B, S, S) in [0, 1], 0.5 on the outline
 
     def pick(self, chosen):
-        """These of them alone."""
+        """The nuclei of these indices."""
         parts = (self.middle, self.radius, self.z, self.t, self.coverage)
         return Nuclei(self.at, *(part[chosen] for part in parts))
 
     def spots(self, points, sigma, weight):
-        """The sum (B, S, S) of round Gaussian spots at points (B, n) complex, sigma (B, n) or
-        (B, 1) wide and weight (B, n) high."""
+        """The sum (B, S, S) of round Gaussian spots at complex points (B, n), with standard
+        deviations sigma (B, n) or (B, 1) and heights weight (B, n)."""
         at = self.middle[:, None] + self.radius[:, None] * points
         # A pixel sees the mean of its area, which widens a spot by its own deviation.
         sigma = np.sqrt((sigma * self.radius[:, None]) ** 2 + 1 / (12 * len(self.at) ** 2))
@@ -73,7 +72,7 @@ class Nuclei:
 
 
 def on_grid(middle, radius, a, size):
-    """Nuclei of outlines a (B, 4) at their place, on size x size pixels."""
+    """The Nuclei of outlines a (B, 4), middles and radii (B,), on size x size pixels."""
     at = pixel_centres(size)
     w = np.empty((len(a), size, size), np.complex64)
     w.real, w.imag = (
@@ -122,12 +121,12 @@ def between(low, high, share):
 
 
 def ring(nuclei, inside, width):
-    """A ring of the given width that lies as far inside the outline; 1 in its middle."""
+    """A ring at the distance `inside` from the outline; 1 in its middle."""
     return np.exp(-(((nuclei.t - 1 + inside) / width) ** 2))
 
 
 def cytoplasm(nuclei):
-    """1 in the nucleus, fading away around it."""
+    """1 in the nucleus, falling off around it."""
     return np.exp(-((np.maximum(nuclei.t - 1, 0) / 0.5) ** 2))
 
 
@@ -150,7 +149,7 @@ def speckled(d, nuclei):
 
 
 def nucleolar(d, nuclei):
-    """Each nucleolus is a cluster of five granules that run into one another."""
+    """Each nucleolus is a cluster of five granules that overlap."""
     points, sigma, weight = nucleoli(d)
     points = (points[..., None] + 1.1 * sigma[..., None] * d["clusters"]).reshape(len(points), -1)
     sigma, weight = np.repeat(0.62 * sigma, 5, 1), np.repeat(weight, 5, 1)
@@ -172,7 +171,7 @@ def golgi(d, nuclei):
 
 
 def apparatus(d, nuclei):
-    """The light of the Golgi granules, at least 0.5 where the pixel is taken to be theirs."""
+    """The light of the Golgi granules; pixels of at least 0.5 belong to them."""
     return solid(1.6 * nuclei.spots(*granules(d)))
 
 
@@ -211,13 +210,13 @@ def granules(d):
 
 
 def draw(rng, count):
-    """All that is random in a block but the camera's noise: a dict of arrays (count, ...)."""
+    """All random numbers of a block except the camera's noise: a dict of arrays (count, ...)."""
 
     def uniform(low, high, *shape):
         return rng.uniform(low, high, (count, *shape))
 
     def disc(*shape, radius=1.0):
-        """Points spread evenly over a disc."""
+        """Points distributed uniformly over a disc."""
         return radius * np.sqrt(uniform(0, 1, *shape)) * circle(*shape)
 
     def circle(*shape):
@@ -240,13 +239,13 @@ def draw(rng, count):
 
     d["heights"], d["widths"] = uniform(0, 1, 300), uniform(0, 1, 300)
     d["scattered"] = inside(disc(300, radius=0.99))
-    # A sunflower's seeds lie evenly; so do these dots, each moved by a third of their distance.
+    # Dots lie evenly like the seeds of a sunflower, each moved by a third of their distance.
     number = np.arange(60)
     golden = np.exp(1j * np.pi * (3 - np.sqrt(5)) * number)
     seeds = np.sqrt((number + 0.5) / (40 + 20 * d["share"][:, None])) * golden
     moved = 0.90 * seeds * d["turn"][:, None] + disc(60, radius=0.085)
     d["even"] = inside(moved / np.maximum(1, np.abs(moved) / 0.94))
-    # Nucleoli keep apart: each lies in a direction of its own.
+    # Nucleoli do not touch: each lies in a direction of its own.
     turn = np.exp(2j * np.pi * uniform(-0.05, 0.05, 6)) * d["turn"][:, None]
     d["islands"] = inside(uniform(0.25, 0.68, 6) * golden[:6] * turn)
     d["clusters"] = disc(6, 5)
@@ -265,7 +264,7 @@ def draw(rng, count):
 
 
 def place(d):
-    """Middle (B,) complex and radius (B,) of the nuclei: all of a cell lies within MARGIN."""
+    """Complex middle (B,) and radius (B,) of the nuclei; the whole cell lies inside MARGIN."""
     rim = outline(d["a"], ANGLES[None]) * ANGLES
     spots, sigma, weight = granules(d)
     own = (weight > 0) & (d["label"] == LABELS.index("golgi"))[:, None]
@@ -283,8 +282,8 @@ def place(d):
 def render(rng, count=BLOCK, *, label=None, intensity=None, size=64):
     """Renders cells.
 
-    label and intensity index LABELS and INTENSITIES, one value or one for each cell, and are drawn
-    uniformly where None; a given value leaves every other draw as it was. Returns a dict with
+    label and intensity are indices of LABELS and INTENSITIES, one for all cells or one for each;
+    None: drawn uniformly. A value for one of them changes no other draw. Returns a dict with
 
         image   (count, size, size, 1) uint8
         mask    (count, size, size, 1) uint8, 255 where a pixel's centre lies in the cell
@@ -292,9 +291,9 @@ def render(rng, count=BLOCK, *, label=None, intensity=None, size=64):
         label, intensity   (count,) int64
     """
     d = draw(rng, count)
-    for name, given in (("label", label), ("intensity", intensity)):
-        if given is not None:
-            d[name] = np.broadcast_to(given, count)
+    for name, value in (("label", label), ("intensity", intensity)):
+        if value is not None:
+            d[name] = np.broadcast_to(value, count)
     for name in ("coarse", "fine"):
         d[name] = grain(d[f"{name} lattice"], size)
     nuclei = on_grid(*place(d), d["a"], size)
@@ -323,7 +322,7 @@ def render(rng, count=BLOCK, *, label=None, intensity=None, size=64):
 
 
 def photograph(d, nuclei, light):
-    """What the camera sees (B, S, S), without its noise, of stained cells: light (B, S, S)."""
+    """Stained cells, light (B, S, S) -> the picture of a camera (B, S, S), without its noise."""
     light = light + planes(d["haze"]) * cytoplasm(nuclei)
     light += nuclei.spots(d["specks"], d["speck widths"], d["speck heights"])
     light += nuclei.spots(d["stain"], np.full_like(d["stain light"], 0.45), d["stain light"])
@@ -347,6 +346,6 @@ def tight_boxes(mask):
 
 
 def block(split, number, size=64):
-    """Block `number` of `split` ("train" or "test"), as `render` gives it: examples from number *
-    BLOCK on. It depends on nothing else."""
+    """Block `number` of `split` ("train" or "test"), in the form of `render`: the examples from
+    number * BLOCK on, a function of these alone."""
     return render(np.random.default_rng((SPLIT_SEEDS[split], number)), size=size)

@@ -10,7 +10,7 @@ from . import cells, creatures
 
 
 class CellsConfig(tfds.core.BuilderConfig):
-    """A configuration with its numbers of examples and the pictures' side."""
+    """A configuration with the numbers of examples and the side of the pictures."""
 
     def __init__(self, *, train, test, size=64, **kwargs):
         super().__init__(**kwargs)
@@ -65,13 +65,13 @@ class Cells(tfds.core.GeneratorBasedBuilder):
 def examples(split, count, size):
     """The first `count` examples of `split`, in order, with image and mask as PNG files.
 
-    Blocks are rendered by a thread for each processor: numpy's and zlib's loops run beside one
-    another and beside the writing.
+    There is a thread per processor to render blocks: numpy's and zlib's loops run in parallel with
+    each other and with the writing.
     """
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         blocks = pool.map(functools.partial(encoded, split, size), range(-(-count // cells.BLOCK)))
-        made = (example for block in blocks for example in block)
-        yield from (example for _, example in zip(range(count), made))
+        rendered = (example for block in blocks for example in block)
+        yield from (example for _, example in zip(range(count), rendered))
 
 
 def encoded(split, size, number):

@@ -19,7 +19,7 @@ no pixel with alpha = 0, no mask and no box.
 Only numpy and Pillow are needed here; the TFDS builder is in `creatures_builder`, which runs this
 file in processes of its own. Image coordinates are
 fractions of the image side, x to the right and y downwards, with pixel centres at (i + 0.5) /
-size, so a seed gives the same composition at every size. Colours are linear blends of sRGB
+size, so that a seed has the same composition at every size. Colours are linear blends of sRGB
 values in [0, 1].
 """
 
@@ -488,7 +488,7 @@ def silhouette(animal, size):
 
 
 # ----------------------------------------------------------------------------------------------
-# Noise and colour. Pictures are held as planes (3, h, w) of float32 in [0, 1].
+# Noise and colour. Pictures are planes (3, h, w) of float32 in [0, 1].
 # ----------------------------------------------------------------------------------------------
 
 
@@ -507,7 +507,7 @@ def fractal_noise(rng, size, cells=(3, 3), octaves=4, gain=0.55):
 
     `cells` are the lattice cells down and across of the first octave; each further octave has
     twice as many and `gain` times the amplitude. Octaves finer than the pixels are drawn, so that
-    the generator moves on alike at every size, and left out.
+    the generator's state is the same at every size, but left out.
     """
     out = np.zeros((size, size), np.float32)
     power = 0.0
@@ -796,8 +796,8 @@ def tight_box(mask):
 def render(rng, *, label=None, coat=None, scene=None, size=64):
     """Renders one animal.
 
-    label, coat and scene index LABELS, COATS and SCENES and are drawn uniformly where None; a
-    given value leaves every other draw as it was. Returns a dict with
+    label, coat and scene are indices of LABELS, COATS and SCENES; None: drawn uniformly. A value
+    for one of them changes no other draw. Returns a dict with
 
         image   (size, size, 3) uint8
         mask    (size, size, 1) uint8, 255 where the animal covers at least half of the pixel
@@ -806,7 +806,7 @@ def render(rng, *, label=None, coat=None, scene=None, size=64):
     """
     drawn = rng.integers((len(LABELS), len(COATS), len(SCENES)))
     label, coat, scene = (
-        int(draw if given is None else given) for given, draw in zip((label, coat, scene), drawn)
+        int(draw if value is None else value) for value, draw in zip((label, coat, scene), drawn)
     )
     pose_rng, coat_rng, scene_rng = map(np.random.default_rng, rng.integers(2**63, size=3))
     animal = pose(pose_rng, label)
@@ -825,7 +825,7 @@ def render(rng, *, label=None, coat=None, scene=None, size=64):
 
 
 def render_example(split, index):
-    """Example `index` of `split` ("train" or "test"): it depends on nothing else."""
+    """Example `index` of `split` ("train" or "test"), a function of these alone."""
     return render(np.random.default_rng((SPLIT_SEEDS[split], index)))
 
 

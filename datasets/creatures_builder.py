@@ -13,7 +13,7 @@ SIZE = 64
 
 
 class CreaturesConfig(tfds.core.BuilderConfig):
-    """A configuration with its numbers of examples."""
+    """A configuration with the numbers of examples."""
 
     def __init__(self, *, train, test, **kwargs):
         super().__init__(**kwargs)
@@ -62,11 +62,11 @@ class Creatures(tfds.core.GeneratorBasedBuilder):
 
 
 def examples(split, count, *, workers=0):
-    """The first `count` examples of `split`, in order, as `creatures.encoded_example` gives them.
+    """The first `count` examples of `split`, in order, from `creatures.encoded_example`.
 
-    They are rendered here, or by `workers` processes: plain interpreters that run creatures.py,
-    so that neither TensorFlow nor the caller's main module is forked or imported again. The
-    examples are the same bytes either way.
+    They are rendered here, or by `workers` processes. These are plain interpreters that run
+    creatures.py, so that neither TensorFlow nor the caller's main module is forked or imported
+    again. The examples are the same to the byte.
     """
     if not workers:
         for index in range(count):
@@ -76,7 +76,7 @@ def examples(split, count, *, workers=0):
         subprocess.Popen(
             [sys.executable, "-P", creatures.__file__, split, *map(str, (first, count, workers))],
             stdout=subprocess.PIPE,
-            start_new_session=True,  # an interrupt is for the caller, who then kills them
+            start_new_session=True,  # an interrupt reaches the caller alone, who kills them
             env={**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
         )
         for first in range(workers)

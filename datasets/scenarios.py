@@ -1,11 +1,11 @@
-"""Data sets of the rendered animals of `creatures`, each posing a question of its own.
+"""Data sets of the rendered animals of `creatures`, each of which asks a question.
 
-    plain2striped   the same world in two coats: can one be made the other, the scene left alone?
-    many            one to three animals in a picture: which are there, and where is each?
-    biased          a scene of its own for each body plan: is the animal looked at, or its scene?
+    plain2striped   two domains, two coats: does a translation change the coat and keep the scene?
+    many            one to three animals in a picture: which classes are there, and where?
+    biased          a scene of its own for each body plan: does a network look at animal or scene?
 
-A function draws one example, dict of arrays, of `size` pixels a side: it depends on split and index
-alone, and its composition is the same at every size. Masks and maps are drawn at that size, never
+A function draws one example, a dict of arrays, at `size` pixels a side. It is a function of split
+and index, with the same composition at every size. Masks and maps are drawn at that size, never
 resized. Only numpy and Pillow are needed here.
 """
 
@@ -16,26 +16,26 @@ import numpy as np
 from . import creatures
 from .creatures import COATS, LABELS, MARGIN, SCENES, SPLIT_SEEDS
 
-VERSION = "1.0.0"  # another one where other pictures are drawn
+VERSION = "1.0.0"  # changes when the pictures change
 PLAIN2STRIPED, MANY, BIASED = 2, 3, 4  # first of an example's seed; `creatures` has 0 and 1
 PAIR = ("plain", "striped")  # the coats of domains a and b
 OWN_SCENE = (0, 1, 2, 3, 0, 1, 2, 3)  # of each body plan in `biased`
 
 LONGEST = ((0.50, 0.85), (0.44, 0.68), (0.38, 0.58))  # side of an animal among one, two, three
-GROUND = (0.62, 1 - MARGIN)  # where the feet of the furthest and of the nearest may stand
-VISIBLE = 0.6  # least share of an animal that those before it leave in sight
-GRID = 32  # pixels a side on which that is found out, at every size
+GROUND = (0.62, 1 - MARGIN)  # range of y for the feet, from far to near
+VISIBLE = 0.6  # least share of an animal that is not hidden by those before it
+GRID = 32  # pixels a side of the grid on which VISIBLE is measured, at every size
 
 
 def plain2striped(split, index, size=64):
-    """Split "train_a", "train_b", "test_a" or "test_b": animals of plain coats are domain a, of
-    striped ones b, and no animal is in both.
+    """Split "train_a", "train_b", "test_a" or "test_b": animals with plain coats are domain a, with
+    striped coats domain b, and no animal is in both.
 
         image   (size, size, 3) uint8
     in test also
-        mask    (size, size, 1) uint8, 0 or 255, where the animal is
-        truth   (size, size, 3) uint8, the same animal in the other domain's coat: the same picture
-                where the animal covers nothing of a pixel
+        mask    (size, size, 1) uint8, 255 on the animal, else 0
+        truth   (size, size, 3) uint8, the same animal with the coat of the other domain; pixels
+                that the animal does not cover are the same
     """
     side, domain = split.split("_")
     domain = "ab".index(domain)
@@ -51,13 +51,13 @@ def plain2striped(split, index, size=64):
 
 
 def many(split, index, size=64):
-    """One to three animals, of body plans and coats drawn one by one, the nearer before the
-    others: a dict of
+    """One to three animals, each of a random body plan and coat, nearer ones before the others: a
+    dict of
 
         image     (size, size, 3) uint8
-        labels    (8,) float32, 1 for each body plan that is there
-        classes   (size, size, 1) uint8: 0 the scene, k + 1 the foremost animal of body plan k that
-                  covers at least half of the pixel
+        labels    (8,) float32, 1 for each body plan in the picture
+        classes   (size, size, 1) uint8: 0 the scene, k + 1 body plan k, if it is that of the
+                  foremost animal that covers at least half of the pixel
     """
     rng = np.random.default_rng((MANY, SPLIT_SEEDS[split], index))
     count, scene = 1 + rng.integers(3), rng.integers(len(SCENES))
@@ -80,7 +80,7 @@ def many(split, index, size=64):
 
 
 def arranged(rng, herd):
-    """The animals at other places and of other sizes, the furthest first, each in sight."""
+    """The animals at random places and sizes, the furthest first, each visible enough."""
     count = len(herd)
     while True:
         ground = np.sort(rng.uniform(*GROUND, count))
@@ -88,14 +88,14 @@ def arranged(rng, herd):
         longest *= 0.85 + 0.3 * (ground - GROUND[0]) / (GROUND[1] - GROUND[0])
         placed = [moved(*each) for each in zip(herd, ground, longest, rng.uniform(size=count))]
         seen = np.array([covered(animal) for animal in placed])
-        before = np.cumsum(seen[::-1], 0)[::-1] - seen  # how many animals hide each pixel of each
+        before = np.cumsum(seen[::-1], 0)[::-1] - seen  # number of animals before each pixel
         if ((seen & (before == 0)).sum((1, 2)) >= VISIBLE * seen.sum((1, 2))).all():
             return placed
 
 
 def moved(animal, ground, longest, x):
-    """An animal, its box's longer side `longest` or as much as there is room for, its lowest point
-    at y = ground, and x in [0, 1] from the left margin to the right."""
+    """An animal scaled and moved: the longer side of its box is `longest`, or less if there is no
+    room; its lowest point is at y = ground; x in [0, 1] runs from the left margin to the right."""
     joints = np.concatenate([animal.start, animal.end])
     low = (joints[:, :2] - joints[:, 2:]).min(0)
     extent = (joints[:, :2] + joints[:, 2:]).max(0) - low
@@ -118,17 +118,17 @@ def moved(animal, ground, longest, x):
 
 
 def covered(animal):
-    """bool (GRID, GRID): the pixels whose centre lies in one of the animal's cones."""
+    """bool (GRID, GRID): the pixels with their centre in one of the animal's cones."""
     at = creatures.pixel_centres(GRID)
     return (creatures.cones(at, at, animal.start, animal.end)[0] < 0).any(0)
 
 
 def biased(split, index, size=64):
-    """One animal. In train each body plan stands on a scene of its own, which it shares with one
-    other plan. In test, example 2 k is as in train, and 2 k + 1 is the same animal, in the same
-    pose and coat, on one of the other three scenes.
+    """One animal. In train each body plan has a scene of its own, which one other plan shares. In
+    test, example 2 k is like those of train, and 2 k + 1 is the same animal, in the same pose and
+    coat, on one of the other three scenes.
 
-        image, mask, bbox, label, coat, scene   as of `creatures`
+        image, mask, bbox, label, coat, scene   as in `creatures`
         classes   (size, size, 1) uint8: 0 the scene, label + 1 the animal
         context   1 on the body plan's own scene, else 0
     """
