@@ -49,7 +49,7 @@ chaos: $(VENV)/user
 
 # The site, in site/.
 docs: $(VENV)/docs
-	$(VENV)/bin/python -m mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/python -m mkdocs build --strict
 
 # The wheel in a fresh environment, beside Hugging Face's packages: ten minutes and 3 GB.
 package: $(VENV)/dev
