@@ -466,7 +466,7 @@ def mode_of(name, study=None):
     mode = MODES[name]
     if name != "study" or not study:
         return mode
-    own = STUDIES[study]
+    own, output = STUDIES[study], f"the folder to write (default: {study})"
     taken = {"study", *own.flags.split()}
     groups = {
         title: " ".join(name for name in names.split() if name in taken)
@@ -477,5 +477,5 @@ def mode_of(name, study=None):
         summary=f"study {study}: {own.question}",
         groups={title: names for title, names in groups.items() if names},
         required="study weights" if "weights" in taken else "study",
-        notes={**mode.notes, **own.notes, "study": f"{study} (required)"},
+        notes={**mode.notes, **own.notes, "study": f"{study} (required)", "output": output},
     )

@@ -28,8 +28,9 @@ def run(program="attention-zoo"):
 def main(arguments=None, program="main.py"):
     """Runs one command; returns the exit status.
 
-    0: done, also where nobody reads the output any more. 1: the run failed. 2: a user's mistake, or
-    a full disk. 130: interrupted. A training that SIGTERM ends has 0, one of several workers 130.
+    0: done, even if nobody reads the output any more. 1: the run failed, or the reader of its
+    progress has gone. 2: a user's mistake, or a full disk. 130: interrupted. SIGTERM ends a
+    training with 0, one of several workers with 130.
     """
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     try:
@@ -37,12 +38,11 @@ def main(arguments=None, program="main.py"):
         sys.stdout.flush()
     except Exception as error:
         if isinstance(error, BrokenPipeError) and reader_gone():
-            status = 0
+            status = 1 if in_library(error) else 0
         else:
             status = status_of(error)
-        if status is None:
-            raise
-        if status:
+            if status is None:
+                raise
             complain(f"{program}: {' '.join(str(error).split())}")
     if not flushed():
         discard_stdout()
@@ -108,6 +108,17 @@ def reader_gone():
     for number in (1, 2):
         poll.register(number, 0)
     return any(event & select.POLLERR for _, event in poll.poll(0))
+
+
+def in_library(error):
+    """True if an error was raised while the library worked, not while a result was printed."""
+    root, trace = __package__.removesuffix("cli"), error.__traceback__
+    while trace is not None:
+        room = trace.tb_frame.f_globals.get("__package__") or ""
+        if room.startswith(root) and room != __package__:
+            return True
+        trace = trace.tb_next
+    return False
 
 
 def flushed():

@@ -120,6 +120,8 @@ def _explained(run_dir, workers):
     """Turns a full disk, an unwritable place and a lost worker into one sentence."""
     try:
         yield
+    except BrokenPipeError:  # of stderr or stdout, whose reader has gone
+        raise
     except (OSError, tf.errors.OpError) as error:  # TensorBoard's writer raises the latter
         reasons = [os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT)]
         full = next((reason for reason in reasons if reason in str(error)), None)

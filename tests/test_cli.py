@@ -530,7 +530,7 @@ import os, signal, sys
 class Interrupt:
     def find_spec(self, name, path=None, target=None):
         if name == os.environ["INTERRUPT_AT"]:
-            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.Signals[os.environ.get("SIGNAL", "SIGINT")])
 
 sys.meta_path.insert(0, Interrupt())
 """
@@ -549,12 +549,11 @@ def interrupted(tmp_path, module, *flags, **options):
     """A command whose process gets SIGINT as it imports a module."""
     (tmp_path / "sitecustomize.py").write_text(INTERRUPT)
     env = {**os.environ, "PYTHONPATH": str(tmp_path), "INTERRUPT_AT": module}
-    flags = [*flags, f"--output={tmp_path / 'x.png'}"] if flags else ["--mode=list"]
     options |= {"cwd": ROOT, "env": env, "capture_output": True, "text": True}
-    return subprocess.run(command(*flags), **options)
+    return subprocess.run(command(*flags or ["--mode=list"]), **options)
 
 
-SAMPLE = ("--mode=sample", "--model=resnet9", "--weights=creatures")
+SAMPLE = ("--mode=sample", "--model=resnet9", "--weights=creatures")  # cannot sample: no picture
 
 
 @pytest.mark.parametrize(
@@ -577,6 +576,17 @@ def test_an_interrupt_during_the_imports_ends_in_one_line(module, flags, tmp_pat
 def test_an_interrupt_before_the_command_line_begins_prints_nothing(tmp_path):
     done = interrupted(tmp_path, "attention_zoo.cli.main")
     assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, "", "")
+
+
+@pytest.mark.parametrize(("strategy", "status"), [("one", 0), ("multi_worker", 130)])
+def test_sigterm_during_the_imports_ends_a_training_in_one_line(
+    strategy, status, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("SIGNAL", "SIGTERM")
+    flags = [f"--strategy={strategy}", f"--run_dir={tmp_path / 'r'}"]
+    done = interrupted(tmp_path, "keras", *flags)
+    assert (done.returncode, done.stdout) == (status, "")
+    assert done.stderr == "stopped by SIGTERM: the same command goes on from here\n"
 
 
 def test_an_import_that_swallows_an_interrupt_ends_all_the_same(tmp_path):
@@ -632,6 +642,19 @@ def test_a_reader_of_both_streams_that_goes_away_is_no_error():
     os.close(write)
     os.close(read)
     assert child.wait() == 2
+
+
+def test_a_training_whose_progress_nobody_reads_ends_quietly(finished, folder):
+    place = folder / "unread"
+    flags = [*TINY, f"--data_dir={folder}", "--steps=1000000", f"--run_dir={place}"]
+    child = subprocess.Popen(
+        command(*flags), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+    start = child.stdout.read(100)
+    child.stdout.close()
+    assert child.wait() == 1
+    assert b"| 0/1000000" in start
+    assert (place / "run.json").exists()
 
 
 def test_another_broken_pipe_is_a_failed_run(capsys, monkeypatch):

@@ -1,8 +1,10 @@
 """Flags, modes and their help; mistakes; log lines."""
 
+import importlib
+import inspect
 import logging
+import operator
 import re
-import shlex
 from pathlib import Path
 
 import absl.logging
@@ -180,26 +182,39 @@ def test_flags_can_come_from_a_file(tmp_path):
     assert parser.parse([f"--flagfile={tmp_path / 'flags'}"]) == ("sample", {"weights": "w"})
 
 
-def commands():
-    """The commands of README.md and docs/, without those that leave the mode open."""
-    for path in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]:
-        text = path.read_text().replace("\\\n", " ")
-        for line in re.findall(r"^ *(?:python main.py|attention-zoo) (.*)$", text, re.MULTILINE):
-            if "--mode=MODE" not in line:
-                yield path.name, line
+DEFAULTS = {  # mode -> the library's functions, whose defaults its help states
+    "train": "experiments.config.RunConfig.resolve experiments.training.train "
+    "experiments.training.StopRule",
+    "annotate": "experiments.annotation.annotate",
+    "export": "experiments.exporting.export",
+    "import": "experiments.publishing.import_weights",
+    "publish": "experiments.publishing.publish",
+    "translate": "experiments.translating.translate_folder",
+    "study --study=memorisation": "studies.memorisation.memorisation",
+    "study --study=fid_spatial": "studies.spatial.fid_spatial",
+    "study --study=teaching": "studies.comparison.teaching",
+    "study --study=gain": "studies.gain.gain",
+    "study --study=biased": "studies.gain.biased",
+    "study --study=translation": "studies.translation.translation",
+}
+NAMES = {"data": "dataset", "window": "stop_window", "tolerance": "stop_tolerance"}
 
 
-def test_every_command_of_the_documents_is_understood(capsys):
-    found = list(commands())
-    assert len(found) > 30
-    for name, line in found:
-        arguments = shlex.split(line, comments=True)
-        try:
-            parser.parse(arguments)
-        except UsageError as error:
-            pytest.fail(f"{name}: {line}: {error}")
-        except SystemExit:
-            assert "--help" in arguments
+@pytest.mark.parametrize("mode", DEFAULTS)
+def test_the_help_states_the_defaults_of_the_library(mode, capsys):
+    text = " ".join(printed(capsys, *f"--mode={mode}".split(), "--help").split())
+    shown = dict(re.findall(r" --([a-z_]+)(?:=\S+)? (?:(?! --).)*?\(default: ([^,;)]+)", text))
+    compared = 0
+    for path in DEFAULTS[mode].split():
+        room, name = re.fullmatch(r"([a-z_.]+)\.(\w.*)", path).groups()
+        module = importlib.import_module(f"attention_zoo.{room}")
+        function = operator.attrgetter(name)(module)
+        for name, parameter in inspect.signature(function).parameters.items():
+            name, default = NAMES.get(name, name), parameter.default
+            if name in shown and default not in (None, parameter.empty):
+                assert shown[name] == ("off" if default is False else str(default)), name
+                compared += 1
+    assert compared or mode in ("import", "publish"), shown
 
 
 def log(level, path, message):
