@@ -96,7 +96,7 @@ def attention_map(network, inputs=None):
     return keras.Model(inputs, layer(layer.input, return_attention=True), name="attention")
 
 
-def looks(maps, size):
+def attention_at(maps, size):
     """Maps (B, N, M), arrays -> (masks (B, 4, size, size) from 0 to 1, places (4, 2)): where each
     of four places, row and column in pixels, in the middle of the image's quarters, looks."""
     side, seen = round(maps.shape[1] ** 0.5), round(maps.shape[2] ** 0.5)
