@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from attention_zoo import zoo
+from attention_zoo.tests.helpers import images
 from attention_zoo.zoo import sagan, weights
 from attention_zoo.zoo.layers.batch_norm import BatchNorm
 from attention_zoo.zoo.networks import Networks
@@ -21,10 +22,6 @@ TINY = {"image_size": 32, "width": 8}
 
 def noise(count, latent=100, seed=0):
     return np.random.default_rng(seed).uniform(-1, 1, (count, latent)).astype("float32")
-
-
-def images(count, size=32, seed=1):
-    return np.random.default_rng(seed).uniform(-1, 1, (count, size, size, 3)).astype("float32")
 
 
 def parsed(setting):
