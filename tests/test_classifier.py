@@ -172,6 +172,20 @@ def test_it_learns_three_colours_and_its_average_answers():
     assert (logits.argmax(1) == label).mean() > 0.95
 
 
+def test_the_default_hyper_parameters_learn():
+    trainer = make()
+    colours = np.array([[0.8, -0.5, -0.5], [-0.5, 0.8, -0.5], [-0.5, -0.5, 0.8]])
+    label = np.random.default_rng(0).integers(0, 3, 32).astype("int32")
+    x = (colours[label][:, None, None] + 0.2 * images(32)).astype("float32")
+    data = tf.data.Dataset.from_tensors({"image": x, "label": label}).repeat()
+    network = trainer.networks["classifier"]
+    start = [np.array(v) for v in network.trainable_variables]
+    loss = trainer.fit(data, steps_per_epoch=1, epochs=20, verbose=0).history["loss"]
+    moved = [abs(a - b).max() for a, b in zip(start, network.trainable_variables)]
+    assert min(moved) > 1e-3
+    assert np.mean(loss[-3:]) < 0.7 * loss[0]
+
+
 def test_every_hyper_parameter_is_checked_and_acts():
     with pytest.raises(ValueError, match="warm_up must lie in"):
         classifier.HParams(warm_up=2.0)

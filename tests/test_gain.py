@@ -370,7 +370,7 @@ def test_the_terms_are_those_of_the_paper():
     def found(**hp):
         fresh = make(max_classes=2, **hp)
         numbers_ = tf.constant(numbers.astype("float32"))
-        return fresh.loss_terms(tf.constant(x), tf.constant(labels), numbers=numbers_)
+        return fresh.loss_terms(tf.constant(x), tf.constant(labels), pixels=numbers_)
 
     ours = {k: pytest.approx(float(v), rel=1e-4) for k, v in found().items()}
     assert expected == ours
@@ -500,7 +500,7 @@ def test_compiled_terms_and_gradients_are_the_same():
 
     def gradients():
         with tf.GradientTape() as tape:
-            terms = trainer.loss_terms(x, present, numbers=numbers)
+            terms = trainer.loss_terms(x, present, pixels=numbers)
             total = terms["loss"] + terms["am_loss"] + 10 * terms["e_loss"]
         return terms, tape.gradient(total, weights)
 

@@ -9,7 +9,17 @@ from attention_zoo import zoo
 from attention_zoo.common.images import image_grid, to_uint8
 from attention_zoo.experiments import run_directory as run
 from attention_zoo.tests.helpers import gap, images, weights_of
-from attention_zoo.trainers import callbacks, dcgan, get, losses, ragan, sagan, wgan
+from attention_zoo.trainers import (
+    base,
+    callbacks,
+    classifier,
+    dcgan,
+    get,
+    losses,
+    ragan,
+    sagan,
+    wgan,
+)
 from attention_zoo.zoo.layers import self_attention
 
 
@@ -323,6 +333,115 @@ def test_replicas_draw_different_noise(mirrored):
         trainer = make(dcgan.DCGAN, dcgan.HParams(), "dcgan")
     first, second = mirrored.experimental_local_results(mirrored.run(lambda: trainer.noise(4)))
     assert abs(first.numpy() - second.numpy()).max() > 0.1
+
+
+FAST = {  # options that make a network's step short
+    "ragan": {"encoder_width": 4},
+    "cyclegan": {"blocks": 1},
+    "attention_gan": {"blocks": 1, "masks": 3, "attention_discriminators": True},
+    "gain": {"backbone": "resnet9"},
+    "deeplab": {"fc": 8},
+}
+
+
+def examples(model, count):
+    """{key: array} of `count` images with all that a batch of a model may hold."""
+    rng, (height, width) = np.random.default_rng(0), (32, 32)
+    found = {key: images(count, seed=i) for i, key in enumerate(("image", "image_a", "image_b"))}
+    found["label"] = rng.integers(0, 3, count).astype("int32")
+    found["labels"] = rng.integers(0, 2, (count, 2 if model == "deeplab" else 3)).astype("uint8")
+    found["classes"] = rng.integers(0, 3, (count, height, width, 1)).astype("uint8")
+    keys = (*zoo.get(model).batch, *(["classes"] if model == "gain" else []))
+    return {key: found[key] for key in keys}
+
+
+VARIANTS = [(name, None) for name in zoo.names()]
+VARIANTS += [("ragan", "wgan"), ("gain", "gain_ext"), ("deeplab", "sec")]
+
+
+@pytest.fixture
+def without_graphs():
+    """Runs functions as they are: of three steps, making the graphs would take most of the time."""
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)
+
+
+@pytest.mark.parametrize(("model", "loss"), VARIANTS)
+@pytest.mark.filterwarnings("error:.*shuffle")
+def test_a_bare_fit_trains_and_the_trainer_can_be_used_at_once(model, loss, without_graphs):
+    spec, options = zoo.get(model), {"width": 4, **FAST.get(model, {})}
+    if "classes" in zoo.options(model):
+        options["classes"] = 3
+    variants = get(spec.trainer or model).VARIANTS
+    hp, cls = variants[loss or next(iter(variants))]
+    trainer = make(cls, hp(), model, **options)
+    start = {name: v.numpy() for name, v in trainer.state().items()}
+    count = 4 * trainer.batches_per_step
+    data = tf.data.Dataset.from_tensor_slices(examples(model, count)).batch(count).repeat()
+    history = trainer.fit(data, steps_per_epoch=3, verbose=0)
+    assert int(trainer.step) == 3 and trainer.prepared
+    assert all(np.isfinite(values).all() for values in history.history.values())
+    moved = {k for k, v in trainer.state().items() if not np.array_equal(v, start[k])}
+    trained = [n.trainable_variables for n, _ in trainer.optimizers_by_role.values()]
+    assert len(moved) > sum(map(len, trained)) / 2
+    x = images(2)
+    if spec.kind == "generation":
+        z = np.zeros((2, trainer.networks["generator"].inputs[0].shape[1]), "float32")
+        assert trainer.sample(z).shape == (2, 32, 32, 3)
+    elif spec.kind == "translation":
+        assert trainer.translate(x, "b2a")["translated"].shape == (2, 32, 32, 3)
+    elif spec.kind == "guided":
+        assert trainer.explain(x)[1].shape == (2, 3, 32, 32)
+    else:
+        assert trainer.infer(trainer.ema_networks[spec.serve], x).shape[-1] == 3
+    if model == "ragan":
+        assert trainer.ema_networks["generator"].get_layer("bank").bank.numpy().any()
+    if loss == "gain_ext":
+        assert trainer.mask_set["image"].shape == (200, 32, 32, 3)  # the four, again and again
+
+
+def test_fit_takes_a_dict_of_arrays_and_leaves_what_was_prepared(monkeypatch):
+    data = {"image": images(6), "label": np.array([0, 1, 2, 2, 1, 0], "int32")}
+    trainer = make(classifier.Classifier, classifier.HParams(), "resnet9", classes=3)
+    trainer.fit(data, batch_size=3, epochs=2, shuffle=False, verbose=0)
+    assert int(trainer.step) == 4
+    kernel = classifier.whitening(np.concatenate([data["image"]] * 334)[:2000])
+    found = np.asarray(trainer.networks["classifier"].get_layer("whiten").kernel)
+    assert abs(found - kernel).max() < 1e-6
+    called = []
+    monkeypatch.setattr(classifier.Classifier, "prepare", lambda *_: called.append(1))
+    trainer.fit(data, batch_size=3, shuffle=False, verbose=0)
+    assert int(trainer.step) == 6 and called == []
+
+
+def test_prepare_reads_what_a_strategy_distributes(mirrored):
+    x = images(8)
+    data = mirrored.experimental_distribute_dataset(
+        tf.data.Dataset.from_tensor_slices({"image": x}).batch(4)
+    )
+    batches = base.repeated_arrays(data, mirrored)
+    read = np.concatenate([next(batches)["image"] for _ in range(3)])
+    assert np.array_equal(read, np.concatenate([x, x[:4]]))
+    once = base.repeated_arrays(iter([{"image": x}]), tf.distribute.get_strategy())
+    next(once)
+    with pytest.raises(ValueError, match="can be read only once: call prepare first"):
+        next(once)
+
+
+@pytest.mark.parametrize("model", ["resnet9", "gain", "deeplab", "cyclegan", "attention_gan"])
+def test_without_decay_steps_the_rate_is_constant(model):
+    module = get(zoo.get(model).trainer or model)
+    hp, cls = next(iter(module.VARIANTS.values()))
+    rates = {}
+    for steps in (0, 10):
+        trainer = make(cls, hp(decay_steps=steps), model, **{"width": 4, **FAST.get(model, {})})
+        rates[steps] = []
+        for step in (0, 3, 9, 10, 1000):
+            trainer.first.iterations.assign(step)
+            rates[steps].append(float(trainer.first.learning_rate))
+    assert rates[0] == pytest.approx([hp().learning_rate] * 5)
+    assert rates[10][-1] < 0.01 * max(rates[10])
 
 
 @pytest.mark.parametrize("model", zoo.names())

@@ -58,9 +58,9 @@ class ATAGAN(dcgan.DCGAN):
 
     generator_loss = staticmethod(losses.non_saturating_generator)
 
-    def __init__(self, networks, average, hp, seed):
+    def __init__(self, networks, ema_networks, hp, seed):
         networks = {**networks, "teacher": networks["teacher"]}
-        super().__init__(networks, average, hp, seed)
+        super().__init__(networks, ema_networks, hp, seed)
         self.ema_networks["annotator"] = cam.annotator(
             self.ema_networks["generator"], self.discriminator
         )

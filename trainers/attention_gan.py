@@ -1,5 +1,5 @@
-"""AttentionGAN's training: CycleGAN's, with the objective of the slides of Shauryam, Kar and Faizi
-(2023), and as Tang et al.'s code of scheme 2 has it (2021)."""
+"""AttentionGAN's training: CycleGAN's with the objective of the slides of Shauryam, Kar and Faizi
+(2023), or with that of Tang et al.'s code of scheme 2 (2021)."""
 
 import dataclasses
 from math import inf
@@ -12,11 +12,12 @@ from .base import Recipe
 
 @dataclasses.dataclass(frozen=True)
 class HParams(cyclegan.HParams):
-    """CycleGAN's, and of the slides' final loss, which gives no values:
+    """CycleGAN's and those of the slides' final loss, which gives no values.
 
-    lambda_gan, lambda_pixel, lambda_tv (of a sum over pixels) and r: the authors' code of scheme 1.
-    r is r_first for the first share r_share of decay_steps, so that the masks form before the
-    reconstruction binds them. lambda_identity stands beside lambda_cycle.
+    lambda_gan, lambda_pixel, lambda_tv (of a sum over pixels), r: the authors' code of scheme 1.
+    For the first share r_share of decay_steps r is r_first, so that masks form before
+    reconstruction constrains them (decay_steps=0: never). lambda_identity is weighed by r like
+    lambda_cycle.
     """
 
     adversarial: str = "vanilla"
@@ -36,9 +37,9 @@ class HParams(cyclegan.HParams):
 
 @dataclasses.dataclass(frozen=True)
 class OfficialHParams(HParams):
-    """The authors' code of scheme 2: least squares, identity, a constant rate, and neither pixel
-    loss nor total variation nor curriculum. With r = 1/2 throughout, the objective is half of
-    theirs, of which Adam takes the same steps.
+    """Those of the authors' code of scheme 2: least squares, identity loss, a constant learning
+    rate; no pixel loss, total variation or curriculum. With r = 1/2 throughout, the objective is
+    half of theirs, for which Adam takes the same steps.
     """
 
     adversarial: str = "least_squares"
@@ -62,24 +63,25 @@ RECIPES = {  # by data set
 }
 
 
-def attended(made):
-    """A generator's outputs -> its attention on the foreground (B, H, W, 1), in [0, 1]."""
-    count = made["contents"].shape[-2]
-    return tf.reduce_sum(made["masks"][..., :count], axis=-1, keepdims=True)
+def attended(outputs):
+    """A generator's outputs -> its attention to the foreground (B, H, W, 1), in [0, 1]."""
+    count = outputs["contents"].shape[-2]
+    return tf.reduce_sum(outputs["masks"][..., :count], axis=-1, keepdims=True)
 
 
 class AttentionGAN(cyclegan.CycleGAN):
-    """With or without attention-guided discriminators, as the networks are."""
+    """The networks decide whether there are attention-guided discriminators."""
 
     def discriminator_pairs(self, x, y, to_x, to_y):
-        """D_YA judges [A_y, y] and [A_y, G(x)], with the mask A_y of G(x) in both; so D_XA."""
-        found = super().discriminator_pairs(x, y, to_x, to_y)
-        for side, made in (("a", to_x), ("b", to_y)):
+        """Also those of D_YA, [A_y, y] and [A_y, G(x)], with the mask A_y of G(x) in both, and of
+        D_XA, likewise."""
+        pairs = super().discriminator_pairs(x, y, to_x, to_y)
+        for side, outputs in (("a", to_x), ("b", to_y)):
             if f"attention_discriminator_{side}" in self.networks:
-                A, plain = attended(made), found[f"discriminator_{side}"]
+                A, plain = attended(outputs), pairs[f"discriminator_{side}"]
                 guided = tuple(tf.concat([A, image], axis=-1) for image in plain)
-                found[f"attention_discriminator_{side}"] = guided
-        return found
+                pairs[f"attention_discriminator_{side}"] = guided
+        return pairs
 
     def loss_terms(self, x, y, to_x, to_y, pairs):
         terms = super().loss_terms(x, y, to_x, to_y, pairs)
@@ -92,7 +94,7 @@ class AttentionGAN(cyclegan.CycleGAN):
         return terms
 
     def curriculum(self):
-        """r of this step."""
+        """The value of r at this step."""
         hp, step = self.hp, tf.cast(self.step, tf.float32)
         return tf.where(step < hp.r_share * hp.decay_steps, hp.r_first, hp.r)
 
@@ -111,8 +113,8 @@ class AttentionGAN(cyclegan.CycleGAN):
         return reconstruction * r + game * (1 - r)
 
     def extra_logs(self, to_x, to_y):
-        """Of the attention on the foreground: its mean, and the shares of pixels where it has all
-        but gone and where it is all but full."""
+        """r, the mean attention to the foreground, and the shares of pixels where this attention is
+        almost 0 and almost 1."""
         A = tf.concat([attended(to_x), attended(to_y)], axis=0)
 
         def share(where):

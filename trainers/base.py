@@ -1,8 +1,8 @@
-"""What every trainer shares: scaled updates under a strategy, stateless noise, the moving average,
-and the whole state by name, so that a resumed run is the same run.
+"""What all trainers share: updates under a tf.distribute strategy, stateless noise, the moving
+average of the weights, and the complete state by name, so that a resumed run is the same run.
 
-How many replicas there are does not show: each takes its part of the batch, of the noise and of
-the loss that one device would have.
+The number of replicas does not change the result: each replica takes its part of the batch, of the
+noise and of the loss that one device would have.
 """
 
 import dataclasses
@@ -35,7 +35,7 @@ class Recipe:
 
 
 def check(hparams, **ranges):
-    """Raises ValueError where a value lies outside its (low, high), both included."""
+    """Raises ValueError if a value lies outside its range (low, high), both ends included."""
     for name, (low, high) in ranges.items():
         value = getattr(hparams, name)
         if not low <= value <= high:
@@ -43,16 +43,20 @@ def check(hparams, **ranges):
 
 
 def stateless_uniform(shape, key, low=0, high=1):
-    """Those of tf.random.stateless_uniform, also under XLA, which would make others of the same
-    bits."""
+    """The numbers of tf.random.stateless_uniform, under XLA too.
+
+    XLA itself turns the same bits into other numbers.
+    """
     bits = tf.random.stateless_uniform(shape, key, None, None, tf.int32, alg="philox")
     return tf.cast(bits & 0x7FFFFF, tf.float32) / 2**23 * (high - low) + low
 
 
 def uniform(shape, key, low=0, high=1, axis=0, parts=None):
-    """Stateless uniform numbers (shape) for a replica's examples, which lie along the axis: its
-    part of those that one device would draw for all. parts: how many examples each of several
-    batches has that lie there end to end; None: it is one batch."""
+    """Stateless uniform numbers (shape) for the examples of one replica, which lie along an axis.
+
+    They are this replica's part of the numbers that one device would draw for all examples. parts:
+    the sizes of several batches that lie end to end along the axis; None: they are one batch.
+    """
     context = tf.distribute.get_replica_context()
     replicas, replica = context.num_replicas_in_sync, context.replica_id_in_sync_group
     whole = (*shape[:axis], replicas * shape[axis], *shape[axis + 1 :])
@@ -67,8 +71,11 @@ def uniform(shape, key, low=0, high=1, axis=0, parts=None):
 
 
 def replica_weight(counted):
-    """How many are true of a replica's `counted`, over the mean of that number over all replicas:
-    by this factor a mean over them becomes one whose mean over replicas is that over all."""
+    """The number of true values in a replica's `counted`, divided by its mean over all replicas.
+
+    A mean over the counted elements of one replica, times this weight, has the mean over the
+    counted elements of all replicas as its mean over replicas.
+    """
     context = tf.distribute.get_replica_context()
     if context.num_replicas_in_sync == 1:
         return 1.0
@@ -77,8 +84,10 @@ def replica_weight(counted):
 
 
 def finite_together(gradients):
-    """A replica's gradients, NaN where another's are not finite: Keras' LossScaleOptimizer looks at
-    the first replica alone, and every replica must come to the same end."""
+    """A replica's gradients, all NaN if those of any replica are not finite.
+
+    Keras' LossScaleOptimizer checks only the first replica, and all must take the same decision.
+    """
     context = tf.distribute.get_replica_context()
     if context.num_replicas_in_sync == 1:
         return gradients
@@ -88,7 +97,7 @@ def finite_together(gradients):
 
 
 def mean_over_replicas(logs):
-    """{name: scalar} of one replica -> the means over all of them, in one message."""
+    """{name: scalar} of one replica -> {name: mean over all replicas}, in one message."""
     context = tf.distribute.get_replica_context()
     if context.num_replicas_in_sync == 1:
         return logs
@@ -96,22 +105,41 @@ def mean_over_replicas(logs):
     return dict(zip(logs, tf.unstack(context.all_reduce(tf.distribute.ReduceOp.MEAN, values))))
 
 
-class Trainer(keras.Model):
-    """Trains {name: keras.Model}; a subclass gives `main`, `players` and a `train_step`.
+def repeated_arrays(data, strategy):
+    """An endless iterator over the batches of what `Trainer.fit` takes, as dicts of arrays."""
 
-    networks: what zoo.create returned; average: a second, equal set, whose `main` network becomes
-    the exponential moving average that is measured, sampled and saved. hp: the frozen HParams.
-    seed: of all that is random. The batch norm statistics are averaged with the weights. Networks
-    of mixed float16 have their losses scaled, for each optimiser by its own factor.
+    def array(value):
+        parts = strategy.experimental_local_results(value)
+        return np.concatenate([np.asarray(part) for part in parts])
+
+    while True:
+        batch = None
+        for batch in [data] if isinstance(data, dict) else data:
+            yield {name: array(value) for name, value in batch.items()}
+        if batch is None:
+            raise ValueError("the data set is empty, or can be read only once: call prepare first")
+
+
+class Trainer(keras.Model):
+    """Trains {name: keras.Model} by `fit`, which needs nothing to be called before or after it.
+
+    A subclass defines `ema_network`, `networks_and_optimizers` and `train_step`.
+
+    networks: those of zoo.create. ema_networks: a second set built in the same way; its network
+    `ema_network` becomes the exponential moving average of the trained one, which is measured,
+    sampled and saved. hp: the frozen HParams. seed: seed of all random numbers. The statistics of
+    batch normalisation are averaged like the weights. For networks in mixed float16 each optimiser
+    scales its loss by a factor of its own.
     """
 
-    ema_network = ""  # key of the network whose weights are averaged
+    ema_network = ""  # name of the network whose weights are averaged
+    prepared = False  # has `prepare` been called?
 
-    def __init__(self, networks, average, hp, seed):
+    def __init__(self, networks, ema_networks, hp, seed):
         super().__init__()
-        self.networks, self.hp, self.seed = networks, hp, seed
         self.load_start_weights = getattr(networks, "load_start_weights", lambda: False)
-        self.ema_networks = {k: m for k, m in average.items() if k != "discriminator"}
+        self.networks, self.hp, self.seed = dict(networks), hp, seed
+        self.ema_networks = {k: ema_networks[k] for k in ema_networks if k != "discriminator"}
         self._inference = {}
         for mean, value in self._averaged():
             mean.assign(value)
@@ -131,22 +159,25 @@ class Trainer(keras.Model):
         self.built = True
 
     def networks_and_optimizers(self):
-        """{role: (network, optimizer)}, as the paper sets them; the first one's steps count."""
+        """{role: (network, optimizer)} with the paper's optimisers; the first one counts steps."""
         raise NotImplementedError
 
     @property
     def batches_per_step(self):
-        """Minibatches that one train_step takes from the data."""
+        """Number of minibatches in the batch that one train_step takes."""
         return 1
 
     @property
     def step(self):
-        """Updates of the main network so far, with those that loss scaling left out."""
+        """Number of updates so far, including those that loss scaling skipped."""
         return self.taken if self.scaled else self.first.iterations
 
     def key(self, stream=0, shared=False):
-        """A seed (2,) for stateless random numbers: of seed, step and stream. shared: those of no
-        example, which all replicas need; of examples see `uniform`."""
+        """A seed (2,) for stateless random numbers, a function of seed, step and stream.
+
+        shared: the numbers belong to no example and are the same on all replicas; for those of
+        examples see `uniform`.
+        """
         key = tf.stack([tf.cast(self.seed, tf.int64), tf.cast(self.step, tf.int64)])
         for number in (stream,) if shared else (stream, 0):
             number = tf.cast(number, tf.int64)
@@ -154,11 +185,28 @@ class Trainer(keras.Model):
         return key
 
     def _maybe_symbolic_build(self, *_, **__):
-        """Keras' own reduces a batch over the workers to build by, and fails; all is built."""
+        """Does nothing, as all networks are built; Keras' own fails when there are workers."""
+
+    def fit(self, x, *args, **kwargs):
+        """keras.Model.fit, with `prepare` before it, unless that was called, and `before_save`
+        after it, so that the trainer can be sampled at once.
+
+        x: a tf.data.Dataset of dicts of arrays, one that a strategy distributes, or such a dict.
+        For `prepare` the data are read from their beginning once more.
+        """
+        if not self.prepared:
+            self.prepare(repeated_arrays(x, self.distribute_strategy))
+        kwargs.setdefault("shuffle", isinstance(x, dict))  # else Keras warns that it cannot
+        history = super().fit(x, *args, **kwargs)
+        self.before_save()
+        return history
 
     def make_train_function(self, force=False):
-        """Sets train_function, which `fit` calls: an iterator of batches -> the logs of the last of
-        steps_per_execution steps."""
+        """Sets train_function, which `fit` calls.
+
+        It takes an iterator of batches and returns the logs of the last of steps_per_execution
+        steps.
+        """
         if self.train_function is not None and not force:
             return
         strategy, count = self.distribute_strategy, self.steps_per_execution
@@ -186,21 +234,22 @@ class Trainer(keras.Model):
         """One optimiser step on the network's trainable weights; see `update_all`."""
         self.update_all(tape, loss, [(network, optimizer)])
 
-    def update_all(self, tape, loss, players):
+    def update_all(self, tape, loss, pairs):
         """One step of each (network, optimizer) on the network's trainable weights.
 
-        Keras adds gradients up over the replicas of a strategy: each is divided by their number,
-        so that the step is the one of the global batch's mean loss. Optimisers that scale losses
-        are given gradients scaled by their own factor, found with the least of them.
+        Keras adds up the gradients of all replicas. They are divided by the number of replicas, so
+        that the step is that of the mean loss of the global batch. Optimisers with loss scaling
+        expect gradients scaled by their own factor: these are computed with the smallest factor,
+        then rescaled.
         """
         replicas = tf.distribute.get_strategy().num_replicas_in_sync
-        variables = [network.trainable_variables for network, _ in players]
-        scales, least = [optimizer.scale_loss(1.0) for _, optimizer in players], None
+        variables = [network.trainable_variables for network, _ in pairs]
+        scales, least = [optimizer.scale_loss(1.0) for _, optimizer in pairs], None
         if self.scaled:
             least = tf.reduce_min(tf.stack(scales))
-        found = tape.gradient(loss, variables, output_gradients=least)
-        for (_, optimizer), own, gradients, scale in zip(players, variables, found, scales):
-            gradients = [tf.convert_to_tensor(g) / replicas for g in gradients]  # embeddings' too
+        all_gradients = tape.gradient(loss, variables, output_gradients=least)
+        for (_, optimizer), own, gradients, scale in zip(pairs, variables, all_gradients, scales):
+            gradients = [tf.convert_to_tensor(g) / replicas for g in gradients]  # dense ones
             if self.scaled:
                 gradients = finite_together([g * (scale / least) for g in gradients])
             optimizer.apply(gradients, own)
@@ -211,10 +260,11 @@ class Trainer(keras.Model):
         )
 
     def update_average(self):
-        """mean <- d * mean + (1 - d) * value, for every variable of the main network.
+        """mean <- d * mean + (1 - d) * value, for every variable of the averaged network.
 
-        d = min(ema_decay, (1 + t) / (10 + t)) after t steps: a fixed decay would hold on to the
-        first values for thousands of steps, and those of batch norm's variances wash samples out.
+        d = min(ema_decay, (1 + t) / (10 + t)) after t steps. With a fixed decay the initial values
+        would weigh for thousands of steps; those of batch normalisation's variances make samples
+        pale.
         """
         if self.scaled:
             self.taken.assign_add(1)
@@ -224,12 +274,17 @@ class Trainer(keras.Model):
             mean.assign(mean + (1 - decay) * (value - mean))
 
     def extra_config(self):
-        """{name: JSON value} of what else is the same in a run that is resumed."""
+        """{name: JSON value}: what a resumed run must share, beside its configuration."""
         return {}
 
     def prepare(self, batches):
-        """Called before training with an iterator of the training batches as arrays. Where a run
-        begins, sets the weights that it starts from; True if there are any."""
+        """Takes what the trainer needs from the training data before the first step.
+
+        batches: an endless iterator of training batches as arrays, from the beginning of the data.
+        Also sets the weights that a new run starts from; returns whether there are any. `fit` calls
+        it unless that was done. Of several workers each must call it with the same batches.
+        """
+        self.prepared = True
         if int(self.step.numpy()) or not self.load_start_weights():
             return False
         for mean, value in self._averaged():
@@ -237,12 +292,12 @@ class Trainer(keras.Model):
         return True
 
     def before_save(self):
-        """Called before samples are drawn and before the state is saved."""
+        """Brings up to date what samples and checkpoints need; called before both, and by `fit`."""
 
     def infer(self, network, inputs):
         """The network's outputs as arrays, in inference mode and on one device.
 
-        keras.Model.predict_on_batch would give the whole batch to every replica of a strategy.
+        keras.Model.predict_on_batch would compute the whole batch on every replica of a strategy.
         """
         if id(network) not in self._inference:
             self._inference[id(network)] = tf.function(
@@ -252,7 +307,7 @@ class Trainer(keras.Model):
         return tf.nest.map_structure(np.asarray, self._inference[id(network)](inputs))
 
     def state(self):
-        """{name: variable}: all that a resumed run needs, each variable once."""
+        """{name: variable} of everything that a resumed run needs, each variable once."""
         groups = {role: network.variables for role, (network, _) in self.optimizers_by_role.items()}
         groups |= {f"average/{k}": m.variables for k, m in self.ema_networks.items()}
         for role, (_, optimizer) in self.optimizers_by_role.items():
@@ -267,19 +322,22 @@ class Trainer(keras.Model):
                     seen.add(id(variable))
                     path = variable.path
                     if group.endswith(("_optimizer", "_scale")):
-                        path = path.partition("/")[2]  # without Keras' count of optimisers
+                        path = path.partition("/")[2]  # without Keras' number of the optimiser
                     state[f"{group}/{path}"] = variable
         return state
 
 
 class GAN(Trainer):
-    """A generator of noise and a discriminator; a subclass gives `optimizers` and `train_step`."""
+    """Trains a generator of noise and a discriminator.
+
+    A subclass defines `optimizers` and `train_step`.
+    """
 
     ema_network = "generator"
     map = None  # noise -> the averaged generator's attention
 
     def optimizers(self):
-        """(generator's, discriminator's), as the paper sets them."""
+        """The paper's optimisers: (generator's, discriminator's)."""
         raise NotImplementedError
 
     def networks_and_optimizers(self):
@@ -297,14 +355,14 @@ class GAN(Trainer):
         return self.optimizers_by_role["discriminator"][1]
 
     def noise(self, count, stream=0):
-        """z (count, latent), uniform in [-1, 1]: a function of seed, step, stream and place in the
-        batch."""
+        """z (count, latent), uniform in [-1, 1], a function of seed, step, stream and position in
+        the batch."""
         latent = self.networks["generator"].inputs[0].shape[-1]
         return uniform((count, latent), self.key(stream), -1, 1)
 
     @staticmethod
     def logs(d_loss, g_loss, real_logits, fake_logits):
-        """What a step of two players tells."""
+        """{name: scalar} of a step of generator and discriminator, for the logs."""
         return {
             "d_loss": d_loss,
             "g_loss": g_loss,
@@ -313,19 +371,19 @@ class GAN(Trainer):
         }
 
     def generator_inputs(self, z):
-        """z (B, latent) -> what the generator takes for it."""
+        """z (B, latent) -> the generator's inputs."""
         return z
 
     def sample(self, z):
-        """z (B, latent) -> images (B, S, S, 3) in [-1, 1], by the averaged generator."""
+        """z (B, latent) -> images (B, S, S, 3) in [-1, 1] of the averaged generator."""
         return self.infer(self.ema_networks["generator"], self.generator_inputs(z))
 
     def attention(self, images, z):
-        """What there is to see of attention, or None: (pictures uint8 (B, S, S, 3), masks (B, N, S,
-        S) from 0 to 1, places (N, 2) in pixels that look, or none).
+        """(pictures uint8 (B, S, S, 3), attention (B, N, S, S) from 0 to 1, places) or None.
 
-        images: real ones, uint8 (B, S, S, 3); z (B, latent). Here: where four places of samples
-        look, by the generator's self-attention.
+        images: real ones, uint8 (B, S, S, 3). z: (B, latent). places: the N positions in pixels
+        that attend, (N, 2), or () if the attention belongs to no position. Here: the generator's
+        self-attention at four positions of samples; None without self-attention.
         """
         generator = self.ema_networks["generator"]
         if not self_attention.attends(generator):

@@ -15,11 +15,12 @@ from .base import Recipe
 
 @dataclasses.dataclass(frozen=True)
 class HParams:
-    """learning_rate: the highest; decay_steps: when it reaches 0 (0: at the run's last step);
-    warm_up: share of them in which it rises (ours). momentum: section 3.4. weight_decay: of
-    kernels (section 3.4: 1e-4). smoothing: of labels (Szegedy et al., 2016; Jordan, 2024: 0.2).
-    crop: pixels that an image moves by at most (section 4.2: 4; Jordan: 2). flip: mirror half of
-    the images (section 4.2). ema_decay: ours (0: no average).
+    """learning_rate: the highest one. decay_steps: steps after which the rate is 0 (0: it is
+    constant, without a warm-up). warm_up: share of decay_steps in which the rate rises (ours).
+    momentum: section 3.4. weight_decay: of kernels (section 3.4: 1e-4). smoothing: of labels
+    (Szegedy et al., 2016; Jordan, 2024: 0.2). crop: pixels by which an image is shifted at most
+    (section 4.2: 4; Jordan: 2). flip: mirror half of the images (section 4.2). ema_decay: of the
+    moving average of the weights (ours; 0: none).
     """
 
     learning_rate: float = 0.1
@@ -49,7 +50,8 @@ RECIPES = {  # by data set; ours
 
 @keras.saving.register_keras_serializable("zoo")
 class WarmUpCosine(keras.optimizers.schedules.LearningRateSchedule):
-    """Linear from 0 to peak in the first share of the steps, then half a cosine down to 0."""
+    """Rises linearly from 0 to peak in the first share of the steps, then falls along half a cosine
+    to 0."""
 
     def __init__(self, peak, steps, share):
         self.peak, self.steps, self.share = peak, steps, share
@@ -65,7 +67,8 @@ class WarmUpCosine(keras.optimizers.schedules.LearningRateSchedule):
 
 
 def augment(x, crop, flip, key):
-    """Images (B, S, S, 3), each moved by up to `crop` pixels on zeros and mirrored or not."""
+    """Images (B, S, S, 3), each shifted by up to `crop` pixels, padded with zeros, and with `flip`
+    half of them mirrored, by stateless random numbers of a key."""
     count, size = tf.shape(x)[0], x.shape[1]
     draw = base.uniform((3, count), key, axis=1)
     if flip:
@@ -93,8 +96,9 @@ class Classifier(base.Trainer):
     ema_network = "classifier"
 
     def networks_and_optimizers(self):
-        hp = self.hp
-        rate = WarmUpCosine(hp.learning_rate, max(hp.decay_steps, 1), hp.warm_up)
+        hp, rate = self.hp, self.hp.learning_rate
+        if hp.decay_steps:
+            rate = WarmUpCosine(rate, hp.decay_steps, hp.warm_up)
         optimizer = keras.optimizers.SGD(rate, hp.momentum, nesterov=True)
         return {"classifier": (self.networks["classifier"], optimizer)}
 
@@ -115,7 +119,8 @@ class Classifier(base.Trainer):
         return {"loss": loss, "accuracy": tf.reduce_mean(tf.cast(right, tf.float32))}
 
     def prepare(self, batches):
-        """And sets a layer `whiten` by the first 2,000 images, unless it came with the weights."""
+        """Also sets the layer `whiten`, if there is one, from the first 2,000 images, unless its
+        weights came with those that the run starts from."""
         if super().prepare(batches):
             return True
         networks = (self.networks["classifier"], self.ema_networks["classifier"])

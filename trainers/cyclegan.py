@@ -10,7 +10,7 @@ from keras import ops
 from . import base, losses
 from .base import Recipe
 
-ADVERSARIAL = {  # the discriminators' loss, the generators'
+ADVERSARIAL = {  # name -> loss of the discriminators, loss of the generators
     "least_squares": (losses.least_squares_discriminator, losses.least_squares_generator),
     "vanilla": (losses.discriminator, losses.non_saturating_generator),
     "minimax": (losses.discriminator, losses.minimax_generator),
@@ -20,10 +20,11 @@ ADVERSARIAL = {  # the discriminators' loss, the generators'
 @dataclasses.dataclass(frozen=True)
 class HParams:
     """adversarial: a key of ADVERSARIAL (section 4: least_squares). lambda_cycle: section 4;
-    lambda_identity: section 5.2 (0, but 5 for paintings). pool: pictures that the discriminators'
-    histories keep (section 4; 0: none). learning_rate, beta_1, beta_2: the appendix and its code;
-    decay_steps: when the rate reaches 0 (0: at the run's last step), from the share `decay_from`
-    of them on (1: never). flip: mirror half of the images. ema_decay: ours (0: no average).
+    lambda_identity: section 5.2 (0, but 5 for paintings). pool: images that each discriminator's
+    history buffer holds (section 4; 0: none). learning_rate, beta_1, beta_2: the appendix and its
+    code. decay_steps: steps after which the rate is 0; it falls from the share `decay_from` of them
+    on (decay_steps=0 or decay_from=1: it is constant). flip: mirror half of the images. ema_decay:
+    of the moving average of the weights (ours; 0: none).
     """
 
     adversarial: str = "least_squares"
@@ -74,7 +75,7 @@ RECIPES = {  # by data set
 
 @keras.saving.register_keras_serializable("zoo")
 class LinearDecay(keras.optimizers.schedules.LearningRateSchedule):
-    """rate for the first share of the steps, then along a line to 0 at the last."""
+    """Is `rate` for the first share of the steps, then falls linearly to 0 at the last."""
 
     def __init__(self, rate, steps, share):
         self.rate, self.steps, self.share = rate, steps, share
@@ -88,7 +89,8 @@ class LinearDecay(keras.optimizers.schedules.LearningRateSchedule):
 
 
 def crop(x, size, flip, key):
-    """Images (B, H, W, 3), each cut out to (size, size) at random and mirrored or not."""
+    """Images (B, H, W, 3) -> (B, size, size, 3), cut out at random places; with `flip` half of them
+    are mirrored."""
     draw = base.uniform((3, tf.shape(x)[0]), key, axis=1)
     if flip:
         x = tf.where(draw[0][:, None, None, None] < 0.5, x[:, :, ::-1], x)
@@ -100,14 +102,14 @@ def crop(x, size, flip, key):
 
 
 class CycleGAN(base.Trainer):
-    """networks: generators "a2b" and "b2a", image -> {"translated": image, ...}, of which an
-    average is kept, and discriminators "KIND_a", "KIND_b" of images in A and in B."""
+    """Trains generators "a2b" and "b2a", image -> {"translated": image, ...}, both with a moving
+    average, and discriminators "KIND_a", "KIND_b" of images in A and in B."""
 
     ema_network = "a2b"
-    generators = {"a2b": "b2a", "b2a": "a2b"}  # and the way back
+    generators = {"a2b": "b2a", "b2a": "a2b"}  # direction -> the opposite direction
 
-    def __init__(self, networks, average, hp, seed):
-        super().__init__(networks, {k: average[k] for k in self.generators}, hp, seed)
+    def __init__(self, networks, ema_networks, hp, seed):
+        super().__init__(networks, {k: ema_networks[k] for k in self.generators}, hp, seed)
         self.pools = {
             name: tf.Variable(
                 tf.zeros((hp.pool, *network.input_shape[1:])),
@@ -125,7 +127,7 @@ class CycleGAN(base.Trainer):
         return {name: (networks[name], self.optimizer()) for name in names}
 
     def optimizer(self):
-        """A fresh one, for one network."""
+        """A new optimiser, for one network."""
         hp, rate = self.hp, self.hp.learning_rate
         if hp.decay_steps:
             rate = LinearDecay(rate, hp.decay_steps, hp.decay_from)
@@ -139,26 +141,26 @@ class CycleGAN(base.Trainer):
         return super().state() | {f"pool/{name}": pool for name, pool in self.pools.items()}
 
     def drawn(self, batch):
-        """Images of A and of B (B, S, S, 3), S the discriminators' size."""
+        """The images of A and of B (B, S, S, 3), augmented; S is the discriminators' size."""
         size = self.discriminators["discriminator_a"].input_shape[1]
         for stream, key in enumerate(("image_a", "image_b")):
             yield crop(batch[key], size, self.hp.flip, self.key(stream))
 
     def discriminator_pairs(self, x, y, to_x, to_y):
-        """{discriminator: (real, fake)}, as each of them sees it."""
+        """{discriminator: (real, fake)}: the inputs of each discriminator."""
         return {
             "discriminator_a": (x, to_x["translated"]),
             "discriminator_b": (y, to_y["translated"]),
         }
 
     def adversarial_loss(self, kind, pairs):
-        """The generators' adversarial loss from D_X and D_Y of a kind."""
+        """The generators' adversarial loss for the two discriminators of a kind."""
         _, loss = ADVERSARIAL[self.hp.adversarial]
         names = (f"{kind}_a", f"{kind}_b")
         return sum(loss(fake=self.networks[n](pairs[n][1], training=True)) for n in names)
 
     def loss_terms(self, x, y, to_x, to_y, pairs):
-        """{name: loss}, each of both directions: what `objective` puts together."""
+        """{name: loss}, each the sum over both directions; `objective` weighs them."""
         G, F = self.networks["a2b"], self.networks["b2a"]
         again_x = F(to_y["translated"], training=True)["translated"]
         again_y = G(to_x["translated"], training=True)["translated"]
@@ -173,7 +175,7 @@ class CycleGAN(base.Trainer):
         return terms
 
     def objective(self, terms):
-        """Equation 3, and section 5.2's term."""
+        """Equation 3 with the identity loss of section 5.2."""
         return (
             terms["gan"]
             + self.hp.lambda_cycle * terms["cycle"]
@@ -181,15 +183,17 @@ class CycleGAN(base.Trainer):
         )
 
     def extra_logs(self, to_x, to_y):
-        """{name: scalar}: what else there is to log of a step."""
+        """{name: scalar}: what a step logs beside its losses."""
         return {}
 
     def from_history_buffer(self, name, fake):
-        """What a discriminator judges in place of images (B, S, S, C) of now: section 4's history.
+        """Images (B, S, S, C) from a discriminator's history buffer, in place of the current fake
+        ones (section 4).
 
-        The first ones fill its pool. Then each, with even chances, is judged itself and not kept,
-        or takes the place of one kept, drawn at random, which is judged. The images of all replicas
-        go through one pool, in their order: each holds the same, and it is part of the state.
+        The first images fill the buffer and are returned. After that each image, with probability
+        1/2, is returned and not stored; otherwise it replaces a random image of the buffer, which
+        is returned. The images of all replicas pass through one buffer in order. Every replica
+        holds a copy of it, and it is part of the state.
         """
         if not self.hp.pool:
             return fake
@@ -200,24 +204,24 @@ class CycleGAN(base.Trainer):
         order = tf.range(count)
         stream = 2 + list(self.discriminators).index(name)
         draw = base.stateless_uniform((2, count), self.key(stream, shared=True))
-        place = tf.cast(self.step, tf.int32) * count + order  # of the images so far
+        place = tf.cast(self.step, tf.int32) * count + order  # number of the image in the run
         fills = place < size
         place = tf.where(fills, place, tf.cast(draw[0] * size, tf.int32))
         swaps = ~fills & (draw[1] < 0.5)
         writes = fills | swaps
 
         def kept(places, until):
-            """What lies at places (K,) when `until` (K,) images of this step have passed."""
+            """The images at places (K,) once `until` (K,) images of this step have passed."""
             wrote = writes & (place == places[:, None]) & (order < until[:, None])  # (K, B)
             last = tf.reduce_max(tf.where(wrote, order, -1), axis=1)
             new = tf.gather(images, tf.maximum(last, 0))
             return tf.where(last[:, None, None, None] < 0, tf.gather(pool, places), new)
 
-        judged = tf.where(swaps[:, None, None, None], kept(place, order), images)
+        returned = tf.where(swaps[:, None, None, None], kept(place, order), images)
         pool.assign(kept(tf.range(size), tf.fill([size], count)))
         own = tf.shape(fake)[0]
         first = context.replica_id_in_sync_group * own
-        return judged[first : first + own]
+        return returned[first : first + own]
 
     def train_step(self, batch):
         x, y = self.drawn(batch)
@@ -229,35 +233,38 @@ class CycleGAN(base.Trainer):
             loss = self.objective(terms)
         past = {name: self.from_history_buffer(name, fake) for name, (_, fake) in pairs.items()}
         self.update_all(tape, loss, [self.optimizers_by_role[name] for name in self.generators])
-        judge, _ = ADVERSARIAL[self.hp.adversarial]
+        d_loss, _ = ADVERSARIAL[self.hp.adversarial]
         with tf.GradientTape() as tape:
-            judged = {}
+            d_losses = {}
             for name, D in self.discriminators.items():
                 real, fake = pairs[name][0], past[name]
-                judged[name] = judge(real=D(real, training=True), fake=D(fake, training=True))
-            loss = sum(judged.values())
+                d_losses[name] = d_loss(real=D(real, training=True), fake=D(fake, training=True))
+            loss = sum(d_losses.values())
         self.update_all(tape, loss, [self.optimizers_by_role[name] for name in self.discriminators])
         self.update_average()
-        return terms | judged | self.extra_logs(to_x, to_y)
+        return terms | d_losses | self.extra_logs(to_x, to_y)
 
     def translate(self, images, direction):
-        """Images (B, H, W, 3) in [-1, 1] -> {name: array}, all that the averaged generator gives.
+        """Images (B, H, W, 3) in [-1, 1] -> {name: array}, all outputs of the averaged generator.
 
         direction: "a2b" or "b2a". Sides that are not multiples of 4 from 8 raise ValueError.
         """
-        high, wide = images.shape[1:3]
-        if min(high, wide) < 8 or high % 4 or wide % 4:
-            raise ValueError(f"pad the images: sides are multiples of 4 from 8, not {high}, {wide}")
+        height, width = images.shape[1:3]
+        if min(height, width) < 8 or height % 4 or width % 4:
+            raise ValueError(
+                f"pad the images: their sides must be multiples of 4 from 8, not {height}, {width}"
+            )
         return self.infer(self.ema_networks[direction], images)
 
     def preview(self, images_a, images_b):
-        """{direction: {"image": the images, what `translate` gives, "again": translated back}}."""
-        found = {}
-        for images, (there, back) in zip((images_a, images_b), self.generators.items()):
-            made = self.translate(images, there)
-            again = self.translate(made["translated"], back)["translated"]
-            found[there] = {"image": images, **made, "again": again}
-        return found
+        """{direction: {"image": the images, the outputs of `translate`, "again": the translation,
+        translated back}}."""
+        previews = {}
+        for images, (direction, back) in zip((images_a, images_b), self.generators.items()):
+            outputs = self.translate(images, direction)
+            again = self.translate(outputs["translated"], back)["translated"]
+            previews[direction] = {"image": images, **outputs, "again": again}
+        return previews
 
 
 VARIANTS = {"cyclegan": (HParams, CycleGAN)}

@@ -1,10 +1,10 @@
-"""Training of segmenters (Chen et al., ICLR 2015, section 5): on class maps, true ones or those
-that attention gives (GAIN), and on cues and labels alone (SEC: Kolesnikov and Lampert, Seed, Expand
-and Constrain, ECCV 2016).
+"""Training of segmenters (Chen et al., ICLR 2015, section 5): from class maps, which are true or
+pseudo labels made from attention (GAIN), or from cues and labels alone (SEC: Kolesnikov and
+Lampert, Seed, Expand and Constrain, ECCV 2016).
 
-A batch holds "image" (B, S, S, 3) in [-1, 1], "classes" (B, S, S, 1), 255 where a pixel has none,
-or no cue, and for SEC "labels" (B, C), 1 for the classes that are there; of K = C + 1 the
-background is the first.
+A batch holds "image" (B, S, S, 3) in [-1, 1], "classes" (B, S, S, 1), 255 where a pixel has no
+class or no cue, and for SEC "labels" (B, C), 1 for the classes present. The background is the first
+of the K = C + 1 classes.
 """
 
 import dataclasses
@@ -20,20 +20,21 @@ from ..common.images import image_grid, scaled, to_float
 from . import base, losses
 from .base import Recipe
 
-POLICIES = {  # share of the schedule's steps that are done -> share of the learning rate
+POLICIES = {  # share of decay_steps done -> factor of the learning rate
     "step": lambda t: ops.power(0.1, ops.floor(ops.minimum(4 * t, 3.0))),
     "poly": lambda t: ops.power(1 - ops.minimum(t, 1.0), 0.9),
 }
-FLOOR = 1e-4  # of SEC's probabilities
-SEC_SIDE = 41  # of SEC's maps, for which its decays are, and VOC's pictures are 12 times as large
+FLOOR = 1e-4  # added to SEC's probabilities
+SEC_SIDE = 41  # side of SEC's maps, which its decays are for; VOC's images are 12 times as large
 
 
 @dataclasses.dataclass(frozen=True)
 class HParams:
-    """learning_rate, policy: over decay_steps (0: the run's), the rate is divided by 10 after each
-    fourth (step: GAIN's notes, 2,000 of 8,000), or falls as (1 - t)^0.9 (poly: Chen et al., 2017).
-    momentum, weight_decay, of kernels, and head_rate, the factor of the last layer's rate: section
-    5. flip: mirror half of the images. ema_decay: ours (0: no average).
+    """learning_rate, policy: over decay_steps the rate is divided by 10 after each quarter (step:
+    GAIN's notes, 2,000 of 8,000), or falls as (1 - t)^0.9 (poly: Chen et al., 2017); with
+    decay_steps=0 it is constant. momentum, weight_decay (of kernels), head_rate (factor of the last
+    layer's rate): section 5. flip: mirror half of the images. ema_decay: of the moving average of
+    the weights (ours; 0: none).
     """
 
     learning_rate: float = 1e-3
@@ -55,10 +56,10 @@ class HParams:
 
 @dataclasses.dataclass(frozen=True)
 class SECHParams(HParams):
-    """And of SEC: decay_present, decay_absent and decay_background, d of the rank pooling for its
-    maps of 41 x 41 (of maps of n pixels d^(1681 / n), so that the same share of them counts). The
-    CRF's, named as in evaluate.crf, for pictures of VOC's size: w1, sigma_alpha, sigma_beta, w2,
-    sigma_gamma (those of its authors' code), iterations (0: Q is the network's own answer).
+    """Also those of SEC. decay_present, decay_absent, decay_background: d of the rank pooling, for
+    maps of 41 x 41; for maps of n pixels it is d^(1681 / n), so that the same share of the pixels
+    counts. w1, sigma_alpha, sigma_beta, w2, sigma_gamma: of the CRF, named as in evaluate.crf, for
+    images of VOC's size (its authors' code). iterations: of the CRF (0: Q is the network's output).
     """
 
     decay_present: float = 0.996
@@ -98,7 +99,7 @@ RECIPES = {  # by data set
 
 @keras.saving.register_keras_serializable("zoo")
 class Policy(keras.optimizers.schedules.LearningRateSchedule):
-    """peak * POLICIES[policy](step / steps)."""
+    """The rate peak * POLICIES[policy](step / steps)."""
 
     def __init__(self, peak, steps, policy):
         self.peak, self.steps, self.policy = peak, steps, policy
@@ -111,7 +112,7 @@ class Policy(keras.optimizers.schedules.LearningRateSchedule):
 
 
 class FastHead(keras.optimizers.SGD):
-    """Descent with `factor` times the learning rate for the variables `head`."""
+    """SGD whose learning rate for the variables `head` is `factor` times as high."""
 
     def __init__(self, rate, momentum, head, factor):
         super().__init__(rate, momentum)
@@ -124,13 +125,13 @@ class FastHead(keras.optimizers.SGD):
 
 
 def mirrored(tensors, key):
-    """Half of the examples of tensors (B, S, S, C), the same of each, from right to left."""
+    """Tensors (B, S, S, C) with half of the examples mirrored, the same ones in each tensor."""
     draw = base.uniform((tf.shape(tensors[0])[0], 1, 1, 1), key)
     return [tf.where(draw < 0.5, x[:, :, ::-1], x) for x in tensors]
 
 
 def palette():
-    """uint8 (256, 3), VOC's colours: bit 3 j + c of a class is bit 7 - j of its channel c."""
+    """VOC's colours, uint8 (256, 3): bit 3 j + c of a class is bit 7 - j of its channel c."""
     bits = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1)[:, ::-1]
     channels = [
         sum(bits[:, 3 * j + c] << 7 - j for j in range(3) if 3 * j + c < 8) for c in (0, 1, 2)
@@ -142,13 +143,14 @@ class DeepLab(base.Trainer):
     ema_network = "segmenter"
 
     def networks_and_optimizers(self):
-        hp, network = self.hp, self.networks["segmenter"]
-        rate = Policy(hp.learning_rate, max(hp.decay_steps, 1), hp.policy)
+        hp, network, rate = self.hp, self.networks["segmenter"], self.hp.learning_rate
+        if hp.decay_steps:
+            rate = Policy(rate, hp.decay_steps, hp.policy)
         head = network.get_layer("logits").trainable_variables
         return {"segmenter": (network, FastHead(rate, hp.momentum, head, hp.head_rate))}
 
     def loss_terms(self, image, classes, batch):
-        """{name: value} of the loss."""
+        """{name: loss} of a batch; their sum is minimised."""
         logits = self.networks["segmenter"](image, training=True)
         loss = losses.pixel_cross_entropy(logits=logits, classes=classes[..., 0])
         return {"cross_entropy": loss * base.replica_weight(tf.not_equal(classes, 255))}
@@ -168,21 +170,21 @@ class DeepLab(base.Trainer):
         return terms
 
     def probabilities(self, images):
-        """uint8 (B, S, S, 3) -> float32 (B, S, S, K), by the averaged network."""
+        """Images uint8 (B, S, S, 3) -> float32 (B, S, S, K), of the averaged network."""
         logits = self.infer(self.ema_networks["segmenter"], to_float(images))
         return ops.convert_to_numpy(ops.softmax(logits))
 
     def picture(self, images, classes):
-        """uint8 (B, S, S, 3), (B, S, S, 1) -> uint8 (rows, columns, 3), a row an image: itself,
-        the map given and the map found, in VOC's colours."""
+        """Images uint8 (B, S, S, 3), class maps (B, S, S, 1) -> a picture uint8 (rows, columns, 3)
+        with one row per image: the image, its map and the predicted map, in VOC's colours."""
         maps = [palette()[c] for c in (classes[..., 0], self.probabilities(images).argmax(-1))]
         cells = np.stack((images, *maps), 1).reshape(-1, *images.shape[1:])
         return image_grid(scaled(cells), 3)
 
 
 def kernel(features):
-    """Features (B, n, d) -> k_ij = exp(-|f_i - f_j|^2 / 2) over the roots of the sums over i and
-    over j, (B, n, n)."""
+    """Features (B, n, d) -> k_ij = exp(-|f_i - f_j|^2 / 2) (B, n, n), divided by the square roots
+    of its sums over i and over j."""
     features = features - ops.mean(features, axis=1, keepdims=True)
     product = ops.matmul(features, ops.transpose(features, (0, 2, 1)))
     half = ops.sum(ops.square(features), axis=-1) / 2
@@ -192,8 +194,8 @@ def kernel(features):
 
 
 def mean_field(log_p, image, hp, scale):
-    """log P (B, s, s, K), images (B, s, s, 3) in [-1, 1] -> log Q of the fully connected CRF, as
-    evaluate.crf.refined has it, with the exact kernel."""
+    """log P (B, s, s, K), images (B, s, s, 3) in [-1, 1] -> log Q of the fully connected CRF of
+    evaluate.crf.refined, with the exact kernel."""
     side, classes = log_p.shape[1], log_p.shape[3]
     places = np.indices((side, side)).reshape(1, 2, -1).swapaxes(1, 2).astype("float32")
     colours = ops.reshape(image, (-1, side * side, 3)) * (127.5 / hp.sigma_beta)
@@ -209,15 +211,15 @@ def mean_field(log_p, image, hp, scale):
 
 
 def floored(p):
-    """Probabilities (..., K), each FLOOR more, over their new sum."""
+    """Probabilities (..., K) + FLOOR, divided by their new sum."""
     return (p + FLOOR) / (1 + FLOOR * p.shape[-1])
 
 
 class SEC(DeepLab):
-    """All on the map of scores before its interpolation, as in the paper."""
+    """All losses are of the scores before their interpolation, as in the paper."""
 
-    def __init__(self, networks, average, hp, seed):
-        super().__init__(networks, average, hp, seed)
+    def __init__(self, networks, ema_networks, hp, seed):
+        super().__init__(networks, ema_networks, hp, seed)
         segmenter = networks["segmenter"]
         self.scores = keras.Model(segmenter.input, segmenter.get_layer("logits").output)
         self.stride = segmenter.get_layer("segmentation").stride
@@ -226,7 +228,9 @@ class SEC(DeepLab):
         hp, size = self.hp, image.shape[1]
         p = floored(ops.softmax(self.scores(image, training=True)))  # (B, s, s, K)
         side = p.shape[1]
-        at = slice((size - 1 - self.stride * (side - 1)) // 2, None, self.stride)  # their pixels
+        at = slice(
+            (size - 1 - self.stride * (side - 1)) // 2, None, self.stride
+        )  # the pixels of the scores
         weights = interpolation.weights(size, side, antialias=True).astype("float32")
         small = ops.einsum("ih,bhwc,jw->bijc", weights, image, weights)
         log_p = ops.log(p)

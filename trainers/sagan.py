@@ -48,8 +48,8 @@ class SAGAN(base.GAN):
     d_loss = staticmethod(losses.hinge_discriminator)
     g_loss = staticmethod(losses.hinge_generator)
 
-    def __init__(self, networks, average, hp, seed):
-        super().__init__(networks, {"generator": average["generator"]}, hp, seed)
+    def __init__(self, networks, ema_networks, hp, seed):
+        super().__init__(networks, {"generator": ema_networks["generator"]}, hp, seed)
 
     def optimizers(self):
         def adam(rate):
