@@ -8,7 +8,12 @@ import pytest
 from attention_zoo.common.files import replace_file
 from attention_zoo.experiments import run_directory as run
 
-CONFIG = {name: None for name in run.CONFIG} | {"model": "dcgan", "steps": 10, "seed": 0}
+CONFIG = {name: None for name in run.CONFIG} | {
+    "model": "dcgan",
+    "steps": 10,
+    "seed": 0,
+    "hparams": {},
+}
 
 
 def make(folder, **changes):

@@ -331,7 +331,7 @@ def test_steps_of_one_call_must_divide_what_is_done_between():
 
 
 def test_a_run_keeps_its_precision_and_one_from_before_had_float32(tmp_path):
-    config = dict.fromkeys(run.CONFIG)
+    config = dict.fromkeys(run.CONFIG) | {"hparams": {}}
     run.Run(tmp_path / "r", config, {}).close()
     record = json.loads((tmp_path / "r" / "run.json").read_text())
     for key in run.LEGACY_DEFAULTS:
