@@ -2,11 +2,16 @@
 
 
 class Misfit(ValueError):
-    """Arrays that do not fit the variables; `faults` is {name: what is wrong with it}."""
+    """Arrays that do not fit the variables; `faults` is {name: the fault}, all in the message."""
 
     def __init__(self, faults):
         super().__init__(", ".join(faults.values()))
         self.faults = faults
+
+    @property
+    def names(self):
+        """The first three names and the number of all: "a, b, c of 7"."""
+        return f"{', '.join(list(self.faults)[:3])} of {len(self.faults)}"
 
 
 def check(shapes, arrays):

@@ -214,10 +214,7 @@ def assign(state, arrays, source):
     try:
         variables.assign(state, arrays)
     except variables.Misfit as error:
-        wrong = list(error.faults)
-        raise RunError(
-            f"{source} does not fit the model: {', '.join(wrong[:3])} of {len(wrong)}"
-        ) from None
+        raise RunError(f"{source} does not fit the model: {error.names}") from None
 
 
 def _step_of(line):

@@ -139,7 +139,8 @@ def copy_convolutions(segmenter, classifier):
         variables.assign(ours, theirs)
     except variables.Misfit as error:
         path = next(iter(error.faults))
+        layer, shape = path.rpartition("/")[0], tuple(ours[path].shape)
         raise ValueError(
-            f"{classifier.name} has no {path.rpartition('/')[0]} of shape {tuple(ours[path].shape)}: "
-            "a segmenter takes the convolutions of a vgg16 of its own width"
+            f"{classifier.name} has no {layer} of shape {shape}: a segmenter takes the convolutions "
+            "of a vgg16 of its own width"
         ) from None

@@ -42,10 +42,9 @@ def copy_backbone(classifier, source):
     try:
         variables.assign(ours, theirs)
     except variables.Misfit as error:
-        wrong = list(error.faults)
         raise ValueError(
-            f"does not fit the backbone ({', '.join(wrong[:3])} of {len(wrong)}): give the "
-            "backbone, width and head that it was made with"
+            f"does not fit the backbone ({error.names}): give the backbone, width and head that it "
+            "was made with"
         ) from None
 
 
