@@ -141,6 +141,6 @@ def copy_convolutions(segmenter, classifier):
         path = next(iter(error.faults))
         layer, shape = path.rpartition("/")[0], tuple(ours[path].shape)
         raise ValueError(
-            f"{classifier.name} has no {layer} of shape {shape}: a segmenter takes the convolutions "
-            "of a vgg16 of its own width"
+            f"{classifier.name} has no {layer} of shape {shape}: a segmenter takes the "
+            "convolutions of a vgg16 of its own width"
         ) from None
