@@ -1,5 +1,9 @@
 """The algorithms: one step of each against a plain reference, at tiny width."""
 
+import functools
+import signal
+import threading
+
 import keras
 import numpy as np
 import pytest
@@ -524,3 +528,55 @@ def test_two_replicas_sample_and_save_as_one_does(mirrored):
     assert trainer.sample(np.zeros((6, 100), "float32")).shape == (6, 32, 32, 3)
     z = np.zeros((3, 100), "float32")
     assert trainer.sample_with_reference(z, images(3)).shape == (3, 32, 32, 3)
+
+
+class Step:
+    """A model that stands at a step."""
+
+    stop_training = False
+
+    def __init__(self, step):
+        self.step = tf.constant(step)
+
+
+def test_tensorboard_is_given_arrays(tmp_path, monkeypatch):
+    """TensorFlow caches every Python number that becomes a tensor, and never frees it."""
+    given = []
+
+    def noted(write, name, value):
+        given.append((type(value), type(tf.summary.experimental.get_step())))
+        return write(name, value)
+
+    for kind in ("scalar", "image"):
+        write = getattr(tf.summary, kind)
+        monkeypatch.setattr(tf.summary, kind, functools.partial(noted, write))
+    record = run.Run(tmp_path / "r", dict.fromkeys(run.CONFIG), {})
+    every = {"log": 1, "sample": 1, "save": 9, "eval": 9}
+    picture = np.zeros((8, 8, 3), np.uint8)
+    recorder = callbacks.Record(record, every, 9, lambda: {}, lambda: picture)
+    recorder.set_model(Step(3))
+    recorder.prepare = lambda step: None
+    recorder.on_train_begin()
+    recorder.on_train_batch_end(0, {"loss": tf.constant(0.25)})
+    record.close()
+    assert given == [(np.ndarray, np.ndarray)] * 3  # loss, steps_per_second, the picture
+    assert record.rows() == [{"step": 3, "loss": 0.25}]
+    (path,) = (tmp_path / "r").glob("events.out.*")
+    events = [e for e in tf.compat.v1.train.summary_iterator(str(path)) if e.summary.value]
+    values = {v.tag: tf.make_ndarray(v.tensor) for e in events for v in e.summary.value}
+    assert {e.step for e in events} == {3} and values["loss"] == np.float32(0.25)
+
+
+def test_signals_are_handled_in_the_main_thread_alone():
+    stop = callbacks.Stop(None, None)
+    before = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)}
+    thread = threading.Thread(target=stop.on_train_begin)
+    thread.start()
+    thread.join()
+    assert {n: signal.getsignal(n) for n in before} == before
+    try:
+        stop.on_train_begin()
+        assert {signal.getsignal(n) for n in before} == {stop.ask}
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,9 +1,11 @@
-"""What happens beside the steps: progress, metrics, sample grids, checkpoints, NaN guard."""
+"""What happens between training steps: progress bar, metrics, sample grids, checkpoints, a check
+for NaN, and the end by a signal."""
 
 import functools
 import math
 import signal
 import sys
+import threading
 import time
 
 import keras
@@ -21,15 +23,15 @@ ADVICE = (
 
 
 class Asked(BaseException):
-    """A signal asks for an end while scores are, or would be, measured."""
+    """A signal asked for the end of the run before or while scores are measured."""
 
 
 class NotFinite(ArithmeticError):
-    """A loss or a weight became NaN or infinite; the message says at which step and what to do."""
+    """A loss or a weight is NaN or infinite; the message says since which step and what to do."""
 
 
 class Progress(keras.callbacks.Callback):
-    """One line: step of steps, rate, time left, losses."""
+    """A line with the step, the number of steps, the rate, the time left and the losses."""
 
     def __init__(self, done, steps):
         super().__init__()
@@ -58,17 +60,16 @@ class NaNGuard(keras.callbacks.Callback):
 
 
 class Record(keras.callbacks.Callback):
-    """Writes metrics, pictures and checkpoints of a trainers.run.Run.
+    """Writes the metrics, pictures and checkpoints of a run directory.
 
-    every: {"log", "sample", "save", "eval"} -> steps. steps: the last one, where all are due.
-    score: a function () -> {metric: value}, asked when "eval" is due, after a checkpoint: it may
-    take long, and nothing is lost by an end while `scoring`. draw, attention: functions () -> uint8
-    (H, W, 3), or None where there is nothing to see. at_rest: a function () -> bool, asked after
-    each score: may the run end here? after: a function () called when scores or pictures were
-    added.
+    every: {"log", "sample", "save", "eval"} -> interval in steps. steps: the last step, at which
+    all four are due. score: a function () -> {metric: value}, called after the checkpoint of a step
+    at which "eval" is due; it may take long, and the run may end while `scoring`. draw, attention:
+    functions () -> uint8 (H, W, 3), or None. at_rest: a function () -> bool, called after each
+    score: whether the run may end here. after: a function () called after new scores or pictures.
     """
 
-    scoring = asked = False  # asked: for an end, by a signal
+    scoring = asked = False  # asked: has a signal asked for the end?
 
     def __init__(
         self, run, every, steps, score, draw=None, attention=None, at_rest=None, after=None
@@ -84,11 +85,11 @@ class Record(keras.callbacks.Callback):
         return tf.summary.create_file_writer(str(self.run.folder))
 
     def due(self, step):
-        """Which of `every` are due at a step."""
+        """The keys of `every` that are due at a step."""
         return {k for k, every in self.every.items() if step % every == 0 or step == self.steps}
 
     def catch_up(self, step):
-        """Measures the scores of a step that was saved, but not scored any more."""
+        """Measures the scores of a step that was saved, if the run ended before it was scored."""
         due = self.due(step)
         if step and "eval" in due:
             rows = [row for row in self.run.rows() if row["step"] == step]
@@ -117,14 +118,14 @@ class Record(keras.callbacks.Callback):
             self.after()
 
     def evaluate(self, step):
-        """Scores of a step, and where the run may end with it, its pictures."""
+        """Measures the scores of a step; if the run may end with it, draws its pictures too."""
         try:
             self.scoring = True
             if self.asked:
                 raise Asked
             scores = self.score()
         except Asked:
-            return  # `catch_up` does it when the run goes on
+            return  # `catch_up` does it when the run is resumed
         finally:
             self.scoring = False
         self.record(step, scores)
@@ -135,45 +136,50 @@ class Record(keras.callbacks.Callback):
                 self.draw(step)
 
     def record(self, step, values):
-        """One row in metrics.jsonl, one point a value in TensorBoard."""
+        """Adds a row to metrics.jsonl, and a point for each value to TensorBoard.
+
+        TensorFlow keeps every Python number that it has seen; arrays it forgets.
+        """
         self.run.log({"step": step, **values})
         begin, first = self.started
         rate = (step - first) / (time.perf_counter() - begin)
-        with self.events.as_default(step):
+        with self.events.as_default(np.asarray(step)):
             for name, value in {**values, "steps_per_second": rate}.items():
-                tf.summary.scalar(name, value)
+                tf.summary.scalar(name, np.asarray(value, "float32"))
 
     def draw(self, step):
-        """The pictures of a step as PNG and in TensorBoard."""
+        """Writes the pictures of a step as PNG files and to TensorBoard."""
         for name, picture in self.pictures.items():
             if picture:
                 grid, folder = picture(), self.run.folder / name
                 folder.mkdir(exist_ok=True)
                 write_file(folder / f"step_{step:08d}.png", png(grid))
-                with self.events.as_default(step):
+                with self.events.as_default(np.asarray(step)):
                     tf.summary.image(name, grid[None])
 
     def prepare(self, step):
-        """Brings all that is sampled and saved up to date; weights that are not finite raise."""
+        """Calls the trainer's `before_save`; raises NotFinite if a variable is not finite."""
         self.model.before_save()
         for name, variable in self.model.state().items():
             if not np.isfinite(variable.numpy().astype("float32")).all():
                 raise NotFinite(f"{name} became NaN or infinite by step {step}{ADVICE}")
 
     def checkpoint(self, step):
-        """The whole state on disk."""
+        """Saves the complete state."""
         self.run.save(step, {name: v.numpy() for name, v in self.model.state().items()})
 
 
 class Stop(keras.callbacks.Callback):
-    """SIGINT and SIGTERM end the run after the step that is under way, with a checkpoint of it; so
-    does a signal to any of its workers, and an end that the recorder finds is that of all.
+    """Ends the run on SIGINT or SIGTERM, after the current step and with its checkpoint.
 
-    Scores that are being measured are given up. Before the first step has ended, and at a second
-    SIGINT, the end is at once. It is KeyboardInterrupt, and where this process had SIGTERM and is
-    the only one, exit code 0: of several workers none tells that its work is done. Comes after
-    Record, whose recorder it uses (of a worker that is not the chief this is None); `begin` is to
-    be called before Record.
+    A signal to one worker ends all workers, and so does the recorder's decision to end. Scores that
+    are being measured are abandoned. Before the first step is complete, and on a second SIGINT, the
+    run ends at once. It ends with KeyboardInterrupt, or after SIGTERM with SystemExit: exit code 0,
+    but 130 if there are several workers, since none of them has finished the work. Signals reach
+    only the main thread; in another thread nothing is installed.
+
+    Comes after Record in the list of callbacks and uses it as `recorder` (None on a worker that is
+    not the chief); `begin` must be called before Record.
     """
 
     def __init__(self, recorder, workers):
@@ -181,8 +187,9 @@ class Stop(keras.callbacks.Callback):
         self.recorder, self.workers, self.asked, self.begun = recorder, workers, 0, False
 
     def on_train_begin(self, logs=None):
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self.ask)
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(number, self.ask)
 
     def begin(self, batch, logs=None):
         self.begun = True
