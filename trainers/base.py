@@ -392,4 +392,4 @@ class GAN(Trainer):
             self.map = self_attention.attention_map(generator)
         pictures = to_uint8(self.sample(z))
         maps = self.infer(self.map, self.generator_inputs(z))
-        return pictures, *self_attention.looks(maps, pictures.shape[1])
+        return pictures, *self_attention.attention_at(maps, pictures.shape[1])

@@ -92,7 +92,7 @@ class SAGAN(base.GAN):
         if shown or "attention" not in self.networks:
             return shown
         maps = self.infer(self.networks["attention"], to_float(images))
-        return images, *self_attention.looks(maps, images.shape[1])
+        return images, *self_attention.attention_at(maps, images.shape[1])
 
 
 class NonSaturating(SAGAN):
