@@ -85,26 +85,22 @@ def evaluate(given, arguments):
             raise UsageError(
                 "--input=FOLDER needs --dataset: the data set to compare its images with"
             )
-        models = []
     else:
         refuse(given, "image_size", "goes with --input: a network has its own")
-        models = [open_model(given)]
     import_tensorflow()
     from ..experiments import evaluation
 
-    options = {**pick(given, f"{SCORING} image_size data_dir"), "reference": given.get("dataset")}
     earlier = evaluation.read_scores(given["against"]) if "against" in given else None
-    if models and models[0].direction and models[0].origin.folder and "direction" not in given:
-        models.append(open_model({**given, "direction": "b2a"}))
-    if len(models) == 1:
+    if "input" in given:
+        measured = [{"images": Path(given["input"])}]
+    else:
+        measured = [{"model": model} for model in both_directions(given)]
+    options = {**pick(given, f"{SCORING} image_size data_dir"), "reference": given.get("dataset")}
+    if len(measured) == 1:
         options["against"] = earlier
     scores = []
-    if "input" in given:
-        scores += evaluation.evaluate(
-            images=given["input"], against=earlier, progress=True, **options
-        )
-    for model in models:
-        scores += evaluation.evaluate(model, progress=True, **options)
+    for one in measured:
+        scores += evaluation.evaluate(**one, **options, progress=True)
     for score in scores:
         print(json.dumps(score.row()))
     if earlier is not None:
@@ -310,6 +306,14 @@ def open_model(given):
     if direction in (None, model.direction):
         return model
     return models.open_model(given["weights"], given.get("model"), direction)
+
+
+def both_directions(given):
+    """The LoadedModel of --weights; of a run that translates both, unless --direction is given."""
+    model = open_model(given)
+    if model.direction and model.origin.folder and "direction" not in given:
+        return [model, open_model({**given, "direction": "b2a"})]
+    return [model]
 
 
 def request_of(given):

@@ -478,6 +478,18 @@ def test_a_stopped_run_goes_on_bit_identically(finished, folder):
             "--set teacher=MODEL:TAG names another",
         ),
         (["--mode=evaluate", "--weights=/nowhere"], "it holds no run.json"),
+        (["--mode=evaluate", "--input=x", "--direction=b2a"], "--direction goes with --weights"),
+        (["--mode=evaluate", "--input=x"], "--input=FOLDER needs --dataset"),
+        (
+            ["--mode=evaluate", "--input=/nowhere", "--dataset=creatures"],
+            "/nowhere is not a folder",
+        ),
+        (
+            ["--mode=evaluate", "--model=resnet9", "--weights=creatures", "--direction=a2b"],
+            "--direction goes with networks that translate",
+        ),
+        (["--mode=annotate", "--weights=x", "--input=y", "--num=3"], "goes with generated images"),
+        (["--mode=evaluate", "--weights=x", "--against=/nowhere"], "/nowhere holds no scores"),
     ],
 )
 def test_a_mistake_ends_in_one_line_and_exit_code_2(flags, message, capsys, tmp_path, monkeypatch):
