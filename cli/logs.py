@@ -20,10 +20,12 @@ def plain_lines(program):
     chosen = not flags["verbosity"].using_default_value
     handler = absl.logging.PythonHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(message)s"))
-    if not flags["showprefixforinfo"].using_default_value or flags.log_dir:
+    # under Bazel absl's default is a folder: only one that is given counts
+    folder = None if flags["log_dir"].using_default_value else flags.log_dir
+    if not flags["showprefixforinfo"].using_default_value or folder:
         handler.setFormatter(absl.logging.PythonFormatter())
-    if flags.log_dir:
-        handler.start_logging_to_file(program.removesuffix(".py"), flags.log_dir)
+    if folder:
+        handler.start_logging_to_file(program.removesuffix(".py"), folder)
     if not chosen:
         absl.logging.set_verbosity(absl.logging.INFO)
         handler.addFilter(lambda record: record.levelno >= logging.ERROR or _is_ours(record))
