@@ -13,6 +13,7 @@ import urllib.request
 from pathlib import Path
 
 import numpy as np
+from absl import logging
 
 from ..common.files import new_folder
 from ..common.images import scaled
@@ -373,6 +374,19 @@ def _existing(path):
     return path
 
 
+@contextlib.contextmanager
+def _without_progress():
+    """Has TFDS show no progress bars and print nothing."""
+    import tensorflow_datasets as tfds
+
+    tfds.disable_progress_bar()
+    try:
+        with contextlib.redirect_stdout(None):
+            yield
+    finally:
+        tfds.enable_progress_bar()
+
+
 def _prepare(name, spec, builder, data_dir):
     if not os.access(_existing(data_dir), os.W_OK):
         raise DataError(f"cannot write to {data_dir}: give another --data_dir")
@@ -387,7 +401,11 @@ def _prepare(name, spec, builder, data_dir):
                 f"{offline}"
             ) from None
     try:
-        with contextlib.redirect_stdout(sys.stderr):  # stdout is for results
+        with contextlib.ExitStack() as stack:
+            if logging.level_info():  # as the command line has it; stdout is for results
+                stack.enter_context(contextlib.redirect_stdout(sys.stderr))
+            else:
+                stack.enter_context(_without_progress())
             builder.download_and_prepare()
     except Exception as error:  # any error of a download or a disk
         cause = " ".join(str(error).split())[:200]

@@ -6,6 +6,7 @@ import math
 from .. import tasks, trainers, zoo
 from ..common.errors import UsageError
 from ..datasets import open_dataset
+from .run_directory import LEGACY_HPARAMS
 
 PRECISIONS = ("float32", "bfloat16", "float16")
 KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a word"}
@@ -68,7 +69,7 @@ class RunConfig:
         """
         spec = zoo.get(model)
         data = open_dataset(data, data_dir=data_dir)
-        settings, task = dict(settings or {}), tasks.get(spec.kind)
+        settings, task = renamed(settings or {}), tasks.get(spec.kind)
         module = trainers.get(spec.trainer or spec.name)
         if data.recipe not in module.RECIPES:
             known = ", ".join(module.RECIPES)
@@ -157,6 +158,11 @@ class RunConfig:
             f"-{pair}" for pair in sorted(f"{k}={v}" for k, v in (settings or {}).items())
         )
         return f"runs/{self.model}-{dataset}{changed.replace('/', '_')}"
+
+
+def renamed(settings):
+    """Settings with the names of today, where old commands have others."""
+    return {LEGACY_HPARAMS.get(name, name): value for name, value in settings.items()}
 
 
 def whole(name, value, least):

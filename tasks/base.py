@@ -8,8 +8,11 @@ from pathlib import Path
 import numpy as np
 
 from .. import zoo
+from ..common import interpolation
 from ..common.errors import UsageError
 from ..common.images import to_float
+from ..datasets import resize
+from ..datasets.dataset import as_pictures
 from ..evaluate import localization
 from ..zoo.inference import Inference
 
@@ -100,19 +103,29 @@ class LoadedModel:
         raise self._cannot("explain")
 
     def object_maps(self, images):
-        """Attention maps (N, S, S), each from 0 to 1, of uint8 images (N, S, S, 3)."""
+        """Attention maps (N, S, S), each from 0 to 1, of images (N, H, W, 3) that are stretched to
+        the network's size S."""
         network = self._object_network()
-        maps = in_batches(lambda x: self.infer(network, x), self.checked(images))
+        maps = in_batches(lambda x: self.infer(network, x), self.fitted(images))
         return localization.prepared(maps, self.image_size)
+
+    def explain_objects(self, images):
+        """`object_maps` at the size of the images, (N, H, W)."""
+        images = checked(images)
+        return maps_at(self.object_maps(images), images)
 
     def _object_network(self):
         if getattr(self, "_object", None) is None:
             self._object = self.object_network()
         return self._object
 
-    def checked(self, images):
-        """uint8 images (N, S, S, 3) of the network's size, of arrays of images; else UsageError."""
-        return checked(images, self.image_size)
+    def fitted(self, images):
+        """Images (N, H, W, 3), uint8 or float in [-1, 1] -> uint8 (N, S, S, 3): each whole image,
+        stretched to the network's size if it is of another one."""
+        images = checked(images)
+        if images.shape[1:3] == (self.image_size, self.image_size):
+            return images
+        return np.stack([resize.whole(image, self.image_size) for image in images])
 
     def provenance(self):
         """What a score says of the model, JSON values."""
@@ -124,19 +137,18 @@ class LoadedModel:
         return values
 
 
-def checked(images, size=None):
-    """Images (N, H, W, 3), uint8 or float in [-1, 1] -> uint8; with a size H = W = size. Else
+def checked(images):
+    """Images (N, H, W, 3), or one (H, W, 3), uint8 or float in [-1, 1] -> uint8 (N, H, W, 3); else
     UsageError."""
-    from ..datasets.dataset import as_pictures
-
     images = np.asarray(images)
-    images = as_pictures(images[None] if images.ndim == 3 and images.shape[-1] == 3 else images)
-    if size and images.shape[1:3] != (size, size):
-        raise UsageError(
-            f"images are {size} x {size} here, not {images.shape[1]} x {images.shape[2]}: resize "
-            "them first"
-        )
-    return images
+    return as_pictures(images[None] if images.ndim == 3 and images.shape[-1] == 3 else images)
+
+
+def maps_at(maps, images):
+    """Maps (..., h, w) in [0, 1] at the size of images (N, H, W, 3), bilinear."""
+    if maps.shape[-2:] == images.shape[1:3]:
+        return maps
+    return interpolation.resized(maps, *images.shape[1:3], antialias=True)
 
 
 def in_batches(function, images, size=BATCH):

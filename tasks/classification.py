@@ -62,8 +62,8 @@ class Classifier(LoadedModel):
             return None
 
     def classify(self, images):
-        """A Classification of images (N, S, S, 3)."""
-        logits = in_batches(self.logits, self.checked(images))
+        """A Classification of images (N, H, W, 3), stretched to the network's size."""
+        logits = in_batches(self.logits, self.fitted(images))
         return Classification(logits, softmax(logits, axis=-1))
 
     def logits(self, x):
@@ -79,8 +79,8 @@ class Classifier(LoadedModel):
         return keras.Model(self.network.input, explained.outputs[1])
 
     def explain(self, images):
-        """Soft-CAMs (N, S, S) of images (N, S, S, 3), each from 0 to 1."""
-        return self.object_maps(images)
+        """Soft-CAMs (N, H, W) of images (N, H, W, 3), each from 0 to 1."""
+        return self.explain_objects(images)
 
 
 Model = Classifier

@@ -11,7 +11,7 @@ from ..evaluate import swd
 from ..zoo.layers import self_attention
 from ..zoo.layers.labels import labels
 from . import scoring
-from .base import Card, LoadedModel, Monitor, checked
+from .base import Card, LoadedModel, Monitor
 
 METRICS = ("fid", "kid", "is", "precision_recall")  # of a card
 GRID = 64  # samples in a picture
@@ -87,7 +87,7 @@ class Generator(LoadedModel):
             return np.concatenate(list(sampled(self.sample_latents, self.latent, num, seed)))
         if not self.accepts_reference:
             raise UsageError(f"{self} takes no reference images")
-        references = checked(references, self.image_size)
+        references = self.fitted(references)
         if len(references) != num:
             raise UsageError(f"give a reference for each of {num} samples, not {len(references)}")
         parts = range(0, num, 100)
@@ -109,8 +109,8 @@ class Generator(LoadedModel):
         return keras.Model(critic.input, critic.outputs[1])
 
     def explain(self, images):
-        """Maps (N, S, S), each from 0 to 1: where the discriminator looks in images."""
-        return self.object_maps(images)
+        """Maps (N, H, W), each from 0 to 1: where the discriminator looks in images."""
+        return self.explain_objects(images)
 
     def self_attention(self, z):
         """(masks (B, 4, S, S) from 0 to 1, places (4, 2) in pixels): where four places of the

@@ -10,7 +10,7 @@ from ..evaluate import multilabel, protocol
 from ..evaluate.scorer import Score
 from ..zoo.layers import cam
 from . import classification, scoring
-from .base import BATCH, Card, LoadedModel, Monitor, in_batches
+from .base import BATCH, Card, LoadedModel, Monitor, checked, in_batches, maps_at
 from .classification import Classification, class_count, needs_classes  # noqa: F401
 
 SHOWN = 8  # images of a picture
@@ -36,15 +36,20 @@ class GuidedClassifier(LoadedModel):
         return self.infer(self.network, x)["logits"]
 
     def classify(self, images):
-        """A Classification of images (N, S, S, 3); probabilities are those of each class alone."""
-        logits = in_batches(self.logits, self.checked(images))
+        """A Classification of images (N, H, W, 3), stretched to the network's size; probabilities
+        are those of each class alone."""
+        logits = in_batches(self.logits, self.fitted(images))
         return Classification(logits, expit(logits))
 
     def explain(self, images):
-        """Attention maps A^c (N, C, S, S) of every class, each from 0 to 1."""
-        return in_batches(
-            lambda x: self.infer(self.network, x)["attention"], self.checked(images), BATCH // 4
-        )
+        """Attention maps A^c (N, C, H, W) of every class, each from 0 to 1, of images (N, H, W,
+        3), stretched to the network's size."""
+        images = checked(images)
+
+        def attention(x):
+            return self.infer(self.network, x)["attention"]
+
+        return maps_at(in_batches(attention, self.fitted(images), BATCH // 4), images)
 
     def object_network(self):
         try:

@@ -9,7 +9,7 @@ from ..evaluate import protocol, segmentation
 from ..evaluate.scorer import Score
 from ..trainers.deeplab import palette
 from . import classification, scoring
-from .base import Card, LoadedModel, Monitor, in_batches
+from .base import Card, LoadedModel, Monitor, checked, in_batches
 
 SHOWN = 16  # images of a picture while training
 MOST = 500  # images that are scored while training
@@ -43,12 +43,18 @@ class Segmenter(LoadedModel):
         return self.infer(self.network, x)
 
     def segment(self, images):
-        """Class maps (N, S, S), whole numbers, of images (N, S, S, 3)."""
-        return in_batches(lambda x: self.logits(x).argmax(-1), self.checked(images), 50)
+        """Class maps (N, H, W), whole numbers, of images (N, H, W, 3), stretched to the network's
+        size; each pixel has the class of the nearest one there."""
+        images = checked(images)
+        maps = in_batches(lambda x: self.logits(x).argmax(-1), self.fitted(images), 50)
+        rows, columns = (
+            (np.arange(side) * 2 + 1) * self.image_size // (2 * side) for side in images.shape[1:3]
+        )
+        return maps[:, rows[:, None], columns]
 
     def probabilities(self, images):
-        """Probabilities (N, S, S, K), float32, of images (N, S, S, 3)."""
-        return in_batches(lambda x: softmax(self.logits(x), axis=-1), self.checked(images), 50)
+        """Probabilities (N, S, S, K), float32, of images stretched to the network's size S."""
+        return in_batches(lambda x: softmax(self.logits(x), axis=-1), self.fitted(images), 50)
 
     def picture(self, images, classes):
         """uint8 (B, S, S, 3), (B, S, S, 1) -> a picture with a row an image: it, the map given and

@@ -82,6 +82,10 @@ def test_published_weights_explain_and_classify():
     assert maps.min() == 0
     assert maps.max() == 1
     assert az.load("deeplab", "many").segment(images).shape == (3, 64, 64)
+    small = images[:, ::2, ::2]  # of another size than the networks'
+    assert gain.explain(small).shape == (3, 8, 32, 32)
+    assert classifier.explain(small[:, :20]).shape == (3, 20, 32)
+    assert az.load("deeplab", "many").segment(small[:, :20]).shape == (3, 20, 32)
     cells = az.load("ata_gan", "cells")
     assert cells.capabilities == {"sample", "explain"}
     assert cells.explain(cells.sample(2)).shape == (2, 64, 64)
@@ -93,8 +97,8 @@ def test_what_a_model_cannot_do_is_one_sentence():
         model.translate(np.zeros((1, 32, 32, 3), np.uint8))
     with pytest.raises(az.UsageError, match="takes no reference images"):
         model.sample(1, references=np.zeros((1, 32, 32, 3), np.uint8))
-    with pytest.raises(az.UsageError, match="images are 64 x 64 here, not 32 x 32"):
-        az.load("resnet9", "creatures").classify(np.zeros((1, 32, 32, 3), np.uint8))
+    with pytest.raises(az.UsageError, match=r"images are \(N, H, W, 3\), not \(4,\)"):
+        az.load("resnet9", "creatures").classify(np.zeros(4, np.uint8))
 
 
 def test_a_run_is_typed_and_silent(run, folder, capfd):
