@@ -475,7 +475,7 @@ def test_a_stopped_run_goes_on_bit_identically(finished, folder):
         (["--model=sagan", "--set=conditional=true", "--dataset=celeb_a"], "must have one"),
         (
             ["--model=ata_gan", "--dataset=cells", "--set=teacher=resnet18:none"],
-            "--set teacher=MODEL:TAG names another",
+            "teacher=MODEL:TAG names another",
         ),
         (["--mode=evaluate", "--weights=/nowhere"], "it holds no run.json"),
         (["--mode=evaluate", "--input=x", "--direction=b2a"], "--direction goes with --weights"),
