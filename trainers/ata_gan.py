@@ -1,5 +1,5 @@
-"""ATA-GAN's training (Kastaniotis et al., 2018, section II.D): DCGAN's, and a teacher that shows
-the discriminator where to look."""
+"""ATA-GAN's training (Kastaniotis et al., 2018, section II.D): DCGAN's, with a teacher whose
+attention maps the discriminator's must match."""
 
 import dataclasses
 import hashlib
@@ -19,12 +19,12 @@ PIXELS = {"mean": ops.mean, "sum": ops.sum}
 
 @dataclasses.dataclass(frozen=True)
 class HParams(dcgan.HParams):
-    """DCGAN's, and of the attention loss, equations 2 and 3:
+    """DCGAN's and those of the attention loss, equations 2 and 3.
 
-    attention_weight: its factor (none in the paper; 0: the regular GAN of figure 4). Ours, where
-    the paper is silent: normalise, the scale on which maps are compared, a key of
-    zoo.layers.cam.NORMALISE; resize, to the larger or the smaller of both maps' sizes; pixels, of
-    which the mean or the sum is taken.
+    attention_weight: its factor (none in the paper; 0: the regular GAN of figure 4). The paper does
+    not say how maps are compared. normalise: their scale, a key of zoo.layers.cam.NORMALISE.
+    resize: to the size of the "larger" or the "smaller" of both maps. pixels: whether the "mean" or
+    the "sum" over pixels is taken.
     """
 
     attention_weight: float = 1.0
@@ -43,7 +43,7 @@ class HParams(dcgan.HParams):
 
 CELLS = {"teacher": "resnet18:cells"}
 CIFAR10 = {"teacher": "resnet9:cifar10"}
-NONE = {"teacher": ""}  # which has to be given
+NONE = {"teacher": ""}  # there is no default: the user must name one
 RECIPES = {  # by data set; ours
     "creatures": Recipe(image_size=64, batch_size=32, steps=2_000),
     "cells": Recipe(image_size=64, batch_size=64, steps=20_000, options=CELLS),
@@ -54,7 +54,7 @@ RECIPES = {  # by data set; ours
 
 
 class ATAGAN(dcgan.DCGAN):
-    """networks["teacher"] is loaded here; it is no part of the state, as no step changes it."""
+    """networks["teacher"] is read here. No step changes it, so that it is not part of the state."""
 
     generator_loss = staticmethod(losses.non_saturating_generator)
 
@@ -71,14 +71,14 @@ class ATAGAN(dcgan.DCGAN):
             digest.update(ops.convert_to_numpy(variable).tobytes())
         return {"teacher": digest.hexdigest()[:16]}
 
-    def attention_loss(self, x, shown):
-        """Equation 2 of images x (B, S, S, 3) and the discriminator's maps of them (B, s, s)."""
-        taught = tf.stop_gradient(self.networks["teacher"](x, training=False))
-        size = SIZES[self.hp.resize](taught.shape[1], shown.shape[1])
-        taught, shown = (
-            cam.normalised(cam.resized(maps, size), self.hp.normalise) for maps in (taught, shown)
+    def attention_loss(self, x, own):
+        """Equation 2 for images x (B, S, S, 3) and the discriminator's maps (B, s, s) of them."""
+        target = tf.stop_gradient(self.networks["teacher"](x, training=False))
+        size = SIZES[self.hp.resize](target.shape[1], own.shape[1])
+        target, own = (
+            cam.normalised(cam.resized(maps, size), self.hp.normalise) for maps in (target, own)
         )
-        return losses.soft_cam(teacher=taught, discriminator=shown, over=PIXELS[self.hp.pixels])
+        return losses.soft_cam(teacher=target, discriminator=own, over=PIXELS[self.hp.pixels])
 
     def train_step(self, batch):
         x, weight = batch["image"], self.hp.attention_weight
@@ -88,13 +88,13 @@ class ATAGAN(dcgan.DCGAN):
             fake = self.generator(z, training=True)
             with g_tape.stop_recording(), tf.GradientTape() as d_tape:
                 still = tf.stop_gradient(fake)
-                real_logits, real_shown = D(x, training=True)
-                fake_logits, fake_shown = D(still, training=True)
+                real_logits, real_maps = D(x, training=True)
+                fake_logits, fake_maps = D(still, training=True)
                 d_loss = losses.discriminator(real=real_logits, fake=fake_logits)
                 total, extra = d_loss, {}
                 if weight:
-                    attention = self.attention_loss(x, real_shown)
-                    attention += self.attention_loss(still, fake_shown)  # equation 3
+                    attention = self.attention_loss(x, real_maps)
+                    attention += self.attention_loss(still, fake_maps)  # equation 3
                     total, extra = d_loss + weight * attention, {"attention_loss": attention}
             with g_tape.stop_recording():
                 self.update(d_tape, total, D, self.d_optimizer)
@@ -104,16 +104,16 @@ class ATAGAN(dcgan.DCGAN):
         return self.logs(d_loss, g_loss, real_logits, fake_logits) | extra
 
     def attention(self, images, z):
-        """The Soft-CAMs of images, the teacher's and the discriminator's, each from 0 to 1."""
+        """The Soft-CAMs of teacher and discriminator in real images, each from 0 to 1."""
         x = to_float(images)
-        taught = self.infer(self.networks["teacher"], x)
-        _, shown = self.infer(self.discriminator, x)
-        maps = [cam.min_max(cam.resized(m, images.shape[1])) for m in (taught, shown)]
+        target = self.infer(self.networks["teacher"], x)
+        _, own = self.infer(self.discriminator, x)
+        maps = [cam.min_max(cam.resized(m, images.shape[1])) for m in (target, own)]
         return images, ops.convert_to_numpy(ops.stack(maps, axis=1)), ()
 
 
 class ATAGANMinimax(ATAGAN):
-    """Equation 4 as it stands, for the generator too."""
+    """Equation 4 as it is in the paper, for the generator too."""
 
     generator_loss = staticmethod(losses.minimax_generator)
 

@@ -12,7 +12,8 @@ from .base import Recipe
 
 @dataclasses.dataclass(frozen=True)
 class HParams:
-    """learning_rate, beta_1: section 4; beta_2: Adam's own; ema_decay: ours (0: no average)."""
+    """learning_rate, beta_1: section 4. beta_2: Adam's default. ema_decay: of the moving average of
+    the weights (ours; 0: none)."""
 
     learning_rate: float = 2e-4
     beta_1: float = 0.5
@@ -41,7 +42,7 @@ class DCGAN(base.GAN):
         return adam(), adam()
 
     def fake(self, z, x):
-        """G(z); x, the real images of the batch, is for generators that look at them."""
+        """G(z). x: the real images of the batch, for generators that take them."""
         return self.generator(z, training=True)
 
     def train_step(self, batch):

@@ -172,7 +172,7 @@ class GAIN(classifier.Classifier):
             s = tf.reduce_sum(picked(logits, tf.reshape(classes, [-1])))
         f, gradient = (tf.cast(x, head.variable_dtype) for x in (f, tape.gradient(s, f)))
         A = grad_cam.grad_cam(f, gradient)
-        return grad_cam.shown(tf.reshape(A, (-1, count, *A.shape[1:])), size)
+        return grad_cam.to_image_size(tf.reshape(A, (-1, count, *A.shape[1:])), size)
 
     def masked_scores(self, x, masks, classes):
         """s^c(I*) (B, K) of images x with masks (B, M, S, S), M = K or 1, for classes (B, K).

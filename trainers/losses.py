@@ -1,4 +1,5 @@
-"""Losses: pure functions to a scalar; adversarial ones of logits or scores (B, 1) or (B,)."""
+"""Losses: pure functions that return a scalar. Adversarial losses take logits or scores (B, 1) or
+(B,)."""
 
 from keras import ops
 
@@ -46,14 +47,15 @@ def gradient_penalty(*, gradient):
 
 
 def soft_cam(*, teacher, discriminator, over=ops.mean):
-    """E 1/2 (T - D)^2, maps (B, h, w); `over` pixels the mean, or ops.sum (ATA-GAN, equation 2)."""
+    """E 1/2 (T - D)^2 of maps (B, h, w), as the mean over pixels, or with over=ops.sum as their sum
+    (ATA-GAN, equation 2)."""
     return ops.mean(over(ops.square(teacher - discriminator) / 2, axis=(1, 2)))
 
 
 def cross_entropy(*, logits, label, smoothing=0.0):
     """-E sum_k q_k log softmax(logits)_k; logits (B, K), label (B,).
 
-    q is 1 - smoothing at the label, and smoothing / K more everywhere (Szegedy et al., 2016).
+    q is 1 - smoothing at the label, plus smoothing / K everywhere (Szegedy et al., 2016).
     """
     log_p = ops.log_softmax(logits, axis=-1)
     q = ops.one_hot(label, logits.shape[-1], dtype=log_p.dtype)
@@ -68,20 +70,20 @@ def sigmoid_cross_entropy(*, logits, label):
 
 
 def mean_over_present(values, present):
-    """E 1/n sum_c v_c over the n classes that are there: v and present, 0 or 1, (B, K)."""
+    """E 1/n sum_c v_c over the n classes present in an image; v and present, 0 or 1, are (B, K)."""
     count = ops.maximum(ops.sum(present, axis=1), 1)
     return ops.mean(ops.sum(present * values, axis=1) / count)
 
 
 def attention_mining(*, score, present):
-    """E 1/n sum_c s^c(I*^c), scores (B, K) of images masked by their attention, each of a class
-    that is there or not (GAIN, L_am)."""
+    """E 1/n sum_c s^c(I*^c) over the n classes present: scores (B, K) of images masked by their
+    attention, each for one class (GAIN, L_am)."""
     return mean_over_present(score, present)
 
 
 def attention_supervision(*, attention, mask, known, present):
-    """E 1/n sum_c mean (A^c - H^c)^2, of A and H (B, K, S, S) the mean over the known pixels
-    (B, S, S), n of the classes that are there (B, K) (GAIN, L_e)."""
+    """E 1/n sum_c mean (A^c - H^c)^2 over the n classes present (B, K); A and H (B, K, S, S), the
+    mean over the known pixels (B, S, S) (GAIN, L_e)."""
     known = ops.cast(known, attention.dtype)[:, None]
     gap = ops.square(attention - ops.cast(mask, attention.dtype)) * known
     pixels = ops.maximum(ops.sum(known, axis=(2, 3)), 1)
@@ -121,8 +123,9 @@ def total_variation(*, masks):
     return ops.mean(rows + columns)
 
 
-def of_known(log_p, classes, ignore):
-    """(log p_k (B, h, w) at the class k of each pixel, 0 where it is `ignore`; 1 where not)."""
+def at_classes(log_p, classes, ignore):
+    """(log p_k (B, h, w) at the class k of each pixel, or 0 where k is `ignore`; 1 where k is not
+    `ignore`, else 0)."""
     classes = ops.cast(classes, "int32")
     known = ops.not_equal(classes, ignore)
     q = ops.one_hot(ops.where(known, classes, 0), log_p.shape[-1], dtype=log_p.dtype)
@@ -132,22 +135,22 @@ def of_known(log_p, classes, ignore):
 
 def pixel_cross_entropy(*, logits, classes, ignore=255):
     """-E log softmax(logits)_k over the pixels whose class k is not `ignore`; logits (B, h, w, K),
-    classes (B, h, w); 0 where none is left."""
-    found, known = of_known(ops.log_softmax(logits, axis=-1), classes, ignore)
-    return -ops.sum(found) / ops.maximum(ops.sum(known), 1)
+    classes (B, h, w). Without such pixels it is 0."""
+    log_p, known = at_classes(ops.log_softmax(logits, axis=-1), classes, ignore)
+    return -ops.sum(log_p) / ops.maximum(ops.sum(known), 1)
 
 
 def seed(*, log_p, classes, ignore=255):
-    """-E 1/n sum_u log p_k(u) over an image's n pixels with a cue k, i.e. not `ignore`; log_p (B,
+    """-E 1/n sum_u log p_k(u) over the n pixels of an image whose cue k is not `ignore`; log_p (B,
     h, w, K), classes (B, h, w) (SEC, seeding loss)."""
-    found, known = of_known(log_p, classes, ignore)
+    log_p, known = at_classes(log_p, classes, ignore)
     count = ops.maximum(ops.sum(known, axis=(1, 2)), 1)
-    return -ops.mean(ops.sum(found, axis=(1, 2)) / count)
+    return -ops.mean(ops.sum(log_p, axis=(1, 2)) / count)
 
 
 def ranked(p, decay):
-    """1/Z sum_j d^(j-1) p_(j), p_(1) the highest of (B, n, C), Z = sum_j d^(j-1) -> (B, C): the
-    maximum for d = 0, the mean for d = 1 (SEC, global weighted rank-pooling)."""
+    """p (B, n, C) -> 1/Z sum_j d^(j-1) p_(j) (B, C), where p_(1) is the highest of n values and Z =
+    sum_j d^(j-1): the maximum for d = 0, the mean for d = 1 (SEC, global weighted rank-pooling)."""
     p = ops.flip(ops.sort(p, axis=1), axis=1)
     weights = ops.power(ops.cast(decay, p.dtype), ops.arange(p.shape[1], dtype=p.dtype))
     return ops.einsum("j,bjc->bc", weights / ops.sum(weights), p)
@@ -155,15 +158,15 @@ def ranked(p, decay):
 
 def expand(*, p, labels, present, absent, background):
     """-E 1/|T| sum_T log G_c(d_present) - E 1/|T'| sum_T' log(1 - G_c(d_absent))
-    - E log G_0(d_background), G = `ranked`, T the classes that are there, T' the others; p (B, h,
-    w, C + 1), the background first, labels (B, C), 0 or 1 (SEC, expansion loss)."""
+    - E log G_0(d_background), where G is `ranked`, T the classes present and T' the others; p (B,
+    h, w, C + 1) with the background first, labels (B, C), 0 or 1 (SEC, expansion loss)."""
     p = ops.reshape(p, (-1, p.shape[1] * p.shape[2], p.shape[3]))
-    there = mean_over_present(ops.log(ranked(p[..., 1:], present)), labels)
-    elsewhere = mean_over_present(ops.log(1 - ranked(p[..., 1:], absent)), 1 - labels)
-    return -there - elsewhere - ops.mean(ops.log(ranked(p[..., :1], background)))
+    log_present = mean_over_present(ops.log(ranked(p[..., 1:], present)), labels)
+    log_absent = mean_over_present(ops.log(1 - ranked(p[..., 1:], absent)), 1 - labels)
+    return -log_present - log_absent - ops.mean(ops.log(ranked(p[..., :1], background)))
 
 
 def constrain(*, log_p, log_q):
-    """E 1/n sum_u sum_c Q log(Q / p), Q the CRF's, both (B, h, w, K) (SEC, constrain-to-boundary
-    loss)."""
+    """E 1/n sum_u sum_c Q log(Q / p) of the CRF's Q and p, both (B, h, w, K) (SEC,
+    constrain-to-boundary loss)."""
     return ops.mean(ops.sum(ops.exp(log_q) * (log_q - log_p), axis=-1))

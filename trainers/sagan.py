@@ -1,5 +1,5 @@
-"""SAGAN's training (Zhang et al., 2019, sections 4 and 5): the hinge loss, or the one of the dogs'
-document, and a learning rate each for generator and discriminator."""
+"""SAGAN's training (Zhang et al., 2019, sections 4 and 5): the hinge loss, or that of the document
+on dogs, with separate learning rates for generator and discriminator."""
 
 import dataclasses
 from math import inf
@@ -17,7 +17,8 @@ from .base import Recipe
 
 @dataclasses.dataclass(frozen=True)
 class HParams:
-    """All but ema_decay (ours, 0: no average): SAGAN, section 5; the document states none."""
+    """SAGAN, section 5; the document states none. ema_decay: of the moving average of the weights
+    (ours; 0: none)."""
 
     g_learning_rate: float = 1e-4
     d_learning_rate: float = 4e-4
@@ -39,8 +40,8 @@ RECIPES = {
 }
 
 
-def given(x, y):
-    """The input of a network that takes x alone, or x and a label y."""
+def inputs_of(x, y):
+    """The inputs of a network: x, or with a label y both."""
     return x if y is None else [x, y]
 
 
@@ -59,38 +60,37 @@ class SAGAN(base.GAN):
 
     def train_step(self, batch):
         x, G, D = batch["image"], self.generator, self.discriminator
-        y = batch["label"] if self.classes else None  # of the real images, and of the fakes too
+        y = batch["label"] if self.classes else None  # of real images, and of fakes too
         z = self.noise(tf.shape(x)[0])
         with tf.GradientTape() as g_tape:
-            fake = G(given(z, y), training=True)
+            fake = G(inputs_of(z, y), training=True)
             with g_tape.stop_recording(), tf.GradientTape() as d_tape:
-                real_logits = D(given(x, y), training=True)
-                fake_logits = D(given(tf.stop_gradient(fake), y), training=True)
+                real_logits = D(inputs_of(x, y), training=True)
+                fake_logits = D(inputs_of(tf.stop_gradient(fake), y), training=True)
                 d_loss = self.d_loss(real=real_logits, fake=fake_logits)
             with g_tape.stop_recording():
                 self.update(d_tape, d_loss, D, self.d_optimizer)
-            g_loss = self.g_loss(fake=D(given(fake, y), training=True))
+            g_loss = self.g_loss(fake=D(inputs_of(fake, y), training=True))
         self.update(g_tape, g_loss, G, self.g_optimizer)
         self.update_average()
         return self.logs(d_loss, g_loss, real_logits, fake_logits)
 
     @property
     def classes(self):
-        """How many classes there are; 0 for networks without a label."""
+        """Number of classes; 0 for networks that take no label."""
         conditional = len(self.generator.inputs) > 1
         return self.discriminator.get_layer("project").input_dim if conditional else 0
 
     def generator_inputs(self, z):
-        """z, or where there are classes z and a label that it gives."""
+        """z, or for networks that take a label z and a label that is a function of z."""
         z = np.asarray(z, "float32")
-        return given(z, labels(z, self.classes) if self.classes else None)
+        return inputs_of(z, labels(z, self.classes) if self.classes else None)
 
     def attention(self, images, z):
-        """Without attention in the generator: where places of real images look, by the
-        discriminator's."""
-        shown = super().attention(images, z)
-        if shown or "attention" not in self.networks:
-            return shown
+        """As in GAN; if the generator has no attention, the discriminator's in real images."""
+        of_generator = super().attention(images, z)
+        if of_generator or "attention" not in self.networks:
+            return of_generator
         maps = self.infer(self.networks["attention"], to_float(images))
         return images, *self_attention.attention_at(maps, images.shape[1])
 

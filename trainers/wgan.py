@@ -1,5 +1,5 @@
-"""WGAN's training (Arjovsky et al., 2017, algorithm 1), and with a gradient penalty in place of
-clipping (Gulrajani et al., 2017, algorithm 1)."""
+"""WGAN's training (Arjovsky et al., 2017, algorithm 1), and WGAN-GP's with a gradient penalty in
+place of clipping (Gulrajani et al., 2017, algorithm 1)."""
 
 import contextlib
 import dataclasses
@@ -19,7 +19,8 @@ RECIPES = {
 
 @dataclasses.dataclass(frozen=True)
 class HParams:
-    """learning_rate, clip, n_critic: algorithm 1 of WGAN; ema_decay: ours (0: no average)."""
+    """learning_rate, clip, n_critic: algorithm 1 of WGAN. ema_decay: of the moving average of the
+    weights (ours; 0: none)."""
 
     learning_rate: float = 5e-5
     clip: float = 0.01
@@ -34,7 +35,7 @@ class HParams:
 
 @dataclasses.dataclass(frozen=True)
 class PenaltyHParams:
-    """All but ema_decay (ours): algorithm 1 of WGAN-GP; penalty is its lambda."""
+    """Algorithm 1 of WGAN-GP; penalty is its lambda. ema_decay: as in HParams (ours)."""
 
     learning_rate: float = 1e-4
     beta_1: float = 0.0
@@ -50,7 +51,8 @@ class PenaltyHParams:
 
 @contextlib.contextmanager
 def in_full(network):
-    """Has the layers of a network of mixed precision compute as precisely as its weights are."""
+    """Within the context the layers of a network in mixed precision compute in the type of their
+    weights."""
     policies = [layer.dtype_policy for layer in network.layers]
     try:
         for layer in network.layers:
@@ -73,11 +75,11 @@ class WGAN(base.GAN):
         return rmsprop(), rmsprop()
 
     def fake(self, z, x):
-        """G(z); x, the real images of the batch, is for generators that look at them."""
+        """G(z). x: the real images of the batch, for generators that take them."""
         return self.generator(z, training=True)
 
     def critic_loss(self, x, fake, t):
-        """Of critic step t, 0 <= t < n_critic."""
+        """The loss of critic step t, 0 <= t < n_critic."""
         f = self.discriminator
         return losses.wasserstein_critic(real=f(x, training=True), fake=f(fake, training=True))
 
@@ -121,7 +123,7 @@ class WGANGP(WGAN):
         return super().critic_loss(x, fake, t) + self.hp.penalty * penalty  # line 7
 
     def constrain(self):
-        """The penalty takes the place of clipping."""
+        """Does nothing: the penalty takes the place of clipping."""
 
 
 VARIANTS = {"wgan": (HParams, WGAN), "wgan_gp": (PenaltyHParams, WGANGP)}

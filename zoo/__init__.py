@@ -1,5 +1,9 @@
-"""The networks of the papers: `names()`, `get(name)`, `options(name)`, `create(name, ...)`, and
-`load(name, weights=TAG)` with pretrained weights, `save(...)` to publish some."""
+"""The networks of the papers.
+
+names() lists the models; get(name) returns a ModelSpec, options(name) the options of its networks;
+create(name, ...) builds the networks; load(name, weights=TAG) returns a network with published
+weights, and save(...) publishes weights.
+"""
 
 from .registration import register_with_keras
 from .registry import ModelSpec, UnknownModel, create, get, names, options

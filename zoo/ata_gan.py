@@ -33,7 +33,7 @@ def keep(x, filters, name):
 def discriminator(image_size, width, map_size):
     """image (B, S, S, 3) in [-1, 1] -> [logit (B, 1), Soft-CAM (B, s, s)], s = map_size.
 
-    DCGAN's widths; where that goes on below s, the map keeps its size.
+    The widths are DCGAN's. Blocks that would make the map smaller than s keep its size.
     """
     image = keras.Input((image_size, image_size, 3), name="image")
     x = image
@@ -51,17 +51,15 @@ def discriminator(image_size, width, map_size):
 
 
 def expert(name, tag, image_size):
-    """A classifier's weights (zoo.weights.find) -> image (B, S, S, 3) -> Soft-CAM (B, s, s).
+    """The frozen network image (B, S, S, 3) -> Soft-CAM (B, s, s) of a classifier's weights.
 
-    Images of another size than the classifier's are resized to it. A network without class
-    activation maps raises WeightsError.
+    name, tag: as in zoo.weights.find. Images are resized to the size that the classifier takes. A
+    network without class activation maps raises WeightsError.
     """
     try:
         network = cam.explained(weights.load(name, tag))
     except weights.WeightsError as error:
-        raise weights.WeightsError(
-            f"teacher: {error}; --set teacher=MODEL:TAG names another"
-        ) from None
+        raise weights.WeightsError(f"teacher: {error}; teacher=MODEL:TAG names another") from None
     except ValueError as error:
         raise weights.WeightsError(f"{name}:{tag} cannot teach attention: {error}") from None
     side = network.input_shape[1]
@@ -90,7 +88,9 @@ def build(image_size=64, latent=100, width=64, map_size=8, teacher="resnet9:crea
     if map_size not in sizes:
         raise ValueError(f"map_size must be one of {sizes} at image_size {image_size}")
     if not tag:
-        raise ValueError(f"teacher takes MODEL:TAG, a classifier of such images, not {teacher!r}")
+        raise ValueError(
+            f"teacher takes MODEL:TAG, a classifier of the same kind of images, not {teacher!r}"
+        )
     networks = Networks(
         {
             "generator": lambda: dcgan.generator(image_size, latent, width),

@@ -1,6 +1,6 @@
 """AttentionGAN: unpaired image-to-image translation using attention-guided generative adversarial
-networks (Tang et al., 2019: scheme 1; 2021: scheme 2), as the slides of Shauryam, Kar and Faizi
-(Chennai Mathematical Institute, 2023) tell of it.
+networks (Tang et al., 2019: scheme 1; 2021: scheme 2), as described in the slides of Shauryam, Kar
+and Faizi (Chennai Mathematical Institute, 2023).
 
     scheme 1   image -> G_E -> up, up -> 7x7 4 -> sigmoid -> A, tanh -> C
                G(x) = C A + x (1 - A)
@@ -19,7 +19,7 @@ networks (Tang et al., 2019: scheme 1; 2021: scheme 2), as the slides of Shaurya
 | G_y = sum C_y^f A_y^f + x A_y^b                 | `fuse`                                      |
 | D_XA, D_YA, with the attention mask as input    | `attention_discriminator_a`, `..._b`        |
 
-What D_XA and D_YA see of scheme 2 is the attention on the foreground, 1 - A_b.
+In scheme 2 the input of D_XA and D_YA is the attention to the foreground, 1 - A_b.
 """
 
 from functools import partial
@@ -41,7 +41,7 @@ def fuse(image, foreground, background, contents):
 
 
 def scheme_1(features, width):
-    """-> masks (B, H, W, 1), contents (B, H, W, 1, 3), foreground and background of masks."""
+    """-> masks (B, H, W, 1), contents (B, H, W, 1, 3), foreground and background masks."""
     x = cyclegan.reflect(cyclegan.decode(features, width), 3)
     full = keras.config.floatx()
     x = cyclegan.convolution(x, 4, 7, "head", dtype=full)
@@ -52,7 +52,7 @@ def scheme_1(features, width):
 
 
 def scheme_2(features, width, n):
-    """-> masks (B, H, W, n), contents (B, H, W, n - 1, 3), foreground and background of masks."""
+    """-> masks (B, H, W, n), contents (B, H, W, n - 1, 3), foreground and background masks."""
     x = cyclegan.to_pictures(cyclegan.decode(features, width, "content_"), n - 1, "content")
     contents = ops.stack(ops.split(x, n - 1, axis=-1), axis=-2)
     full = keras.config.floatx()
@@ -66,8 +66,8 @@ def generator(scheme, width, blocks, n, name):
     """image (B, H, W, 3) in [-1, 1] -> {"translated", "masks", "contents"}; see `build`."""
     image = keras.Input((None, None, 3), name="image")
     features = cyclegan.encode(image, width, blocks)
-    made = scheme_1(features, width) if scheme == 1 else scheme_2(features, width, n)
-    masks, contents, foreground, background = made
+    parts = scheme_1(features, width) if scheme == 1 else scheme_2(features, width, n)
+    masks, contents, foreground, background = parts
     translated = fuse(image, foreground, background, contents)
     outputs = {"translated": translated, "masks": masks, "contents": contents}
     return keras.Model(image, outputs, name=name)
@@ -78,15 +78,15 @@ def build(image_size=256, width=64, blocks=9, scheme=2, masks=10, attention_disc
     (B, H, W, n) in [0, 1], "contents": (B, H, W, n - 1, 3) in [-1, 1]}, H and W any multiples of 4
     from 8; "discriminator_a", "discriminator_b": image (B, S, S, 3) -> logits (B, s, s, 1).
 
-    width, blocks: as in cyclegan. scheme: 1 (one mask, one content: n = 1 mask, 1 content) or 2.
-    masks: n of scheme 2, the background's among them. attention_discriminators: two more,
-    "attention_discriminator_a" and "..._b", [attention, image] (B, S, S, 4) -> logits.
+    width, blocks: as in zoo.cyclegan. scheme: 1 (one mask, one content) or 2. masks: n of scheme 2,
+    with the background's. attention_discriminators: also build "attention_discriminator_a" and
+    "attention_discriminator_b", [attention, image] (B, S, S, 4) -> logits.
     """
     cyclegan.check(image_size, width, blocks)
     if scheme not in (1, 2):
         raise ValueError(f"scheme must be 1 or 2, not {scheme}")
     if masks < 2:
-        raise ValueError(f"masks must be at least 2, the background's and another, not {masks}")
+        raise ValueError(f"masks must be at least 2, with the background's, not {masks}")
     makers = {
         name: partial(generator, scheme, width, blocks, masks, name) for name in ("a2b", "b2a")
     }

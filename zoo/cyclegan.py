@@ -15,8 +15,9 @@ al., 2017).
 | C64-C128-C256-C512, PatchGAN               | `discriminator`                             |
 | weights from N(0, 0.02)                    | `dcgan.NORMAL`                              |
 
-Zeros and crops lie where PyTorch's padding=1 and output_padding=1 put them, which Keras' "same"
-does not, so that published checkpoints give their own pictures. AttentionGAN builds on these parts.
+Padding and cropping are those of PyTorch's padding=1 and output_padding=1, which differ from Keras'
+"same" padding, so that published checkpoints give the same images as in PyTorch. AttentionGAN
+builds on these parts.
 """
 
 from functools import partial
@@ -29,7 +30,7 @@ from .networks import Networks
 
 
 def check(image_size, width, blocks):
-    """Raises ValueError where no network comes of it; PatchGAN's last map needs 24 pixels."""
+    """Raises ValueError for options that make no network; PatchGAN's last map needs 24 pixels."""
     if image_size < 24 or image_size % 4:
         raise ValueError(f"image_size must be a multiple of 4 from 24, not {image_size}")
     if width < 1 or blocks < 1:
@@ -37,7 +38,7 @@ def check(image_size, width, blocks):
 
 
 def norm(x, name):
-    """Each channel of each image (H, W) with mean 0 and deviation 1."""
+    """Instance normalisation: mean 0 and deviation 1 for each channel of each image."""
     return keras.layers.GroupNormalization(
         groups=-1, epsilon=1e-5, center=False, scale=False, name=f"{name}_norm"
     )(x)
@@ -54,14 +55,14 @@ def reflect(x, by):
 
 
 def convolution(x, filters, side, name, strides=1, dtype=None):
-    """Of what is padded already; with a bias, as instance normalisation brings none."""
+    """A convolution without padding. It has a bias, since instance normalisation here has none."""
     return keras.layers.Conv2D(
         filters, side, strides=strides, kernel_initializer=dcgan.NORMAL, dtype=dtype, name=name
     )(x)
 
 
 def down(x, filters, name, side=3, strides=2, dtype=None):
-    """(B, H, W, C) -> (B, H / 2, W / 2, filters), without what follows; zeros around."""
+    """(B, H, W, C) -> (B, H / 2, W / 2, filters): zero padding and a convolution alone."""
     x = keras.layers.ZeroPadding2D(1, name=f"{name}_pad")(x)
     return convolution(x, filters, side, name, strides, dtype)
 
@@ -75,9 +76,9 @@ def residual(x, name):
 
 
 def up(x, filters, name):
-    """(B, H, W, C) -> (B, 2H, 2W, filters): transposed convolution, normalised, ReLU.
+    """(B, H, W, C) -> (B, 2H, 2W, filters): transposed convolution, normalisation, ReLU.
 
-    Of the 2H + 1 rows that it makes the first one goes.
+    The convolution returns 2H + 1 rows, of which the first one is cropped; columns likewise.
     """
     x = keras.layers.Conv2DTranspose(
         filters, 3, strides=2, kernel_initializer=dcgan.NORMAL, name=name
@@ -116,9 +117,9 @@ def generator(width, blocks, name):
 
 
 def discriminator(image_size, width, name, channels=3):
-    """(B, S, S, channels) -> logits (B, S / 8 - 2, S / 8 - 2, 1); the first step is not normalised.
+    """(B, S, S, channels) -> logits (B, S / 8 - 2, S / 8 - 2, 1), each of 70 x 70 pixels.
 
-    A logit sees 70 x 70 pixels.
+    The first convolution has no normalisation.
     """
     image = keras.Input((image_size, image_size, channels), name="image")
     x = down(image, width, "down1", 4)
@@ -135,7 +136,8 @@ def build(image_size=256, width=64, blocks=9):
     any multiples of 4 from 8; "discriminator_a", "discriminator_b": image (B, S, S, 3) -> logits
     (B, s, s, 1).
 
-    width: channels of the largest maps. blocks: residual ones (paper: 9, and 6 below 256 pixels).
+    width: channels of the largest maps. blocks: number of residual blocks (paper: 9, and 6 below
+    256 pixels).
     """
     check(image_size, width, blocks)
     makers = {name: partial(generator, width, blocks, name) for name in ("a2b", "b2a")}

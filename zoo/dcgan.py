@@ -11,9 +11,9 @@
 | no BN at G's output and D's input          | last step of `generator`, first `down`  |
 | weights from N(0, 0.02)                    | `NORMAL`                                |
 
-Kernels are 4x4 with stride 2, and D ends in one dense unit on the 4x4 map. RAGAN and WGAN build on
-these parts. `self_attention` adds one layer of it to G's 8x8 map, the one that RAGAN attends: the
-row "+self-attention" of the RAGAN Letter's table 1.
+Kernels are 4x4 with stride 2, and D ends in one dense unit on the 4x4 map. RAGAN, WGAN and ATA-GAN
+build on these parts. The option `self_attention` adds a self-attention layer on G's 8x8 map, where
+RAGAN has its attention: this is the row "+self-attention" in table 1 of the RAGAN Letter.
 """
 
 import keras
@@ -22,7 +22,7 @@ from .layers.batch_norm import BatchNorm
 from .layers.self_attention import SelfAttention
 from .networks import Networks
 
-# Last layers have dtype=keras.config.floatx(): float32 under mixed precision too.
+# Last layers have dtype=keras.config.floatx(), so that they compute in float32 in mixed precision.
 NORMAL = {"class_name": "RandomNormal", "config": {"mean": 0.0, "stddev": 0.02}}
 
 
@@ -71,8 +71,8 @@ def down(x, filters, name, normalise=norm):
 def generator_map(z, image_size, width, at=None):
     """noise (B, latent) -> image (B, S, S, 3) in [-1, 1].
 
-    at: {map size: function}, applied to the feature map g of that size, (B, s, s, C) -> the same
-    shape. This is where attention enters (RAGAN's equation 2).
+    at: {map size: function}; the function is applied to the feature map g (B, s, s, C) of that size
+    and keeps its shape. This is where attention enters (RAGAN's equation 2).
     """
     at = at or {}
     filters = width * image_size // 8
@@ -101,13 +101,14 @@ def generator_map(z, image_size, width, at=None):
 
 
 def generator(image_size, latent, width, self_attention=False):
+    """noise (B, latent) -> image (B, S, S, 3) in [-1, 1]."""
     z = keras.Input((latent,), name="noise")
     at = {8: SelfAttention(name="attention")} if self_attention else {}
     return keras.Model(z, generator_map(z, image_size, width, at), name="generator")
 
 
 def discriminator(image_size, width, normalise=norm):
-    """image (B, S, S, 3) in [-1, 1] -> logit (B, 1); the first block is never normalised."""
+    """image (B, S, S, 3) in [-1, 1] -> logit (B, 1); the first block has no normalisation."""
     image = keras.Input((image_size, image_size, 3), name="image")
     x = image
     for i, size in enumerate(reversed(map_sizes(image_size))):
@@ -122,7 +123,8 @@ def discriminator(image_size, width, normalise=norm):
 def build(image_size=32, latent=100, width=64, self_attention=False):
     """-> Networks "generator": noise (B, latent) -> image; "discriminator": image -> logit (B, 1).
 
-    width: channels of the largest feature map. self_attention: of the generator's 8 x 8 map.
+    width: channels of the largest feature map. self_attention: whether the generator has a
+    self-attention layer on its 8 x 8 map.
     """
     check(image_size, latent, width)
     return Networks(

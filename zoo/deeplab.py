@@ -13,9 +13,9 @@ CRFs (Chen, Papandreou, Kokkinos, Murphy, Yuille, ICLR 2015), over VGG16 (zoo.vg
 | 1024 filters of both dense layers             | `fc`                                             |
 | score map, interpolated by 8                  | `logits`, `segmentation`                         |
 
-Where stride is not 8, or the image below 128 x 128, what is dilated follows from the same rule: a
-convolution reaches as far over the image as the same one of zoo.vgg's classifier does, whose
-weights `start` takes over. The CRF is no part of the network: evaluate.crf.
+For other strides than 8, or images below 128 x 128, dilation follows the same rule: each
+convolution reaches as far across the image as its counterpart in zoo.vgg's classifier, whose
+weights `start` copies. The CRF is not part of the network: see evaluate.crf.
 """
 
 import keras
@@ -29,8 +29,10 @@ from .networks import Networks
 
 @keras.saving.register_keras_serializable("zoo")
 class Interpolated(keras.layers.Layer):
-    """(B, h, w, C) -> (B, size, size, C), bilinear: samples lie `stride` pixels apart about the
-    image's centre, and the outermost values reach to the rim. Two matrix products."""
+    """(B, h, w, C) -> (B, size, size, C), bilinear interpolation by two matrix products.
+
+    Samples lie `stride` pixels apart, centred in the image; beyond them the outermost values go on.
+    """
 
     def __init__(self, size, stride, **kwargs):
         super().__init__(**kwargs)
@@ -42,7 +44,7 @@ class Interpolated(keras.layers.Layer):
         return ops.einsum("jw,biwc->bijc", columns, x)
 
     def _weights(self, side):
-        """(size, side) of linear interpolation between places that are `stride` pixels apart."""
+        """(size, side): weights of linear interpolation between points `stride` pixels apart."""
         first = (self.size - 1 - self.stride * (side - 1)) / 2
         return interpolation.at((np.arange(self.size) - first) / self.stride, side)
 
@@ -54,7 +56,7 @@ class Interpolated(keras.layers.Layer):
 
 
 def conv(x, channels, side, name, dilation=1):
-    """(B, H, W, C) -> (B, H, W, channels), after a ReLU."""
+    """(B, H, W, C) -> (B, H, W, channels): a convolution and a ReLU."""
     x = keras.layers.Conv2D(
         channels,
         side,
@@ -78,15 +80,16 @@ def build(
 ):
     """-> Networks "segmenter": image (B, S, S, 3) in [-1, 1] -> logits (B, S, S, classes).
 
-    S is k stride, where poolings are VGG's, or k stride + 1, where they are the paper's, 3x3 about
-    the pixel kept. classes: with the background, which is the first. width: channels of the first
-    convolution; fc: of fc6 and fc7. stride: pixels between the scores, 2, 4 or 8; dilation: scores
-    between fc6's taps. normalise: "imagenet" for weights trained elsewhere (zoo.layers.imagenet).
-    start: MODEL:TAG, a vgg16 of equal width from whose convolutions training starts.
+    S is k * stride, with VGG's 2x2 pooling, or k * stride + 1, with the paper's pooling of 3x3
+    around the pixel that is kept. classes: with the background, which is the first one. width:
+    channels of the first convolution; fc: of fc6 and fc7. stride: pixels between scores, 2, 4 or 8.
+    dilation: of fc6, in scores. normalise: "imagenet" for weights trained elsewhere
+    (zoo.layers.imagenet). start: MODEL:TAG, a vgg16 of the same width, from whose convolutions
+    training starts.
     """
     if stride not in (2, 4, 8) or image_size < 32 or image_size % stride > 1:
         raise ValueError(
-            "stride must be 2, 4 or 8, image_size k stride or k stride + 1, from 32 on"
+            "stride must be 2, 4 or 8, image_size a multiple of it, or one more, from 32"
         )
     if classes < 2 or min(width, fc, dilation) < 1:
         raise ValueError("classes must be at least 2, width, fc and dilation 1")
@@ -109,7 +112,7 @@ def segmenter(image_size, classes, width, fc, stride, dilation, normalise):
     kept = {"pool_size": 3, "strides": 1, "padding": "same"}
     image = keras.Input((image_size, image_size, 3), name="image")
     x = imagenet.normalised(image, normalise)
-    reach = 1  # pixels between the classifier's values; between ours: at most `stride`
+    reach = 1  # pixels between the classifier's values; here they are at most `stride` apart
     for block, convolutions in enumerate((2, 2, 3, 3, 3), start=1):
         if block > 1 and reach < (16 if image_size >= 128 else 8):
             pool = {**reduced, "strides": 2} if reach < stride else kept

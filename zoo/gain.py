@@ -15,9 +15,9 @@
 | L_cl, L_am, L_e                            | trainers.losses                          |
 | VGG16 pretrained on ImageNet               | `backbone`, `start`                      |
 
-Any classifier of the zoo serves, of which `layer` is f. Grad-CAM takes a gradient inside the
-network, which no saved network can; with global average pooling, and f its last map, A has a form
-without one (zoo.layers.grad_cam), and `attention` is such a network.
+The classifier may be any of the zoo; `layer` names the layer whose output is f. Grad-CAM needs a
+gradient inside the network, which a saved network cannot compute. If f is averaged globally, A can
+be computed without one (zoo.layers.grad_cam), and the network `attention` does so.
 """
 
 import keras
@@ -49,8 +49,8 @@ def copy_backbone(classifier, source):
 
 
 def explained(classifier):
-    """A classifier whose layer `map` is averaged for its logits -> keras.Model, image -> {"logits"
-    (B, C), "attention": A^c of every class (B, C, S, S), each from 0 to 1}, of the same weights."""
+    """A classifier with a global average of its layer `map` -> keras.Model with the same weights,
+    image -> {"logits" (B, C), "attention": A^c of every class (B, C, S, S), each from 0 to 1}."""
     features, dense = (classifier.get_layer(name) for name in ("map", "logits"))
     maps = cam.class_maps(features.output, dense)
     size, dtype = classifier.input_shape[1], keras.config.floatx()

@@ -14,15 +14,16 @@
 | sum_i lambda_i A_i, lambda_i = 0 at first  | `WeightedSum`, the `attention layer`            |
 | O = sum_i lambda_i A_i + g, equation 2     | `attend` in `decoder`                           |
 
-The Letter does not say where X comes from once the network is trained. Here it samples in two ways:
+The Letter does not say where X comes from once the network is trained. Here there are two ways to
+sample:
 
-- `generator`, the network that is served, is sample(z): an `AttentionBank` stores the attention
-  layers of K training images with the weights (not trainable, float16, at most 4 MiB), and the
-  first coordinate of z, uniform in [-1, 1], picks one of them. So a sample is a function of z
-  alone, and K bounds the number of different attention layers. trainers.ragan refreshes the bank.
-- `generator_with_reference` is sample_with_reference(z, x): the attention layers of images given.
+- `generator`, the network that is served, is a function of z alone. An `AttentionBank` stores the
+  attention layers of K training images with the weights (not trainable, float16, at most 4 MiB),
+  and the first coordinate of z, uniform in [-1, 1], selects one of them. K bounds the number of
+  different attention layers. trainers.ragan updates the bank.
+- `generator_with_reference` is a function of z and an image X, whose attention layer it computes.
 
-A generator that sees real images may learn to copy them; evaluate.memorisation measures it.
+A generator that sees real images may learn to copy them; evaluate.memorisation measures this.
 """
 
 import keras
@@ -72,9 +73,9 @@ class WeightedSum(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("zoo")
 class AttentionBank(keras.layers.Layer):
-    """z (B, latent) in [-1, 1] -> one of K stored attention layers each (B, h, w, C).
+    """z (B, latent) in [-1, 1] -> one of K stored attention layers for each z, (B, h, w, C).
 
-    z_0 in [-1 + 2k/K, -1 + 2(k + 1)/K) picks entry k. The bank is zero until it is written.
+    z_0 in [-1 + 2k/K, -1 + 2(k + 1)/K) selects entry k. The bank is zero until it is written.
     """
 
     def __init__(self, shape, **kwargs):
@@ -121,8 +122,8 @@ def encoder(image_size, attend_at, channels, width):
 
 
 def localiser(features, image_size, side, regions):
-    """F: features (B, s, s, C) -> centres (B, N, 2) in pixels, the boxes inside the image."""
-    full = {"dtype": keras.config.floatx()}  # bfloat16 tells no pixels apart by less than 1/4
+    """F: features (B, s, s, C) -> centres (B, N, 2) in pixels, so that boxes lie in the image."""
+    full = {"dtype": keras.config.floatx()}  # bfloat16 is too coarse for positions in pixels
     x = keras.layers.Flatten(name="localise_flat")(features)
     x = keras.layers.Dense(
         2 * regions,
@@ -138,7 +139,7 @@ def localiser(features, image_size, side, regions):
 
 @keras.saving.register_keras_serializable("zoo")
 def grid_of_centres(shape, dtype=None):
-    """Initial bias of F, (2 N,): logits of N points on a grid over the unit square."""
+    """The initial bias of F, (2 N,): logits of N points on a grid in the unit square."""
     regions = shape[0] // 2
     rows = max(1, int(regions**0.5))
     columns = -(-regions // rows)
@@ -181,9 +182,10 @@ def build(
     centres; "discriminator": image -> logit (B, 1); not iterated over: "decoder", [noise, layer]
     -> image, which both generators share.
 
-    width: channels of the largest feature map. regions: N. mask_size: side of a mask as a share of
-    the image's, in (0, 1]. sharpness: steepness of a mask's edges, per pixel. attend_at: size of
-    the feature map that attention is added to. encoder_width: channels of E's first convolution.
+    width: channels of the largest feature map. regions: N. mask_size: side of a mask, divided by
+    that of the image, in (0, 1]. sharpness: steepness of a mask's edges, per pixel. attend_at: side
+    of the feature map to which attention is added. encoder_width: channels of E's first
+    convolution.
     """
     dcgan.check(image_size, latent, width)
     sizes = dcgan.map_sizes(image_size)

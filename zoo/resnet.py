@@ -9,7 +9,7 @@
 | W_s x where the shape changes, equation 2  | its `shortcut`, a 1x1 convolution     |
 | table 1, 18-layer: [2, 2, 2, 2], w = 64    | two blocks in each of four stages     |
 
-Global average pooling and one dense layer at the end are what class activation maps need. The
+Class activation maps need global average pooling and one dense layer at the end, as here. The
 metrics read the layers `features`, `logits` and, for sFID, `middle`.
 """
 
@@ -27,7 +27,7 @@ def convolution(x, filters, size, name, stride=1):
     """
     if stride > 1 and size > 1:
         x = keras.layers.ZeroPadding2D(size // 2, name=f"{name}_pad")(x)
-    elif stride > 1:  # picked first: TensorFlow 2.21 crashes on strided 1x1 kernels of 8 channels
+    elif stride > 1:  # subsampled first: TensorFlow 2.21 crashes on strided 1x1 kernels
         x, stride = keras.layers.MaxPooling2D(1, stride, name=f"{name}_pick")(x), 1
     x = keras.layers.Conv2D(
         filters,
@@ -42,7 +42,7 @@ def convolution(x, filters, size, name, stride=1):
 
 
 def residual(x, filters, stride, name):
-    """(B, H, W, C) -> (B, ceil(H / stride), ..., filters): two 3x3 convolutions, x around them."""
+    """(B, H, W, C) -> (B, ceil(H / stride), ..., filters): two 3x3 convolutions and a shortcut."""
     y = convolution(x, filters, 3, f"{name}_1", stride)
     y = keras.layers.ReLU(name=f"{name}_1_relu")(y)
     y = convolution(y, filters, 3, f"{name}_2")

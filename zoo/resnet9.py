@@ -19,7 +19,7 @@ from .networks import Networks
 
 
 def convolution(x, filters, name):
-    """(B, H, W, C) -> (B, H, W, filters): 3x3, without what follows."""
+    """(B, H, W, C) -> (B, H, W, filters): a 3x3 convolution alone."""
     return keras.layers.Conv2D(
         filters, 3, padding="same", use_bias=False, kernel_initializer="he_normal", name=name
     )(x)
@@ -46,7 +46,9 @@ def classifier(image_size, classes, width, stages):
     x = keras.layers.Activation("gelu", name="whiten_gelu")(x)
     for i, name in enumerate(("first", "middle", "map")[-stages:]):
         x = stage(x, width * 2**i, name)
-    x = keras.layers.GlobalAveragePooling2D(name="features")(x)  # (B, 4 W), of two stages 2 W
+    x = keras.layers.GlobalAveragePooling2D(name="features")(
+        x
+    )  # (B, 4 W), with two stages (B, 2 W)
     logits = keras.layers.Dense(classes, dtype=keras.config.floatx(), name="logits")(x)
     return keras.Model(image, logits, name="classifier")
 
@@ -54,9 +56,9 @@ def classifier(image_size, classes, width, stages):
 def build(image_size=32, classes=10, width=64, stages=3):
     """-> Networks "classifier": image (B, S, S, 3) in [-1, 1] -> logits (B, classes).
 
-    width: channels of the first stage. stages: 3, or the last two of them for a map of S/4 whose
-    pixels see 35 pixels each. The whitening layer is not trained; trainers.classifier sets it from
-    training images.
+    width: channels of the first stage. stages: 3, or 2 for the last two alone, whose map of S/4 has
+    a receptive field of 35 pixels. The whitening layer is not trained; trainers.classifier sets it
+    from training images.
     """
     if image_size < 8 or classes < 2 or width < 1:
         raise ValueError("image_size must be at least 8, classes 2, width 1")

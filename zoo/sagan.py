@@ -4,7 +4,7 @@ dogs by Levkovich, Avraham, Bar and Maor, "Self-Attention in Deep Convolutional 
     G   z(128) -> dense 4x4 -> up 8 -> 16 -> 32 + ATTENTION -> up 64 -> ... -> up S -> BN -> tanh
     D   image -> down S/2 -> ... -> 32 + ATTENTION -> down 16 -> 8 -> 4 -> block 4 -> sum -> logit
 
-    up, down: residual blocks of two 3x3 convolutions; every layer is normalised spectrally
+    up, down: residual blocks of two 3x3 convolutions; all layers have spectral normalisation
 
 | papers                                           | here                                       |
 |--------------------------------------------------|--------------------------------------------|
@@ -15,8 +15,8 @@ dogs by Levkovich, Avraham, Bar and Maor, "Self-Attention in Deep Convolutional 
 | conditional batch normalisation in G (SAGAN, 5)  | `norm` with a label                        |
 | projection in D (Miyato and Koyama, ICLR 2018)   | `project`: logit(h) + e_y . h              |
 
-A map of side s has min(S/s, 16) `width` channels in G and min(S/2s, 16) `width` in D; S = 128 and
-width 64 are the authors' networks for ImageNet.
+A map of side s has min(S/s, 16) `width` channels in G and min(S/2s, 16) `width` in D. The authors'
+networks for ImageNet have S = 128 and width 64.
 """
 
 import keras
@@ -28,7 +28,7 @@ from .layers.self_attention import VARIANTS, SelfAttention, attention_map
 from .layers.spectral_norm import SNConv2D, SNDense, SNEmbedding
 from .networks import Networks
 
-PLACES = {  # attention -> where
+PLACES = {  # attention -> the networks that have it
     "both": ("generator", "discriminator"),
     "generator": ("generator",),
     "discriminator": ("discriminator",),
@@ -37,7 +37,7 @@ PLACES = {  # attention -> where
 
 
 def norm(x, name, label=None, classes=0):
-    """Batch normalisation; with a label (B,) its scale and offset are the class's."""
+    """Batch normalisation; with a label (B,) each class has a scale and an offset of its own."""
     if label is None:
         return BatchNorm(name=name)(x)
     x = BatchNorm(center=False, scale=False, name=name)(x)
@@ -65,7 +65,8 @@ def up(x, filters, name, label, classes):
     def double(x, what):
         return keras.layers.UpSampling2D(2, name=f"{name}_{what}_double")(x)
 
-    skip = double(conv(x, filters, 1, f"{name}_skip"), "skip")  # as doubled first, a quarter of it
+    # the convolution before the up-sampling gives the same at a quarter of the cost
+    skip = double(conv(x, filters, 1, f"{name}_skip"), "skip")
     x = relu(norm(x, f"{name}_bn1", label, classes), f"{name}_bn1")
     x = conv(double(x, "conv1"), filters, 3, f"{name}_conv1")
     x = relu(norm(x, f"{name}_bn2", label, classes), f"{name}_bn2")
@@ -74,27 +75,28 @@ def up(x, filters, name, label, classes):
 
 
 def down(x, filters, name, first=False):
-    """(B, H, W, C) -> (B, H/2, W/2, filters); the first block starts with a convolution."""
+    """(B, H, W, C) -> (B, H/2, W/2, filters); the first block has no ReLU at its start."""
 
     def halve(x, what):
         return keras.layers.AveragePooling2D(2, name=f"{name}_{what}_halve")(x)
 
-    skip = conv(halve(x, "skip"), filters, 1, f"{name}_skip")  # as halved last, a quarter of it
+    # the convolution behind the pooling gives the same at a quarter of the cost
+    skip = conv(halve(x, "skip"), filters, 1, f"{name}_skip")
     x = halve(residue(x, filters, name, first), "conv2")
     return keras.layers.Add(name=name)([x, skip])
 
 
 def residue(x, filters, name, first=False):
-    """(B, H, W, C) -> (B, H, W, filters): two convolutions, each behind a ReLU."""
+    """(B, H, W, C) -> (B, H, W, filters): ReLU, convolution, ReLU, convolution."""
     x = x if first else relu(x, name)
     x = relu(conv(x, filters, 3, f"{name}_conv1"), f"{name}_conv1")
     return conv(x, filters, 3, f"{name}_conv2")
 
 
 def generator(image_size, latent, width, attend, classes):
-    """noise (B, latent), with classes also label (B,) -> image (B, S, S, 3) in [-1, 1].
+    """noise (B, latent), and with classes a label (B,) -> image (B, S, S, 3) in [-1, 1].
 
-    attend: {map size: function of the map}. classes: 0 where there is no label.
+    attend: {map size: function of the map}. classes: 0 if there is no label.
     """
 
     def channels(size):
@@ -116,7 +118,7 @@ def generator(image_size, latent, width, attend, classes):
 
 
 def discriminator(image_size, width, attend, classes):
-    """image (B, S, S, 3) in [-1, 1], with classes also label (B,) -> logit (B, 1)."""
+    """image (B, S, S, 3) in [-1, 1], and with classes a label (B,) -> logit (B, 1)."""
     image = keras.Input((image_size, image_size, 3), name="image")
     x = image
     for size in reversed(dcgan.map_sizes(image_size)):
@@ -146,13 +148,13 @@ def build(
     classes=10,
 ):
     """-> Networks "generator": noise (B, latent) -> image; "discriminator": image -> logit (B, 1);
-    where the discriminator has attention also "attention": image -> its map (B, N, M).
+    if the discriminator has attention, also "attention": image -> its map (B, N, M).
 
-    Conditional networks take [noise, label] and [image, label], label (B,) below `classes`.
+    Conditional networks take [noise, label] and [image, label], label (B,) from 0 to classes - 1.
 
-    width: channels of the generator's largest map. attention: both, generator, discriminator or
-    none. attention_variant: of zoo.layers.self_attention. attend_at: size of the map attended; 0:
-    32, the paper's, or half of a smaller image.
+    width: channels of the generator's largest map. attention: "both", "generator", "discriminator"
+    or "none". attention_variant: of zoo.layers.self_attention. attend_at: side of the map with
+    attention; 0 stands for 32, the paper's, or half the side of a smaller image.
     """
     dcgan.check(image_size, latent, width)
     sizes = dcgan.map_sizes(image_size)

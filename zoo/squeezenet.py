@@ -13,13 +13,13 @@ authors' second version, which pools earlier.
 | s1x1 = e1x1 / 4 = e3x3 / 4                  | w / 4 twice, w / 2 twice, 3w / 4 twice, w twice |
 | conv10 and its ReLU, one channel a class    | `class_map`, `map`                           |
 
-The head "conv" is the paper's, for weights trained elsewhere. Its maps are the class activation
-maps themselves: of logits = W mean(map) + b, W is one and b zero, so layer `logits` has no kernel,
-and the features are the logits. No logit is negative, and a class whose map has died does not
-learn any more, which happens where classes are few: "gap" has no such ReLU.
+The head "conv" is the paper's, for weights trained elsewhere. Its map has one channel per class,
+the class activation map: in logits = W mean(map) + b, W is the identity and b is zero, so that
+layer `logits` has no kernel and the features are the logits. Logits are never negative, and a class
+whose map is zero everywhere stops learning, which happens with few classes; "gap" has no such ReLU.
 
-Without batch normalisation it learns at `--set learning_rate=0.01` or, on `cells`, 0.004, not at
-the default.
+As it has no batch normalisation, it learns with a learning_rate of 0.01, on `cells` 0.004, but not
+with the default.
 """
 
 import keras
@@ -45,8 +45,8 @@ def convolution(x, filters, size, name, stride=1, padding="same", relu=None, dty
 
 
 def pool(x, name):
-    """(B, H, W, C) -> (B, floor(H / 2), ..., C): maxima of 3x3, every second; where the last
-    window of an even map hangs over the edge, of what there is."""
+    """(B, H, W, C) -> (B, floor(H / 2), ..., C): maxima of 3x3 windows with stride 2. The last
+    window of an even map reaches over the edge."""
     padding = "valid" if x.shape[1] % 2 else "same"
     return keras.layers.MaxPooling2D(3, 2, padding=padding, name=name)(x)
 
@@ -87,7 +87,7 @@ def classifier(image_size, classes, width, head, normalise):
 def build(image_size=32, classes=10, width=64, head="gap", normalise="none"):
     """-> Networks "classifier": image (B, S, S, 3) in [-1, 1] -> logits (B, classes).
 
-    width: channels of the first convolution, a multiple of 4. head: "gap" or "conv", see above.
+    width: channels of the first convolution, a multiple of 4. head: "gap" or "conv" (see above).
     normalise: "imagenet" for weights trained elsewhere (zoo.layers.imagenet).
     """
     if image_size < 32 or classes < 2 or width < 4 or width % 4:

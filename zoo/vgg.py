@@ -13,10 +13,10 @@ Zisserman, ICLR 2015), configuration D.
 | FC-4096, FC-4096, FC-1000         | `fc6`, `fc7`, `logits`                                  |
 
 Class activation maps need the head "gap". The head "fc" is the paper's, for weights trained
-elsewhere: its attention is Grad-CAM's. The average to 7x7 is what torchvision does with images of
-other sizes than 224.
+elsewhere; its attention maps are Grad-CAM's. torchvision, too, averages the map to 7x7 for images
+of other sizes than 224.
 
-Without batch normalisation it learns at `--set learning_rate=0.01`, not at the default.
+As it has no batch normalisation, it learns with a learning_rate of 0.01, but not with the default.
 """
 
 import keras
@@ -27,13 +27,13 @@ from .layers import imagenet
 from .networks import Networks
 
 HEADS = ("gap", "fc")
-RELUS = {"conv4_3": "middle", "conv5_3": "map"}  # of which one asks by name
+RELUS = {"conv4_3": "middle", "conv5_3": "map"}  # names that the metrics ask for
 
 
 @keras.saving.register_keras_serializable("zoo")
 class AverageTo(keras.layers.Layer):
     """(B, H, W, C) -> (B, size, size, C): cell i is the mean of the rows (columns) that lie in
-    [i H / size, (i + 1) H / size), wholly or in part; a map of that size stays as it is.
+    [i H / size, (i + 1) H / size) at least in part. A map of that size does not change.
     """
 
     def __init__(self, size, **kwargs):
@@ -94,7 +94,7 @@ def classifier(image_size, classes, width, head, normalise):
 def build(image_size=32, classes=10, width=64, head="gap", normalise="none"):
     """-> Networks "classifier": image (B, S, S, 3) in [-1, 1] -> logits (B, classes).
 
-    width: channels of the first convolution. head: "gap" or "fc", see above. normalise:
+    width: channels of the first convolution. head: "gap" or "fc" (see above). normalise:
     "imagenet" for weights trained elsewhere (zoo.layers.imagenet).
     """
     if image_size < 32 or classes < 2 or width < 1:

@@ -17,7 +17,7 @@ from .networks import Networks
 
 
 def layer_norm(x, name):
-    """Layer normalisation over (H, W, C), a scale and an offset per channel."""
+    """Layer normalisation over (H, W, C), with a scale and an offset for each channel."""
     return keras.layers.GroupNormalization(groups=1, epsilon=1e-5, name=name)(x)
 
 
@@ -27,8 +27,8 @@ NORMS = {"wgan": dcgan.norm, "wgan_gp": layer_norm}
 def build(image_size=32, latent=100, width=64, loss="wgan", self_attention=False):
     """-> Networks "generator": noise (B, latent) -> image; "discriminator": image -> score (B, 1).
 
-    width: channels of the largest feature map. loss: "wgan" or "wgan_gp", which sets the critic's
-    normalisation. self_attention: of the generator's 8 x 8 map, as in zoo.dcgan.
+    width: channels of the largest feature map. loss: "wgan" or "wgan_gp"; it decides how the critic
+    is normalised. self_attention: as in zoo.dcgan.
     """
     if loss not in NORMS:
         raise ValueError(f"unknown loss {loss!r}: wgan has {', '.join(NORMS)}")

@@ -1,1 +1,1 @@
-"""The parts that two papers or more share."""
+"""Layers and functions that two or more papers share."""

@@ -1,4 +1,4 @@
-"""Batch normalisation (Ioffe and Szegedy, 2015) that is fast on one device and right on many."""
+"""Batch normalisation (Ioffe and Szegedy, 2015), fast on one device and correct on several."""
 
 import keras
 from keras import ops
@@ -6,17 +6,17 @@ from keras import ops
 
 @keras.saving.register_keras_serializable("zoo")
 class BatchNorm(keras.layers.BatchNormalization):
-    """x (B, ..., C) -> the same shape, each channel with mean beta and deviation gamma.
+    """x (B, ..., C) -> the same shape; each channel has mean beta and standard deviation gamma.
 
-    keras.layers.BatchNormalization with synchronised statistics, which makes every replica of a
-    tf.distribute strategy hold the same model. Where there is one replica, the TensorFlow backend
-    has a fused kernel that saves a tenth of a DCGAN step on a CPU; both paths keep the biased
-    variance in the moving average, and compute in float32 under mixed precision.
+    It is keras.layers.BatchNormalization with synchronised statistics, so that all replicas of a
+    tf.distribute strategy keep the same model. With a single replica it uses TensorFlow's fused
+    kernel, which saves a tenth of a DCGAN step on a CPU. Both paths keep the biased variance in the
+    moving average and compute in float32 in mixed precision.
     """
 
     def __init__(self, momentum=0.9, epsilon=1e-5, **kwargs):
         kwargs.pop("synchronized", None)
-        synchronized = keras.backend.backend() == "tensorflow"  # which alone has strategies
+        synchronized = keras.backend.backend() == "tensorflow"  # the one backend with strategies
         super().__init__(momentum=momentum, epsilon=epsilon, synchronized=synchronized, **kwargs)
 
     def call(self, x, training=False, mask=None):

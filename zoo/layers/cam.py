@@ -1,17 +1,18 @@
-"""Class activation maps: where a classifier with global average pooling looks (Zhou et al., CVPR
-2016), of its winning class or, as Soft-CAM, of all classes (ATA-GAN: Kastaniotis et al., 2018).
+"""Class activation maps: which pixels a classifier with global average pooling bases a class on
+(Zhou et al., CVPR 2016). The map of the winning class, or as Soft-CAM of all classes (ATA-GAN:
+Kastaniotis et al., 2018).
 
 | ATA-GAN, equation 1                      | here                                              |
 |------------------------------------------|---------------------------------------------------|
 | FM_i, i = 1 .. K                         | features (B, h, w, K), whose average is taken     |
 | W_ij                                     | kernel of the dense layer behind the average      |
 | sum_i FM_i W_ij, the CAM of class j      | channel j of `class_maps`                         |
-| SM(j)                                    | softmax of the logits, 1 where there is one class |
+| SM(j)                                    | softmax of the logits, 1 if there is one class    |
 | SC                                       | `soft_cam`                                        |
 
     network = explained(classifier)  # image -> logits, Soft-CAM
 
-Maps are compared at one size and scale: `resized` and `normalised`.
+Maps are compared at the same size and scale: see `resized` and `normalised`.
 """
 
 import keras
@@ -26,15 +27,16 @@ PIXELS = {"axis": (1, 2), "keepdims": True}
 def class_maps(features, dense):
     """Features (B, h, w, K) -> sum_i FM_i W_ij for every class j, (B, h, w, C).
 
-    dense: the layer that makes logits of the features' average. It is called at every pixel, less
-    its bias: a functional network that calls it twice shares it and can be saved.
+    dense: the layer that computes the logits from the averaged features. It is applied at every
+    pixel and its bias is subtracted, so that a functional network that uses it twice shares it and
+    can be saved.
     """
     return dense(features) - dense(ops.zeros_like(features))
 
 
 def soft_cam(maps, logits):
     """Class maps (B, h, w, C), logits (B, C) -> sum_j SM(j) CAM_j (B, h, w), equation 1."""
-    share = ops.exp(ops.log_softmax(logits))  # ops.softmax warns where there is one class
+    share = ops.exp(ops.log_softmax(logits))  # ops.softmax warns if there is one class
     return ops.einsum("bc,bhwc->bhw", share, maps)
 
 
@@ -44,19 +46,19 @@ def cam(maps, label):
 
 
 def min_max(maps):
-    """Each map (h, w) from 0 to 1; a map of one value becomes 0."""
+    """Each map (h, w) scaled to [0, 1]; a constant map becomes 0."""
     low = ops.min(maps, **PIXELS)
     return (maps - low) / (ops.max(maps, **PIXELS) - low + EPSILON)
 
 
 def unit_sum(maps):
-    """Each map (h, w) less its lowest value, over the sum of what is left."""
+    """Each map (h, w) with its minimum subtracted, then divided by its sum."""
     above = maps - ops.min(maps, **PIXELS)
     return above / (ops.sum(above, **PIXELS) + EPSILON)
 
 
 def unit_norm(maps):
-    """Each map (h, w) over the root of its squares' sum (Zagoruyko and Komodakis, 2017, eq. 2)."""
+    """Each map (h, w) divided by its Euclidean norm (Zagoruyko and Komodakis, 2017, equation 2)."""
     return maps / ops.sqrt(ops.sum(ops.square(maps), **PIXELS) + EPSILON)
 
 
@@ -64,7 +66,7 @@ NORMALISE = {"none": lambda maps: maps, "min_max": min_max, "sum": unit_sum, "no
 
 
 def normalised(maps, how):
-    """Maps (B, h, w) -> the same shape, each on the scale of NORMALISE[how]."""
+    """Maps (B, h, w) -> the same shape, each map scaled by NORMALISE[how]."""
     if how not in NORMALISE:
         raise ValueError(f"unknown normalise {how!r}: there are {', '.join(NORMALISE)}")
     return NORMALISE[how](maps)
@@ -83,10 +85,10 @@ def resized(maps, size):
 
 @keras.saving.register_keras_serializable("zoo")
 class CAM(keras.layers.Layer):
-    """class maps (B, h, w, C), logits (B, C) -> one map (B, h, w), or (B, size, size).
+    """Class maps (B, h, w, C), logits (B, C) -> one map (B, h, w), or (B, size, size).
 
-    classes: "soft", all by their softmax, or "winner", that of the largest logit. normalise: a key
-    of NORMALISE. size: of the map, where it is not the features'.
+    classes: "soft", all classes weighted by their softmax, or "winner", the class of the largest
+    logit. normalise: a key of NORMALISE. size: of the map, if it is not that of the features.
     """
 
     def __init__(self, classes="soft", normalise="none", size=None, **kwargs):
@@ -99,12 +101,12 @@ class CAM(keras.layers.Layer):
 
     def call(self, maps, logits):
         if self.classes == "soft":
-            found = soft_cam(maps, logits)
+            one = soft_cam(maps, logits)
         else:
-            found = cam(maps, ops.argmax(logits, axis=-1))
+            one = cam(maps, ops.argmax(logits, axis=-1))
         if self.size:
-            found = resized(found, self.size)
-        return normalised(found, self.normalise)
+            one = resized(one, self.size)
+        return normalised(one, self.normalise)
 
     def get_config(self):
         own = {"classes": self.classes, "normalise": self.normalise, "size": self.size}
@@ -112,11 +114,11 @@ class CAM(keras.layers.Layer):
 
 
 def explained(classifier, **options):
-    """A classifier of the zoo -> keras.Model, image -> [logits (B, C), map], of the same weights.
+    """A classifier of the zoo -> keras.Model with the same weights, image -> [logits (B, C), map].
 
     options: those of CAM. The classifier's layers `map`, `features` and `logits` must be a feature
-    map, its global average and a linear layer behind it (of SqueezeNet: the identity, as its map
-    has a channel for each class already); else ValueError.
+    map, its global average and a linear layer behind it (for SqueezeNet's head "conv" the identity,
+    as its map has one channel per class); otherwise ValueError.
     """
     features, average, dense = (classifier.get_layer(n) for n in ("map", "features", "logits"))
     pooled = isinstance(average, keras.layers.GlobalAveragePooling2D)
@@ -128,6 +130,6 @@ def explained(classifier, **options):
 
 
 def annotator(generator, discriminator):
-    """Generator and discriminator, image -> [logit, map] -> keras.Model, noise -> [image, map]."""
+    """A generator, a discriminator image -> [logit, map] -> keras.Model noise -> [image, map]."""
     image = generator(generator.input)
     return keras.Model(generator.input, [image, discriminator(image)[1]], name="annotator")

@@ -1,8 +1,8 @@
-"""The scale that networks trained on ImageNet elsewhere (torchvision, timm) expect of images."""
+"""The scale of images that networks trained on ImageNet elsewhere (torchvision, timm) expect."""
 
 import keras
 
-MEAN = (0.485, 0.456, 0.406)  # of ImageNet's channels, of images in [0, 1]
+MEAN = (0.485, 0.456, 0.406)  # of ImageNet's channels, for images in [0, 1]
 DEVIATION = (0.229, 0.224, 0.225)
 SCALES = ("none", "imagenet")
 
@@ -14,11 +14,11 @@ def check(scale):
 
 
 def normalised(image, scale):
-    """Image (B, S, S, 3) in [-1, 1] -> "none": as it is; "imagenet": each channel of the image in
-    [0, 1] less MEAN, over DEVIATION. Another scale raises ValueError.
+    """Image (B, S, S, 3) in [-1, 1] -> the image on the scale "none", itself, or "imagenet", where
+    each channel in [0, 1] is reduced by MEAN and divided by DEVIATION.
 
-    This is a layer of its own: folded into the first convolution it would change the value that
-    zero padding stands for.
+    This is a layer of its own: folded into the first convolution, it would change the meaning of
+    zero padding.
     """
     check(scale)
     if scale == "none":

@@ -1,4 +1,5 @@
-"""Self-attention over the places of a feature map (Zhang et al., SAGAN, ICML 2019, section 3)."""
+"""Self-attention among the positions of a feature map (SAGAN: Zhang et al., ICML 2019, section
+3)."""
 
 import keras
 import numpy as np
@@ -7,23 +8,24 @@ from keras import ops
 from .spectral_norm import SNConv2D
 
 VARIANTS = ("paper", "official")
-BLOCK = 2**20  # entries of the map that an image may hold at a time: 4 MiB
+BLOCK = 2**20  # entries of an image's map that are computed at a time: 4 MiB
 
 
 @keras.saving.register_keras_serializable("zoo")
 class SelfAttention(keras.layers.Layer):
     """x (B, H, W, C) -> x + gamma o, the same shape; gamma starts at 0.
 
-    o_j = sum_i beta_ji v_i, beta_j = softmax_i(q_j k_i) over M places i, for each of N = H W
-    places j; q (B, N, C/8), k (B, M, C/8) and v are 1x1 convolutions of x.
+    o_j = sum_i beta_ji v_i, beta_j = softmax_i(q_j k_i) over M positions i, for each of N = H W
+    positions j; q (B, N, C/8), k (B, M, C/8) and v are 1x1 convolutions of x.
 
     variant: "paper": v (B, N, C), M = N. "official", the authors' code: k and v (B, M, C/2) are
-    max-pooled to M = N/4, and a further 1x1 convolution takes o back to C channels.
-    spectral_norm: of all these convolutions. A map of more than BLOCK entries an image is computed
-    by blocks of places j, and computed again for the gradient, rather than kept.
+    max-pooled to M = N/4, and a further 1x1 convolution brings o back to C channels. spectral_norm:
+    whether these convolutions have spectral normalisation. If an image's map has more than BLOCK
+    entries, it is computed in blocks of positions j, and again for the gradient instead of being
+    stored.
 
-    return_attention=True in a call returns beta (B, N, M), whose rows sum to 1, in place of y; a
-    functional model cannot hold a layer with one output here and two there.
+    A call with return_attention=True returns beta (B, N, M), whose rows sum to 1, instead of the
+    sum: a functional model cannot call a layer with one output here and two there.
     """
 
     def __init__(self, variant="paper", spectral_norm=False, **kwargs):
@@ -36,7 +38,7 @@ class SelfAttention(keras.layers.Layer):
         _, height, width, channels = shape
         official = self.variant == "official"
         if official and (height % 2 or width % 2):
-            raise ValueError(f"a map that is pooled needs even sides, not {height} x {width}")
+            raise ValueError(f"a pooled map needs even sides, not {height} x {width}")
         inner = max(1, channels // 8)
         filters = max(1, channels // 2) if official else channels
         self.query, self.key, self.value = (
@@ -84,27 +86,30 @@ class SelfAttention(keras.layers.Layer):
 
 
 def attends(network):
-    """Has a functional network a SelfAttention, named `attention`?"""
+    """Whether a functional network has a SelfAttention, which is named `attention`."""
     return any(layer.name == "attention" for layer in network.layers)
 
 
 def attention_map(network, inputs=None):
-    """A functional network with a SelfAttention named `attention` -> a model from its inputs, or
-    those given, to the map (B, N, M)."""
+    """A functional network with a SelfAttention -> the model from its inputs, or from the inputs
+    given, to the map (B, N, M)."""
     layer = network.get_layer("attention")
     inputs = network.input if inputs is None else inputs
     return keras.Model(inputs, layer(layer.input, return_attention=True), name="attention")
 
 
 def attention_at(maps, size):
-    """Maps (B, N, M), arrays -> (masks (B, 4, size, size) from 0 to 1, places (4, 2)): where each
-    of four places, row and column in pixels, in the middle of the image's quarters, looks."""
-    side, seen = round(maps.shape[1] ** 0.5), round(maps.shape[2] ** 0.5)
+    """The attention of four positions, the middles of the image's quarters: arrays (masks (B, 4,
+    size, size) from 0 to 1, positions (4, 2) as row and column in pixels).
+
+    maps: array (B, N, M). size: of the image.
+    """
+    side, attended = round(maps.shape[1] ** 0.5), round(maps.shape[2] ** 0.5)
     middles = (side // 4, 3 * side // 4)
     places = np.array([(row, column) for row in middles for column in middles])
-    masks = maps[:, places[:, 0] * side + places[:, 1]].reshape(-1, 4, seen, seen)
+    masks = maps[:, places[:, 0] * side + places[:, 1]].reshape(-1, 4, attended, attended)
     masks = masks / masks.max((2, 3), keepdims=True)
-    masks = masks.repeat(size // seen, 2).repeat(size // seen, 3)
+    masks = masks.repeat(size // attended, 2).repeat(size // attended, 3)
     return masks, places * (size // side) + size // side // 2
 
 

@@ -1,9 +1,9 @@
-"""Spectral normalisation (Miyato et al., ICLR 2018): layers that use W / sigma(W) for their W.
+"""Spectral normalisation (Miyato et al., ICLR 2018): layers that use W / sigma(W) in place of W.
 
-sigma(W), the largest singular value, is u^T W v with u and v from the power iteration of algorithm
-1, for W as a matrix (out, rest). u and v count as constants in the gradient of W / (u^T W v), which
-is orthogonal to W. W itself, the variable `kernel`, stays as the optimiser left it, unlike in
-keras.layers.SpectralNormalization, which overwrites it at each training call.
+sigma(W), the largest singular value of W as a matrix (out, rest), is u^T W v with u and v from the
+power iteration of algorithm 1. In the gradient of W / (u^T W v), which is orthogonal to W, u and v
+are constants. W itself, the variable `kernel`, stays as the optimiser left it;
+keras.layers.SpectralNormalization overwrites it at each training call.
 """
 
 import keras
@@ -15,11 +15,12 @@ def _unit(x):
 
 
 class SpectralNorm:
-    """Mixed into a layer: adds the variable `u` (1, out), and `normalised` for its kernel.
+    """Mixed into a layer: adds the variable `u` (1, out), and `normalised` for the kernel.
 
-    power_iterations: done and kept at each call with training=True, so three times in a step that
-    calls a discriminator three times; none at inference. out_axis: the kernel's axis of outputs.
-    The replicas of a strategy hold the same kernel and so the same u; the first one's is kept.
+    power_iterations: number of iterations at each call with training=True, whose result is stored;
+    a step that calls a discriminator three times does them three times. There are none at
+    inference. out_axis: the kernel's axis of outputs. The replicas of a strategy have the same
+    kernel and so the same u; the first replica's is stored.
     """
 
     out_axis = -1
@@ -58,7 +59,7 @@ class SpectralNorm:
         return ops.cast(kernel / (sigma + 1e-12), self.compute_dtype)
 
     def finish(self, y):
-        """Adds the bias and applies the activation; y (..., out)."""
+        """y (..., out) with the bias added and the activation applied."""
         if self.use_bias:
             y = y + self.bias
         return y if self.activation is None else self.activation(y)
@@ -121,7 +122,7 @@ class SNDense(SpectralNorm, keras.layers.Dense):
 
 @keras.saving.register_keras_serializable("zoo")
 class SNEmbedding(SpectralNorm, keras.layers.Embedding):
-    """Whole numbers (B, ...) below input_dim -> (B, ..., output_dim); its W is `embeddings`."""
+    """Integers (B, ...) below input_dim -> (B, ..., output_dim); W is the variable `embeddings`."""
 
     def build(self, shape=None):
         super().build(shape)
