@@ -1,4 +1,4 @@
-"""The table of all models: data only, so that it can be read without Keras."""
+"""The table of all models. It holds data alone and can be read without Keras."""
 
 import difflib
 import importlib
@@ -10,8 +10,6 @@ from pathlib import Path
 from ..common.errors import UsageError
 
 PRETRAINED = Path(__file__).parent / "pretrained"  # the bundled weights and their manifest
-
-
 SERVED = {  # ModelSpec.kind -> the network that is sampled or evaluated, and exported
     "generation": "generator",
     "classification": "classifier",
@@ -22,7 +20,7 @@ SERVED = {  # ModelSpec.kind -> the network that is sampled or evaluated, and ex
 
 
 class UnknownModel(UsageError, LookupError):
-    """A name that the zoo does not hold; the message names the closest and all."""
+    """A name that the zoo does not have; the message gives the closest one and all others."""
 
 
 @dataclass(frozen=True)
@@ -129,27 +127,30 @@ def add_weights(specs, path):
 
 
 _DCGAN_DEVIATIONS = (
-    "Kernels are 4x4 (paper: 5x5), so that every output pixel is covered by as many taps.",
-    "The widest map has 64 channels (paper, at 64 x 64: 128): `--set width=128` is the paper's.",
-    "At 32 x 32 one up- and one down-sampling step fewer; the paper's smallest figure is 64 x 64.",
-    "Batch 64 (DCGAN: 128; the RAGAN Letter: not said).",
+    "Kernels are 4x4 (paper: 5x5), so that every output pixel is covered by equally many taps.",
+    "The largest map has 64 channels (paper, at 64 x 64: 128); `--set width=128` is the paper's.",
+    "At 32 x 32 there is one up- and one down-sampling step less (the paper's smallest size is "
+    "64 x 64).",
+    "The batch size is 64 (DCGAN: 128; the RAGAN Letter: not said).",
     "Both updates of a step share one pass of the generator (the paper does not say).",
     "Samples come from an exponential moving average of the generator (paper: the last weights).",
 )
 
 _COSINE = (
-    "The learning rate rises for a fifth of the steps and falls along a cosine; Nesterov's "
-    "momentum, weight decay 5e-4 of kernels, label smoothing 0.1, images moved by 2 pixels.",
-    "Accuracies are those of an exponential moving average of the weights (paper: the last).",
+    "The learning rate rises for a fifth of the steps and then falls along a cosine. Nesterov's "
+    "momentum, weight decay 5e-4 for kernels, label smoothing 0.1, images shifted by 2 pixels.",
+    "Accuracies are those of an exponential moving average of the weights (paper: the last "
+    "weights).",
 )
 
 _NO_DROPOUT = (
-    "No dropout (paper: half of the activations): its random state would be one of the weights."
+    "There is no dropout (paper: half of the activations), as its random state would be saved with "
+    "the weights."
 )
 
 _TRANSLATION = (
-    "Kept are the last weights, as in the paper; `ema_decay` keeps a moving average instead.",
-    "The pool takes the images of all replicas in turn, as if they were one batch.",
+    "The last weights are saved, as in the paper; with `ema_decay` it is a moving average.",
+    "The history buffer takes the images of all replicas in order, as if they were one batch.",
 )
 
 _SPECS = (
@@ -193,8 +194,8 @@ _SPECS = (
         },
         deviations=(
             *_DCGAN_DEVIATIONS[:3],
-            "The clipping bound holds for every trainable weight of the critic, batch "
-            "normalisation's scale included, as in algorithm 1.",
+            "All trainable weights of the critic are clipped, including the scale of batch "
+            "normalisation, as in algorithm 1.",
             "`--set loss=wgan_gp` (Gulrajani et al., 2017) normalises the critic by layer, since "
             "the penalty is defined for each image on its own.",
             "RMSProp decays its mean square by 0.9, Keras' default (paper: not stated).",
@@ -224,21 +225,25 @@ _SPECS = (
             "fid_celeb_a, DCGAN loss (Table 1; size and counts not stated)": 11.74,
         },
         deviations=(
-            "Sampling: the Letter does not say which real image X serves when none is given. A "
-            "bank of attention layers of training images is stored with the weights; z picks one.",
-            "X in training: the real images of the discriminator's own batch (not said).",
-            "N = 4 regions, each half the image wide (not said); `regions`, `mask_size`.",
-            "Masks are products of logistic edges, 2 per pixel steep (the Letter: a mask; "
-            "DA-GAN, on which it rests: a smooth box); `sharpness`.",
-            "The layer attended is 8 x 8 (the Letter: 'corresponding feature maps'); `attend_at`.",
-            "E is shared between X and its regions, has no batch normalisation (X and its masked "
-            "regions have different statistics), 4x4 convolutions of stride 2 and a 1x1 "
-            "convolution to the attended map's channels (the Letter: free); `encoder_width`.",
-            "No term against copying, as in the Letter: on CIFAR-10 one seed's run copies its "
-            "references (65 % of samples after 20,000 steps), another's hardly uses them.",
-            "The Letter's lead over DCGAN does not come out on CIFAR-10 at width 32. Tried: "
-            "attend_at = 4, mask_size = 0.25, regions = 16; FID at 2,500 and 5,000 steps is within "
-            "what the seed alone makes of the default (docs/results/ragan.md).",
+            "Sampling: the Letter does not say which real image X is used when none is given. A "
+            "bank of attention layers of training images is stored with the weights; z selects "
+            "one.",
+            "X in training: the real images of the discriminator's batch (not said).",
+            "There are N = 4 regions, each half as wide as the image (not said); `regions`, "
+            "`mask_size`.",
+            "Masks are products of logistic functions with a slope of 2 per pixel (the Letter: a "
+            "mask; DA-GAN, which it builds on: a smooth box); `sharpness`.",
+            "Attention is added to the 8 x 8 map (the Letter: 'corresponding feature maps'); "
+            "`attend_at`.",
+            "E is shared by X and its regions. It has no batch normalisation (X and its masked "
+            "regions have different statistics), 4x4 convolutions with stride 2, and a 1x1 "
+            "convolution to the channels of the map (the Letter: left open); `encoder_width`.",
+            "No loss term prevents copying, as in the Letter: on CIFAR-10 a run with one seed "
+            "copies its references (65 % of samples after 20,000 steps), with another it hardly "
+            "uses them.",
+            "The Letter's improvement over DCGAN is not reproduced on CIFAR-10 at width 32. Also "
+            "tried: attend_at=4, mask_size=0.25, regions=16; their FID at 2,500 and 5,000 steps "
+            "lies within the spread over seeds of the default (docs/results/ragan.md).",
             "F is one dense layer whose centres start on a grid, so that the regions differ.",
             "With the WGAN loss RMSProp decays its mean square by 0.9, and batch normalisation's "
             "scale is clipped too, as in `wgan`.",
@@ -266,25 +271,27 @@ _SPECS = (
             "fid_imagenet, 128 x 128, conditional (SAGAN, abstract)": 18.65,
             "is_imagenet, 128 x 128, conditional (SAGAN, abstract)": 52.52,
             "iterations to the lowest fid_stanford_dogs, 64 x 64 (dogs, 4.1.5; the scores "
-            "themselves only in figures)": 15_000,
-            "iterations to the rest of the discriminator's loss (dogs, 4.1.5)": 24_000,
+            "are only in figures)": 15_000,
+            "iterations until the discriminator's loss is constant (dogs, 4.1.5)": 24_000,
         },
         deviations=(
-            "The dogs' document states no layers: these are the residual networks of SAGAN's code, "
-            "a block fewer for each halving of its 128 x 128.",
-            "The widest map has 32 channels (SAGAN's code: 64): `--set width=64`.",
-            "Attention as the document has it: values of C channels, not pooled, no convolution "
-            "behind (SAGAN's code: all three otherwise): `attention_variant=official`.",
-            "The map attended is 32 x 32, SAGAN's best, or half of a smaller image (the document: "
-            "not said): `attend_at`.",
-            "No labels unless `conditional=true` (SAGAN: always); then a fake has the label of the "
-            "real image beside it in the batch (SAGAN's code: any label, as often as another).",
-            "Loss and optimisers are SAGAN's: `loss=non_saturating` is the document's.",
-            "beta_2 is 0.9 as in SAGAN (its code: 0.999, Adam's own).",
-            "One power iteration at each of the discriminator's three calls in a step (SAGAN's "
-            "code: one a step).",
-            "z is uniform in [-1, 1] (SAGAN: normal); batch 64 (SAGAN: 256; the document: not "
-            "said).",
+            "The document on dogs does not specify the layers. These are the residual networks of "
+            "SAGAN's code, with one block less for each halving of its 128 x 128.",
+            "The largest map has 32 channels (SAGAN's code: 64); `--set width=64`.",
+            "Attention is the document's: values have C channels and are not pooled, and no "
+            "convolution follows (SAGAN's code differs in all three); "
+            "`attention_variant=official`.",
+            "The map with attention is 32 x 32, SAGAN's best, or half as large as a smaller image "
+            "(the document: not said); `attend_at`.",
+            "There are no labels unless `conditional=true` (SAGAN: always). A fake image then has "
+            "the label of the real image at its position in the batch (SAGAN's code: a random "
+            "label).",
+            "Loss and optimisers are SAGAN's; `loss=non_saturating` is the document's.",
+            "beta_2 is 0.9 as in SAGAN (its code: 0.999, Adam's default).",
+            "Each of the discriminator's three calls in a step does one power iteration (SAGAN's "
+            "code: one per step).",
+            "z is uniform in [-1, 1] (SAGAN: normal). The batch size is 64 (SAGAN: 256; the "
+            "document: not said).",
             *_DCGAN_DEVIATIONS[4:],
         ),
     ),
@@ -306,16 +313,16 @@ _SPECS = (
         },
         deviations=(
             "Sizes, layers, optimiser and steps are DCGAN's (the paper states none).",
-            "The discriminator's map stays at 8 x 8, by 3x3 convolutions in place of its last "
-            "strided ones (not said); `map_size`.",
-            "Maps of teacher and discriminator are brought to the larger one's size, each from 0 "
-            "to 1, compared by the mean over pixels, with weight 1 (not said; "
-            "docs/results/ata_gan.md has what else was tried): `resize`, `normalise`, "
-            "`pixels`, `attention_weight`.",
-            "The generator maximises log D(G(z)) (equation 4: minimises log(1 - D(G(z)))): "
+            "The discriminator's map stays at 8 x 8: 3x3 convolutions replace its last strided "
+            "ones (not said); `map_size`.",
+            "The maps of teacher and discriminator are resized to the larger of the two, scaled to "
+            "[0, 1] and compared by the mean over pixels, with weight 1 (not said; "
+            "docs/results/ata_gan.md lists what else was tried); `resize`, `normalise`, `pixels`, "
+            "`attention_weight`.",
+            "The generator maximises log D(G(z)) (equation 4: it minimises log(1 - D(G(z)))); "
             "`loss=minimax` is the paper's.",
-            "The teacher is any classifier of the zoo with weights (paper: ResNet-18 of HEp-2 "
-            "cells); images of another size than its own are resized; `teacher`.",
+            "The teacher is any published classifier of the zoo (paper: a ResNet-18 trained on "
+            "HEp-2 cells); images are resized to its size; `teacher`.",
             *_DCGAN_DEVIATIONS,
         ),
     ),
@@ -337,9 +344,10 @@ _SPECS = (
             "kid_x100_orange2apple (AttentionGAN slides, table IX)": 9.82,
         },
         deviations=(
-            "Nine residual blocks at every size (paper: six below 256 x 256): `blocks=6`.",
+            "There are nine residual blocks at every size (paper: six below 256 x 256); "
+            "`blocks=6`.",
             "Convolutions have biases, as in the authors' code, so that its checkpoints fit.",
-            "No identity loss (paper: for paintings, with weight 5): `lambda_identity=5`.",
+            "There is no identity loss (paper: for paintings, with weight 5); `lambda_identity=5`.",
             *_TRANSLATION,
         ),
     ),
@@ -368,20 +376,22 @@ _SPECS = (
             "kid_x100_orange2apple (slides, table IX)": 4.38,
         },
         deviations=(
-            "Attention-guided discriminators only with `attention_discriminators=true` (slides: "
-            "always; the authors' code: never; their answer there: of scheme 1).",
-            "In scheme 2 these see 1 - A_b, the attention on the foreground (slides: one mask).",
-            "The generators maximise log D (slides: minimise log(1 - D)): `adversarial=minimax`; "
-            "the authors' code: `adversarial=least_squares`.",
-            "Weights and the curriculum's r are those of the authors' code of scheme 1, its ten "
-            "first epochs of 200 a twentieth of the run (slides: no values).",
+            "Attention-guided discriminators are used only with `attention_discriminators=true` "
+            "(slides: always; the authors' code: never; according to the authors: in scheme 1).",
+            "In scheme 2 their input is 1 - A_b, the attention to the foreground (slides: one "
+            "mask).",
+            "The generators maximise log D (slides: they minimise log(1 - D), "
+            "`adversarial=minimax`; the authors' code: `adversarial=least_squares`).",
+            "The loss weights and the curriculum's r are those of the authors' code of scheme 1; "
+            "its first 10 epochs of 200 become a twentieth of the run (slides: no values).",
             "The learning rate falls from the middle of the run (authors' scheme 2: constant).",
-            "`loss=official` is the authors' code of scheme 2: no pixel loss, total variation or "
-            "curriculum, an identity loss and a constant rate; the objective is half of theirs.",
+            "`loss=official` is that of the authors' code of scheme 2: no pixel loss, total "
+            "variation or curriculum, but an identity loss and a constant learning rate; the "
+            "objective is half of theirs.",
             "Scheme 1 has CycleGAN's trunk and decoder, nine blocks and instance normalisation, "
             "and a tanh on the content (authors' code: six blocks, batch normalisation, pixel "
             "shuffle, no tanh, another discriminator).",
-            "Total variation is the sum over all masks, the background's too.",
+            "Total variation is summed over all masks, including that of the background.",
             *_TRANSLATION,
         ),
     ),
@@ -402,12 +412,12 @@ _SPECS = (
         },
         reported={"accuracy_cifar10, Page, 24 epochs": 0.94},
         deviations=(
-            "Each of three stages has a residual, and none works at full size (Page: the first "
-            "and third of three; widths from 64).",
-            "Global average pooling (Page, Jordan: maximum), for smooth features and activation "
-            "maps; logits are not scaled.",
-            "ReLU behind all but the whitening layer (Jordan: GELU); no other term of Jordan's "
-            "training than the whitening and label smoothing.",
+            "All three stages have a residual, and none has the image's size (Page: the first and "
+            "the third of three have one; widths from 64).",
+            "Global average pooling (Page, Jordan: maximum), for smooth features and class "
+            "activation maps; logits are not scaled.",
+            "All layers but the whitening layer use ReLU (Jordan: GELU). Of Jordan's training only "
+            "whitening and label smoothing are used.",
             *_COSINE,
         ),
     ),
@@ -424,8 +434,9 @@ _SPECS = (
         params={"image_size=224,width=64,classes=1000": {"classifier": 11_699_112}},
         reported={"top-1 error, ImageNet, 10 crops (table 2)": 27.88},
         deviations=(
-            "Images below 128 x 128 enter by a 3x3 convolution of stride 1, without pooling, as in "
-            "the paper's networks for CIFAR-10 (section 4.2), whose widths are others.",
+            "For images below 128 x 128 the first convolution is 3x3 with stride 1, without "
+            "pooling, as in the paper's networks for CIFAR-10 (section 4.2), which have other "
+            "widths.",
             *_COSINE,
         ),
     ),
@@ -447,9 +458,9 @@ _SPECS = (
         reported={"top-1 accuracy, ImageNet (version 1.0, table 2)": 0.575},
         deviations=(
             "Version 1.1, as torchvision builds it (paper: 1.0, 7x7 kernels first, later pools).",
-            "The mean over positions before the last layer (paper: after it and a ReLU): "
+            "The mean over positions is taken before the last layer (paper: after it and a ReLU); "
             "`head=conv` is the paper's.",
-            "Images below 128 x 128 enter by a 3x3 convolution of stride 1, without pooling.",
+            "For images below 128 x 128 the first convolution has stride 1, without pooling.",
             _NO_DROPOUT,
             *_COSINE,
         ),
@@ -472,8 +483,8 @@ _SPECS = (
         reported={"top-5 error, ImageNet validation, several scales (table 4, D)": 7.5},
         deviations=(
             "Global average pooling and one dense layer (paper: two layers of 4096 units before "
-            "it): `head=fc` is the paper's.",
-            "Without the fifth pooling, and below 128 x 128 without the fourth (`head=gap`).",
+            "it); `head=fc` is the paper's.",
+            "With `head=gap` there is no fifth pooling, and below 128 x 128 no fourth one.",
             _NO_DROPOUT,
             *_COSINE,
         ),
@@ -498,22 +509,25 @@ _SPECS = (
             "miou_voc2012_val, GAIN_ext, 1464 masks (notes, table)": 60.5,
         },
         deviations=(
-            "Global average pooling and one dense layer behind VGG16's convolutions (paper: not "
-            "said): `head=fc` is VGG16's own; any classifier of the zoo is a `backbone`.",
-            "Maps are brought to the image's size and to a scale from 0 to 1 before T (not said).",
-            "sigma 0.5, steepness 10, alpha 1, omega 10 (the notes: no values): those of public "
-            "implementations.",
-            "At most three classes of an image are looked at in a step, drawn where there are "
-            "more: `max_classes`; one masked image for each: `masking=joint` is cheaper.",
-            "The images whose masks GAIN_ext knows are the first of the run's order; four of them "
-            "join each batch (not said): `masks`, `mask_batch`.",
-            "The masked image passes with batch normalisation's moving statistics.",
-            "On small data sets the moving average of the weights looks at it (paper: the weights "
-            "that are trained, which there learn to answer no where anything is masked, so that "
-            "attention does not grow: docs/results/gain.md): `judge`.",
+            "VGG16's convolutions are followed by global average pooling and one dense layer "
+            "(paper: not said); `head=fc` is VGG16's own. Any classifier of the zoo may be the "
+            "`backbone`.",
+            "Maps are resized to the image and scaled to [0, 1] before T (not said).",
+            "sigma 0.5, steepness 10, alpha 1 and omega 10 (the notes: no values) are those of "
+            "public implementations.",
+            "A step trains the attention of at most three classes of an image, drawn at random if "
+            "there are more (`max_classes`), with one masked image for each; `masking=joint` is "
+            "cheaper.",
+            "The images with masks for GAIN_ext are the first ones of the training set; four of "
+            "them are added to each batch (not said); `masks`, `mask_batch`.",
+            "For the masked image batch normalisation uses its moving statistics.",
+            "On small data sets it is classified by the moving average of the weights (paper: by "
+            "the trained weights, which there learn to find no class in any masked image, so that "
+            "attention does not grow: docs/results/gain.md); `judge`.",
             "L_cl is summed over classes, and s^c in L_am is a sigmoid (not said).",
-            "On small data sets weights start at random, from a resnet9, and L_am counts from half "
-            "of the steps on (paper: VGG16 of ImageNet): `start`, `delay`, `backbone`.",
+            "On small data sets a resnet9 starts from random weights, and L_am counts only in the "
+            "second half of the steps (paper: a VGG16 trained on ImageNet); `start`, `delay`, "
+            "`backbone`.",
             _NO_DROPOUT,
             *_COSINE,
         ),
@@ -534,15 +548,18 @@ _SPECS = (
             "miou_voc2012_val, GAIN's pseudo labels (GAIN's notes, table)": 55.3,
         },
         deviations=(
-            "Cross entropy at the image's size (paper: at the scores', labels taken every 8).",
-            "Pools are 2x2 where the image is a multiple of the stride (paper: 3x3, 8 k + 1).",
-            "Below 128 x 128 the fourth pooling is left out, as in `vgg16`.",
-            "fc6 and fc7 start anew (paper: from VGG16's); no average pooling after pool5.",
-            "On small data sets all weights do, with a rate of 0.02 that falls as (1 - t)^0.9 and "
-            "is the last layer's too.",
-            "Pictures are fitted whole into a square (paper: random cuts of 321).",
+            "Cross entropy is computed at the image's size (paper: at the size of the scores, with "
+            "every eighth label).",
+            "Pooling is 2x2 if the image size is a multiple of the stride (paper: 3x3, for sizes 8 "
+            "k + 1).",
+            "Below 128 x 128 there is no fourth pooling, as in `vgg16`.",
+            "fc6 and fc7 start from random weights (paper: VGG16's); there is no average pooling "
+            "after pool5.",
+            "On small data sets all weights start at random, and all layers have a learning rate "
+            "of 0.02 that falls as (1 - t)^0.9.",
+            "Whole images are fitted into a square (paper: random crops of 321 x 321).",
             "SEC's rank pooling and CRF are scaled to the size of the map.",
-            "The head's bias learns 10 times as fast, as its kernel does.",
+            "The last layer's bias has 10 times the learning rate, as its kernel has.",
             "Predictions are those of an exponential moving average of the weights.",
             _NO_DROPOUT,
         ),
