@@ -17,7 +17,7 @@ from ..zoo.layers import self_attention
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """What a run on one data set takes unless it is told otherwise.
+    """The defaults of a run on one data set.
 
     image_size: the images' height and width in pixels. batch_size: images, or pairs, in an update.
     steps: updates of the network that is measured. load_size: the size at which images are kept,
@@ -151,7 +151,7 @@ class Trainer(keras.Model):
                 for role, (network, optimizer) in self.optimizers_by_role.items()
             }
             first = tf.VariableAggregation.ONLY_FIRST_REPLICA
-            self.taken = tf.Variable(0, dtype=tf.int64, trainable=False, aggregation=first)
+            self.scaled_steps = tf.Variable(0, dtype=tf.int64, trainable=False, aggregation=first)
         for network, optimizer in self.optimizers_by_role.values():
             optimizer.build(network.trainable_variables)
         self.first = next(iter(self.optimizers_by_role.values()))[1]
@@ -170,7 +170,7 @@ class Trainer(keras.Model):
     @property
     def step(self):
         """Number of updates so far, including those that loss scaling skipped."""
-        return self.taken if self.scaled else self.first.iterations
+        return self.scaled_steps if self.scaled else self.first.iterations
 
     def key(self, stream=0, shared=False):
         """A seed (2,) for stateless random numbers, a function of seed, step and stream.
@@ -267,7 +267,7 @@ class Trainer(keras.Model):
         pale.
         """
         if self.scaled:
-            self.taken.assign_add(1)
+            self.scaled_steps.assign_add(1)
         t = tf.cast(self.step, tf.float32)
         decay = tf.minimum(self.hp.ema_decay, (1 + t) / (10 + t))
         for mean, value in self._averaged():
@@ -315,7 +315,7 @@ class Trainer(keras.Model):
                 groups[f"{role}_scale"] = [optimizer.dynamic_scale, optimizer.step_counter]
                 optimizer = optimizer.inner_optimizer
             groups[f"{role}_optimizer"] = optimizer.variables
-        state, seen = {"step": self.taken} if self.scaled else {}, set()
+        state, seen = {"step": self.scaled_steps} if self.scaled else {}, set()
         for group, variables in groups.items():
             for variable in variables:
                 if id(variable) not in seen:

@@ -138,7 +138,7 @@ class Record(keras.callbacks.Callback):
     def record(self, step, values):
         """Adds a row to metrics.jsonl, and a point for each value to TensorBoard.
 
-        TensorFlow keeps every Python number that it has seen; arrays it forgets.
+        TensorFlow caches Python numbers and never frees them, so that it is given arrays.
         """
         self.run.log({"step": step, **values})
         begin, first = self.started

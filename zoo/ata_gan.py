@@ -46,8 +46,10 @@ def discriminator(image_size, width, map_size):
         1, kernel_initializer=dcgan.NORMAL, dtype=keras.config.floatx(), name="logit"
     )
     logit = dense(keras.layers.GlobalAveragePooling2D(name="features")(x))
-    shown = cam.CAM(dtype=keras.config.floatx(), name="soft_cam")(cam.class_maps(x, dense), logit)
-    return keras.Model(image, [logit, shown], name="discriminator")
+    attention = cam.CAM(dtype=keras.config.floatx(), name="soft_cam")(
+        cam.class_maps(x, dense), logit
+    )
+    return keras.Model(image, [logit, attention], name="discriminator")
 
 
 def expert(name, tag, image_size):
@@ -66,8 +68,8 @@ def expert(name, tag, image_size):
     x = image = keras.Input((image_size, image_size, 3), name="image")
     if side != image_size:
         x = keras.layers.Resizing(side, side, name="resize")(x)
-    _, shown = network(x)
-    network = keras.Model(image, shown, name="teacher")
+    _, attention = network(x)
+    network = keras.Model(image, attention, name="teacher")
     network.trainable = False
     return network
 

@@ -54,8 +54,8 @@ def explained(classifier):
     features, dense = (classifier.get_layer(name) for name in ("map", "logits"))
     maps = cam.class_maps(features.output, dense)
     size, dtype = classifier.input_shape[1], keras.config.floatx()
-    shown = grad_cam.OfAverage(size, dtype=dtype, name="attention")(maps)
-    outputs = {"logits": dense.output, "attention": shown}
+    attention = grad_cam.OfAverage(size, dtype=dtype, name="attention")(maps)
+    outputs = {"logits": dense.output, "attention": attention}
     return keras.Model(classifier.input, outputs, name="attention")
 
 

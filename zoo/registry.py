@@ -602,7 +602,7 @@ def networks(name, **options):
 
 def create(name, **options):
     """The Networks of a model with fresh weights, all of them built in order; imports Keras."""
-    made = networks(name, **options)
-    for key in made:
-        made[key]
-    return made
+    built = networks(name, **options)
+    for key in built:
+        built[key]
+    return built

@@ -101,12 +101,12 @@ class CAM(keras.layers.Layer):
 
     def call(self, maps, logits):
         if self.classes == "soft":
-            one = soft_cam(maps, logits)
+            one_map = soft_cam(maps, logits)
         else:
-            one = cam(maps, ops.argmax(logits, axis=-1))
+            one_map = cam(maps, ops.argmax(logits, axis=-1))
         if self.size:
-            one = resized(one, self.size)
-        return normalised(one, self.normalise)
+            one_map = resized(one_map, self.size)
+        return normalised(one_map, self.normalise)
 
     def get_config(self):
         own = {"classes": self.classes, "normalise": self.normalise, "size": self.size}
@@ -125,8 +125,8 @@ def explained(classifier, **options):
     if not pooled or average.input is not features.output or dense.input is not average.output:
         raise ValueError(f"{classifier.name} has no global average between its map and its logits")
     logits = dense.output
-    shown = CAM(name="cam", **options)(class_maps(features.output, dense), logits)
-    return keras.Model(classifier.input, [logits, shown], name="explained")
+    one_map = CAM(name="cam", **options)(class_maps(features.output, dense), logits)
+    return keras.Model(classifier.input, [logits, one_map], name="explained")
 
 
 def annotator(generator, discriminator):
