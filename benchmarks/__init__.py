@@ -1,3 +1,3 @@
-"""What is measured side by side with others, by one command each."""
+"""Speed and memory, compared with other implementations; each module is a command."""
 
 import main  # noqa: F401  makes the checkout the package attention_zoo

@@ -1,11 +1,11 @@
-"""All of it in one table: steps, replicas, input, the Frechet distance, an exported model.
+"""Runs all benchmarks: steps, replicas, input, the Frechet distance, an exported model.
 
     python -m benchmarks [--model=NAME ...] [--part=step ...] [--rounds=9] [--output=results.jsonl]
-    python -m benchmarks --compare OLD NEW      # of two such files: noise or change
+    python -m benchmarks --compare OLD NEW      # two files of results: noise or change
     python -m benchmarks --table FILE
 
-Results are written as they are found (benchmarks.results says how), the machine first. What fails
-is named, the rest is measured, and the exit status is 1.
+Each result is written to the file as soon as it is measured (format: benchmarks.results). If a part
+fails, its error is printed, the others are measured, and the exit status is 1.
 """
 
 import argparse
@@ -25,49 +25,49 @@ from . import fid, machine, results, serving, train_step, waiting
 REPLICAS = ("ours", "ours 2", "ours 4")
 
 
-def named(config):
+def title(config):
     size = config.image_size
     return f"{config.model}, {size} x {size}, batch {config.batch_size}"
 
 
-def rows(name, found):
-    """Results of train_step.measure."""
+def rows(name, measured):
+    """The results of train_step.measure as rows."""
     return [
-        {"name": name, "side": side, "unit": "images/s", "rounds": own["rates"]}
-        | {"megabytes": round(own["megabytes"])}
-        for side, own in found.items()
+        {"name": name, "side": side, "unit": "images/s", "rounds": values["rates"]}
+        | {"megabytes": round(values["megabytes"])}
+        for side, values in measured.items()
     ]
 
 
 def step(model, flags):
-    """A model's step, the sides taking turns, and the convolution peak after it."""
+    """The training step of a model on all sides, and the convolution peak after it."""
     from . import flops
 
-    config = train_step.configured(model)
-    found = train_step.measure(config, flags.rounds, flags.steps, train_step.sides())
-    made, peaks = rows(named(config), found), [machine.convolution_peak() for _ in range(3)]
-    made[0] |= {"flops": flops.per_image(config), "peak": max(peaks)}
+    config = train_step.config_for(model)
+    measured = train_step.measure(config, flags.rounds, flags.steps, train_step.sides())
+    steps, peaks = rows(title(config), measured), [machine.convolution_peak() for _ in range(3)]
+    steps[0] |= {"flops": flops.per_image(config), "peak": max(peaks)}
     name = f"convolution peak after {model}"
-    return [*made, {"name": name, "side": "machine", "unit": "GFLOP/s", "rounds": peaks}]
+    return [*steps, {"name": name, "side": "machine", "unit": "GFLOP/s", "rounds": peaks}]
 
 
 def replicas(model, flags):
-    """One, two and four replicas on logical CPUs, of equal batches in all."""
-    config = train_step.configured(model)
+    """One, two and four replicas on logical CPUs, with the same global batch size."""
+    config = train_step.config_for(model)
     sides = [s for s in REPLICAS if config.batch_size % int(s.partition(" ")[2] or 1) == 0]
-    found = train_step.measure(config, flags.rounds, flags.steps, sides)
-    return rows(f"{named(config)}, replicas", found)
+    measured = train_step.measure(config, flags.rounds, flags.steps, sides)
+    return rows(f"{title(config)}, replicas", measured)
 
 
 def input_wait(model, flags):
-    """The share of the time in which the step waits for its batch."""
-    found = waiting.rates(model, flags.rounds, flags.steps or 20)
-    name = f"waiting for input, {named(train_step.configured(model))}"
-    return [{"name": name, "side": "ours", "unit": "%", "rounds": found}]
+    """The share of the time that a training spends waiting for its next batch."""
+    rates = waiting.rates(model, flags.rounds, flags.steps or 20)
+    name = f"waiting for input, {title(train_step.config_for(model))}"
+    return [{"name": name, "side": "ours", "unit": "%", "rounds": rates}]
 
 
 def frechet(_, flags):
-    """The Frechet distance, beside the usual formula where SciPy is installed."""
+    """The Frechet distance, and if SciPy is installed, the usual formula."""
     count, dims = 10_000, 2_048
     sides = fid.SIDES if importlib.util.find_spec("scipy") else fid.SIDES[:1]
     return [
@@ -75,25 +75,25 @@ def frechet(_, flags):
             "name": f"Frechet distance, {count} x {dims}, {fid.STAGES[stage]}",
             "side": side,
             "unit": "s",
-            "rounds": [one["seconds"] for one in found],
-            "megabytes": round(max(one["megabytes"] for one in found)),
+            "rounds": [result["seconds"] for result in measured],
+            "megabytes": round(max(result["megabytes"] for result in measured)),
         }
-        for (stage, side), found in fid.measure(count, dims, flags.rounds, sides).items()
+        for (stage, side), measured in fid.measure(count, dims, flags.rounds, sides).items()
     ]
 
 
 def latency(call, rounds):
-    """Milliseconds of a call, the median of as many as fit into a second, of each round."""
+    """Milliseconds of a call in each round: the median of the calls of one second."""
     turns = [serving.measure(lambda: call, 1, 1.0)[0] for _ in range(rounds)]
-    return [statistics.median(taken) * 1000 for taken in turns]
+    return [statistics.median(seconds) * 1000 for seconds in turns]
 
 
 def export(_, flags):
-    """Seconds that an export takes, and the latency of what was exported, in this process."""
-    found = []
+    """Seconds of an export, and the latency of the exported model in this process."""
+    rows = []
 
     def add(name, unit, rounds):
-        found.append({"name": name, "side": "ours", "unit": unit, "rounds": rounds})
+        rows.append({"name": name, "side": "ours", "unit": unit, "rounds": rounds})
 
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "main.py", "--mode=export", "--model=ragan"]
@@ -102,12 +102,12 @@ def export(_, flags):
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
         add("--mode=export, ragan", "s", [time.perf_counter() - begin])
         for batch in (1, 32):
-            _, call = serving.loaded(Path(folder), "ragan", "generate", batch)
+            _, call = serving.load_call(Path(folder), "ragan", "generate", batch)
             add(f"exported ragan, generate, batch {batch}", "ms", latency(call, flags.rounds))
-    return found
+    return rows
 
 
-PARTS = {  # what measures, and the models it takes where none are named
+PARTS = {  # name: (function, its models without --model)
     "step": (step, tuple(train_step.MODELS)),
     "replicas": (replicas, ("dcgan", "resnet18")),
     "input": (input_wait, ("dcgan", "attention_gan")),
@@ -117,7 +117,7 @@ PARTS = {  # what measures, and the models it takes where none are named
 
 
 def write(flags):
-    """Measures all that is asked for into a file; returns how much of it failed."""
+    """Measures the selected parts into a file; returns the number of failures."""
     failed = 0
     with flags.output.open("w") as file:
 
@@ -125,7 +125,7 @@ def write(flags):
             file.write(json.dumps(line) + "\n")
             file.flush()
 
-        add({"machine": machine.described()})
+        add({"machine": machine.describe()})
         for part in flags.part or PARTS:
             measure, models = PARTS[part]
             for model in (flags.model or models) if models else (None,):
@@ -147,7 +147,7 @@ def run(arguments=None):
     add("--model", action="append", choices=train_step.MODELS)
     add("--part", action="append", choices=PARTS)
     add("--rounds", type=int, default=9)
-    add("--steps", type=int, help="of training, a turn (default: as fill two seconds)")
+    add("--steps", type=int, help="training steps per turn (default: two seconds)")
     add("--output", type=Path, default=Path("results.jsonl"))
     add("--compare", nargs=2, type=Path, metavar=("OLD", "NEW"))
     add("--table", type=Path, metavar="FILE")
@@ -160,9 +160,9 @@ def run(arguments=None):
             if not flags.table:
                 import_tensorflow()
                 failed = write(flags)
-            about, found = results.read(flags.table or flags.output)
+            about, measured = results.read(flags.table or flags.output)
             lines = [", ".join(f"{key} {value}" for key, value in about.items()), ""]
-            lines += results.table(found)
+            lines += results.table(measured)
     except (OSError, ValueError) as error:
         raise SystemExit(f"benchmark: {error}") from None
     print("\n".join(lines))

@@ -1,11 +1,11 @@
-"""Seconds and memory of the Frechet distance, ours beside the usual formula with SciPy.
+"""Seconds and memory of the Frechet distance, compared with the usual formula in SciPy.
 
     python -m benchmarks.fid [--count=10000] [--dims=2048] [--rounds=3]
 
-The usual formula is numpy.mean, numpy.cov and scipy.linalg.sqrtm of the covariances' product. Each
-measurement is a process of its own that reads the same files, so that its peak memory (resident,
-Python and libraries included) is its own; the sides take turns. "distance" starts from the moments,
-"all" from the features.
+The usual formula is numpy.mean, numpy.cov and scipy.linalg.sqrtm of the product of the covariances.
+Each measurement runs in a new process, which makes its peak memory (resident, including Python and
+libraries) independent of the others; all read the same files, and the sides take turns. The stage
+"distance" starts from the moments, "all" from the features.
 """
 
 import argparse
@@ -38,14 +38,14 @@ def make(folder, count, dims):
 
 
 def ours():
-    """Our functions: features -> moments; moments of both sides -> distance."""
+    """Our two functions: features -> moments; the moments of both sets -> distance."""
     from attention_zoo.evaluate import fid
 
     return fid.moments, fid.frechet_distance
 
 
 def usual():
-    """The same two functions, as they are usually written."""
+    """The same two functions in their usual form."""
     import numpy as np
     import scipy.linalg
 
@@ -66,19 +66,20 @@ def work(side, stage, folder):
 
     moments, distance = {"ours": ours, "usual": usual}[side]()
     if stage == "distance":
-        found = [np.load(folder / f"{name}_{i}.npy") for i in range(2) for name in ("mean", "cov")]
+        names = [f"{name}_{i}.npy" for i in range(2) for name in ("mean", "cov")]
+        inputs = [np.load(folder / name) for name in names]
         begin = time.perf_counter()
     else:
         begin = time.perf_counter()
-        found = [x for i in range(2) for x in moments(np.load(folder / f"features_{i}.npy"))]
-    value = distance(*found)
+        inputs = [x for i in range(2) for x in moments(np.load(folder / f"features_{i}.npy"))]
+    value = distance(*inputs)
     seconds = time.perf_counter() - begin
-    found = {"seconds": seconds, "megabytes": machine.peak_megabytes(), "value": value}
-    print(json.dumps(found))
+    result = {"seconds": seconds, "megabytes": machine.peak_megabytes(), "value": value}
+    print(json.dumps(result))
 
 
-def child(folder, *arguments):
-    """What this program prints in a process of its own, started with the arguments."""
+def run_process(folder, *arguments):
+    """The output of this program in a new process with the arguments."""
     command = [sys.executable, "-m", "benchmarks.fid", f"--folder={folder}", *arguments]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
     if done.returncode:
@@ -93,37 +94,37 @@ def show(values, digits):
 
 def measure(count, dims, rounds, sides=SIDES):
     """{(stage, side): [{"seconds", "megabytes", "value"} of each round]}."""
-    found = {(stage, side): [] for stage in STAGES for side in sides}
+    measured = {(stage, side): [] for stage in STAGES for side in sides}
     with tempfile.TemporaryDirectory() as folder:
-        child(folder, "--work=make", f"--count={count}", f"--dims={dims}")
+        run_process(folder, "--work=make", f"--count={count}", f"--dims={dims}")
         for number in range(rounds):
             for stage in STAGES:
                 for side in sides[:: 1 if number % 2 == 0 else -1]:
-                    line = child(folder, f"--work={side}", f"--stage={stage}")
-                    found[stage, side].append(json.loads(line))
-    return found
+                    line = run_process(folder, f"--work={side}", f"--stage={stage}")
+                    measured[stage, side].append(json.loads(line))
+    return measured
 
 
 def report(count, dims, rounds):
-    """Prints each stage's seconds, memory, values and ratios over the rounds."""
-    found = measure(count, dims, rounds)
+    """Prints the seconds, memory, values and ratios of each stage."""
+    measured = measure(count, dims, rounds)
     print(f"{count} x {dims} features twice, {rounds} rounds: median (min to max)")
     for stage in STAGES:
         print(STAGES[stage])
         for side in SIDES:
             seconds, peaks = (
-                [r[key] for r in found[stage, side]] for key in ("seconds", "megabytes")
+                [r[key] for r in measured[stage, side]] for key in ("seconds", "megabytes")
             )
             print(f"  {side:<6} {show(seconds, 2)} s, peak {show(peaks, 0)} MiB", end=", ")
-            print(f"value {found[stage, side][0]['value']:.9g}")
+            print(f"value {measured[stage, side][0]['value']:.9g}")
         for key in ("seconds", "megabytes"):
-            pairs = zip(found[stage, "usual"], found[stage, "ours"])
+            pairs = zip(measured[stage, "usual"], measured[stage, "ours"])
             print(f"  usual / ours, {key}: {show([a[key] / b[key] for a, b in pairs], 2)}")
 
 
 def run(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--count", type=int, default=10000, help="rows of each set")
+    parser.add_argument("--count", type=int, default=10000, help="number of features in each set")
     parser.add_argument("--dims", type=int, default=2048)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--work", choices=("make", *SIDES), help=argparse.SUPPRESS)

@@ -1,10 +1,10 @@
-"""Seconds and memory of a training step as image, batch and width grow, beside its arithmetic.
+"""Seconds, memory and operations of a training step by image size, batch size and width.
 
     python -m benchmarks.growth [--model=dcgan ...] [--rounds=3] [--output=growth.png]
 
-One of the three grows at a time from where MODELS has it; each point is a process of its own.
-Slopes are exponents, by least squares of logarithms: seconds ~ n^a, beside those of
-benchmarks.flops. What is measured is written as JSON lines beside the picture.
+One of the three varies at a time, the others stay as in MODELS; each point is measured in a new
+process. The slopes are exponents a in seconds ~ n^a, from a least-squares fit of the logarithms;
+the arithmetic is that of benchmarks.flops. The points are written as JSON lines beside the picture.
 """
 
 import argparse
@@ -16,7 +16,7 @@ from pathlib import Path
 
 from . import train_step
 
-MODELS = {  # where each starts from: 64 x 64 small enough for 256 x 256 to be measured
+MODELS = {  # the base configurations, small enough to measure 256 x 256 images too
     "dcgan": {"image_size": 64, "batch_size": 16, "width": 32},
     "attention_gan": {"image_size": 64, "batch_size": 1, "width": 16},
 }
@@ -29,7 +29,7 @@ TITLES = {"image_size": "image size", "batch_size": "batch", "width": "width"}
 
 
 def flags_of(values):
-    """{"image_size", "batch_size", "width"} -> the flags of the run."""
+    """{"image_size", "batch_size", "width": value} -> the flags of the run."""
     values = dict(values)
     width = values.pop("width")
     return [f"--set=width={width}", *(f"--{name}={value}" for name, value in values.items())]
@@ -42,39 +42,39 @@ def slope(x, y):
 
 
 def points(models, rounds):
-    """A dict for each point: "model", what grows and its "value", "seconds" of a step (a list),
-    "megabytes" of its process, "flops" of a step."""
+    """Yields a dict for each point: "model", "grown", the name of the option that varies, and its
+    "value", "seconds" of a step (a list), "megabytes" of the process, "flops" of a step."""
     from . import flops
 
     for model in models:
         for grown, values in GROWN.items():
             for value in values:
-                config = train_step.configured(model, *flags_of(MODELS[model] | {grown: value}))
-                found = train_step.measure(config, rounds)["ours"]
+                config = train_step.config_for(model, *flags_of(MODELS[model] | {grown: value}))
+                measured = train_step.measure(config, rounds)["ours"]
                 count = train_step.examples(config)
                 yield {
                     "model": model,
                     "grown": grown,
                     "value": value,
-                    "seconds": [count / rate for rate in found["rates"]],
-                    "megabytes": found["megabytes"],
+                    "seconds": [count / rate for rate in measured["rates"]],
+                    "megabytes": measured["megabytes"],
                     "flops": count * flops.per_image(config),
                 }
 
 
 def picture(rows):
-    """Points -> PNG bytes: seconds above, memory below, a column for each that grows; dashed is the
-    arithmetic, drawn through the last point."""
+    """Points -> PNG bytes: a column per option, seconds above, memory below. The dashed line is the
+    arithmetic, scaled to the last point."""
     from matplotlib.figure import Figure
 
     figure = Figure((12, 7), layout="constrained")
     axes = figure.subplots(2, len(GROWN), sharex="col")
     for column, grown in enumerate(GROWN):
         for number, model in enumerate(dict.fromkeys(row["model"] for row in rows)):
-            own = [row for row in rows if (row["model"], row["grown"]) == (model, grown)]
-            x, work = ([row[key] for row in own] for key in ("value", "flops"))
-            seconds = [statistics.median(row["seconds"]) for row in own]
-            memory, colour = [row["megabytes"] for row in own], f"C{number}"
+            points = [row for row in rows if (row["model"], row["grown"]) == (model, grown)]
+            x, work = ([row[key] for row in points] for key in ("value", "flops"))
+            seconds = [statistics.median(row["seconds"]) for row in points]
+            memory, colour = [row["megabytes"] for row in points], f"C{number}"
             ideal = [seconds[-1] * w / work[-1] for w in work]
             a, b, c = (slope(x, y) for y in (seconds, work, memory))
             label = f"{model}: n^{a:.2f}, arithmetic n^{b:.2f}"

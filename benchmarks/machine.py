@@ -1,4 +1,4 @@
-"""The machine that is measured: what it is, how much memory a process took, how fast it is."""
+"""The machine: its description, the memory of a process, the speed of convolutions."""
 
 import contextlib
 import datetime
@@ -11,35 +11,35 @@ from importlib import metadata
 from pathlib import Path
 
 
-def described():
-    """What a result depends on: CPU, cores, memory, versions, and how busy it was before."""
+def describe():
+    """{name: value}: CPU, cores, memory, load, versions."""
     from attention_zoo.experiments.versions import versions
 
-    found = {"cpu": platform.processor() or platform.machine(), "cores": os.cpu_count()}
+    about = {"cpu": platform.processor() or platform.machine(), "cores": os.cpu_count()}
     with contextlib.suppress(OSError, IndexError):
-        found["cpu"] = Path("/proc/cpuinfo").read_text().split("model name\t: ")[1].split("\n")[0]
+        about["cpu"] = Path("/proc/cpuinfo").read_text().split("model name\t: ")[1].split("\n")[0]
     with contextlib.suppress(AttributeError):  # not there on macOS
-        found["cores"] = len(os.sched_getaffinity(0))
+        about["cores"] = len(os.sched_getaffinity(0))
     pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    found |= {"memory_gib": round(pages / 2**30, 1), "system": platform.platform()}
-    found["load"] = round(os.getloadavg()[0], 2)
-    found["date"] = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    about |= {"memory_gib": round(pages / 2**30, 1), "system": platform.platform()}
+    about["load"] = round(os.getloadavg()[0], 2)
+    about["date"] = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     for package in ("torch", "scipy"):
         with contextlib.suppress(metadata.PackageNotFoundError):
-            found[package] = metadata.version(package)
-    return found | versions()
+            about[package] = metadata.version(package)
+    return about | versions()
 
 
 def peak_megabytes():
-    """The most memory, in MiB, that this process held so far (resident, libraries included)."""
-    with contextlib.suppress(OSError, IndexError):  # Linux; ru_maxrss there counts the parent's
+    """The peak resident memory of this process so far, in MiB, including libraries."""
+    with contextlib.suppress(OSError, IndexError):  # Linux, where ru_maxrss includes the parent's
         return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) / 2**10
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (2**20 if sys.platform == "darwin" else 2**10)
 
 
 def convolution_peak(batch=64):
-    """GFLOP/s of the fastest 3x3 convolution among a few shapes, forward."""
+    """GFLOP/s of the fastest 3x3 convolution of a few shapes, forward pass."""
     import tensorflow as tf
 
     best = 0

@@ -1,10 +1,10 @@
-"""Results as JSON lines: kept, shown as a table, compared.
+"""Files of results: reading, tables, comparison.
 
-The first line of a file is the machine (benchmarks.machine). Each other one is a result: "name",
-what was measured, "side", by whom, "unit", "rounds", a value each, and where it is known
-"megabytes", the process' peak; of a training step also "flops" per image, and with ours "peak",
-the machine's GFLOP/s at that time. Rounds of equal number were taken one after the other, so that
-sides are compared round by round.
+A file has JSON lines. The first one is the machine (benchmarks.machine); each of the others is a
+result: "name", what was measured, "side", the implementation, "unit", "rounds", a list of values,
+and if known "megabytes", the peak of the process. Our training steps also have "flops" per image
+and "peak", the machine's GFLOP/s at that time. The sides take turns, so round i of one side is
+compared with round i of another.
 """
 
 import json
@@ -12,31 +12,33 @@ import math
 import statistics
 from collections import Counter
 
-LOWER = ("s", "ms", "%")  # units of which less is better
-LEVEL, FLOOR = 0.01, 0.03  # what `verdict` calls a change
-MEMORY = 0.05  # share by which a peak must differ, as there is one for all rounds
+LOWER = ("s", "ms", "%")  # units in which lower is better
+LEVEL, FLOOR = 0.01, 0.03  # of a change, see `verdict`
+MEMORY = 0.05  # the relative difference of peaks that is a change; there is one peak for all rounds
 
 
 def read(path):
-    """(the machine, results) of a file; one that is not of this suite raises ValueError."""
+    """(machine, results) of a file; a file of another kind raises ValueError."""
     try:
         first, *rows = [json.loads(line) for line in path.read_text().splitlines()]
         return first["machine"], [row for row in rows if row["rounds"]]
     except (KeyError, TypeError, ValueError):
         raise ValueError(
-            f"{path} is no file of results: python -m benchmarks writes them"
+            f"{path} is not a file of results: python -m benchmarks writes them"
         ) from None
 
 
 def rank_test(a, b):
-    """p of the exact two-sided rank-sum test (Wilcoxon; Mann and Whitney, 1947): the share of all
-    ways to deal the values out to sides as large as a and b in which the mean rank of one is at
-    least as far from the other's as it is. Equal values share their mean rank."""
+    """p of the exact two-sided rank-sum test (Wilcoxon; Mann and Whitney, 1947).
+
+    p is the share of all ways to split the values into samples of the sizes of a and b in which the
+    rank sum of a is at least as far from its mean as here. Equal values have their mean rank.
+    """
     values = sorted([*a, *b])
     first = {v: i for i, v in reversed(list(enumerate(values)))}
     count = Counter(values)
     ranks = [2 * first[v] + count[v] - 1 for v in values]  # twice the mean rank, from 0
-    ways = [Counter() for _ in range(len(a) + 1)]  # of k values: {sum of ranks: ways}
+    ways = [Counter() for _ in range(len(a) + 1)]  # ways[k]: {rank sum of k values: number of ways}
     ways[0][0] = 1
     for rank in ranks:
         for k in range(len(a), 0, -1):
@@ -51,8 +53,8 @@ def rank_test(a, b):
 def verdict(old, new):
     """(ratio of the medians, p, "change", "noise" or "too few rounds") of two lists of rounds.
 
-    A change has p < LEVEL in the rank test and moves the median by FLOOR or more. Within a run
-    rounds resemble each other more than those of two runs, which makes p too small: hence FLOOR.
+    A change has p < LEVEL in the rank test and a median that differs by FLOOR or more. Rounds of
+    one run are more alike than rounds of two runs, which makes p too small; hence FLOOR.
     """
     ratio, p = statistics.median(new) / statistics.median(old), rank_test(old, new)
     if 2 / math.comb(len(old) + len(new), len(old)) >= LEVEL:
@@ -60,51 +62,53 @@ def verdict(old, new):
     return ratio, p, "change" if p < LEVEL and abs(math.log(ratio)) >= FLOOR else "noise"
 
 
-def beside(rows):
-    """The ratios of the side "ours" to each other one, and of "ours N", with N replicas, to "ours",
-    round by round: what makes the machine slower for both is not in them."""
+def side_ratios(rows):
+    """Rows with the ratios of "ours" to each other side, and of "ours N", with N replicas, to
+    "ours", round by round. A slowdown of the machine that affects both sides cancels out."""
     ours = {row["name"]: row for row in rows if row["side"] == "ours"}
-    found = []
+    ratios = []
     for row in rows:
-        own = ours.get(row["name"])
-        if own and own is not row and len(own["rounds"]) == len(row["rounds"]):
-            pair = (row, own) if row["side"].startswith("ours ") else (own, row)
-            ratios = [a / b for a, b in zip(*(one["rounds"] for one in pair))]
-            side = " / ".join(one["side"] for one in pair)
-            found.append({"name": row["name"], "side": side, "unit": row["unit"], "rounds": ratios})
-    return found
+        our_row = ours.get(row["name"])
+        if our_row and our_row is not row and len(our_row["rounds"]) == len(row["rounds"]):
+            a, b = (row, our_row) if row["side"].startswith("ours ") else (our_row, row)
+            rounds = [x / y for x, y in zip(a["rounds"], b["rounds"])]
+            side = f"{a['side']} / {b['side']}"
+            ratios.append(
+                {"name": row["name"], "side": side, "unit": row["unit"], "rounds": rounds}
+            )
+    return ratios
 
 
 def compare(old, new):
-    """Lines of text: what differs between the machines, then a line for each result of both."""
+    """Lines of text: the differences of the machines, then the comparison of each result."""
     (old_machine, old), (new_machine, new) = old, new
     lines = [
         f"machine: {key} was {old_machine.get(key)}, is {value}"
         for key, value in new_machine.items()
         if value != old_machine.get(key) and key != "date"
     ]
-    held = {(row["name"], row["side"]): row for row in [*old, *beside(old)]}
-    for row in [*new, *beside(new)]:
-        before = held.pop((row["name"], row["side"]), None)
+    old_rows = {(row["name"], row["side"]): row for row in [*old, *side_ratios(old)]}
+    for row in [*new, *side_ratios(new)]:
+        before = old_rows.pop((row["name"], row["side"]), None)
         if before is None:
             lines.append(f"{row['name']}, {row['side']}: new")
             continue
-        ratio, p, said = verdict(before["rounds"], row["rounds"])
-        if said == "change":
+        ratio, p, result = verdict(before["rounds"], row["rounds"])
+        if result == "change":
             better = (ratio < 1) == (row["unit"] in LOWER)
-            said = "change, better" if better else "change, worse"
-        line = f"{row['name']}, {row['side']}: {ratio:.3f} of before, p {p:.2g}: {said}"
+            result = "change, better" if better else "change, worse"
+        line = f"{row['name']}, {row['side']}: {ratio:.3f} of before, p {p:.2g}: {result}"
         if "megabytes" in row and "megabytes" in before:
-            share = row["megabytes"] / before["megabytes"]
-            same = abs(math.log(share)) < MEMORY
-            line += f"; peak memory {share:.3f} of before: {'noise' if same else 'change'}"
+            memory_ratio = row["megabytes"] / before["megabytes"]
+            same = abs(math.log(memory_ratio)) < MEMORY
+            line += f"; peak memory {memory_ratio:.3f} of before: {'noise' if same else 'change'}"
         lines.append(line)
-    lines += [f"{name}, {side}: no longer measured" for name, side in held]
+    lines += [f"{name}, {side}: no longer measured" for name, side in old_rows]
     return lines
 
 
 def spread(values, digits=3):
-    """Median (lowest to highest), to so many digits that count."""
+    """Median (lowest to highest), with that number of significant digits."""
 
     def text(value):
         return f"{value:.{max(0, digits - 1 - math.floor(math.log10(value)))}f}" if value else "0"
@@ -113,10 +117,10 @@ def spread(values, digits=3):
 
 
 def table(rows):
-    """A Markdown table of results: a line for each, ours with its share of the convolution peak,
-    another side with the ratio to ours, round by round."""
+    """The lines of a Markdown table: one per result; ours with its share of the convolution peak,
+    other sides with the ratio to ours, round by round."""
     lines = ["| | side | median (lowest to highest) | peak MiB | |", "|---|---|---|---|---|"]
-    ratios = {(row["name"], row["side"]): row for row in beside(rows)}
+    ratios = {(row["name"], row["side"]): row for row in side_ratios(rows)}
     for row in rows:
         more, name, side = "", row["name"], row["side"]
         if "peak" in row:

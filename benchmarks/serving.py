@@ -1,17 +1,17 @@
-"""Latency, throughput, first requests and memory of a served model, beside the same function called
-in process.
+"""Latency, throughput, first requests and memory of a served model, compared with calls in process.
 
     python main.py --mode=export --model=ragan --weights=cifar10 --output=exported
     python -m benchmarks.serving exported --model=ragan --signature=generate [--callers=1,8,32]
-    python -m benchmarks.serving exported --model=ragan --rest=8501 --grpc=8500  # one that runs
+    python -m benchmarks.serving exported --model=ragan --rest=8501 --grpc=8500  # a running server
 
-Each caller asks again as soon as it has its answer, with the batch of one of the warm-up requests.
-Without ports a stand-in in Python (serving.local) is started, once without and once with warm-up:
-its figures are no figures of TensorFlow Serving, whose ports are given.
+Each caller sends the next request as soon as it has an answer. A request is a warm-up request of
+the model. Without ports, the stand-in in Python (serving.local) is started, without and with
+warm-up; its figures are not those of TensorFlow Serving, which is measured by its ports.
 """
 
 import argparse
 import contextlib
+import functools
 import json
 import subprocess
 import sys
@@ -25,8 +25,8 @@ from attention_zoo.common.quiet import import_tensorflow
 from attention_zoo.serving import client, files
 
 
-def started(folder, *flags):
-    """(process, ports) of a stand-in that serves a folder."""
+def start_server(folder, *flags):
+    """(process, ports) of a new stand-in that serves a folder."""
     command = [sys.executable, "-m", "serving.local", str(folder), "--rest=0", "--grpc=0", *flags]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     line = process.stdout.readline()
@@ -37,11 +37,11 @@ def started(folder, *flags):
 
 @contextlib.contextmanager
 def server(flags, *options):
-    """(ports, its memory in MiB as a function) of the server of the flags, or of a new one."""
+    """(ports, None) of the server in flags, or (ports, function: memory in MiB) of a new one."""
     if flags.rest or flags.grpc:
         yield {k: v for k, v in (("rest", flags.rest), ("grpc", flags.grpc)) if v}, None
         return
-    process, ports = started(flags.folder, *options)
+    process, ports = start_server(flags.folder, *options)
 
     def memory():
         text = Path(f"/proc/{process.pid}/status").read_text()
@@ -54,9 +54,11 @@ def server(flags, *options):
         process.wait()
 
 
-def loaded(folder, model, signature, batch):
-    """(inputs of a warm-up request of so many images, {name: array}, the exported model's answer to
-    them in this process, as a function) of a model's newest version."""
+def load_call(folder, model, signature, batch):
+    """(inputs {name: array}, function that runs them in this process) of a model's newest version.
+
+    The inputs are those of the warm-up request with `batch` images.
+    """
     import tensorflow as tf
 
     from attention_zoo.serving import local
@@ -72,52 +74,54 @@ def loaded(folder, model, signature, batch):
 
 
 def measure(make, callers, seconds):
-    """Seconds of all calls of `callers` threads, each with a function of its own by make(), that
-    call for so many seconds; and the seconds that all of it took."""
-    taken, barrier = [[] for _ in range(callers)], threading.Barrier(callers + 1)
+    """(seconds of each call, seconds of the whole measurement) of threads that call for a time.
 
-    def work(own):
+    Each of the `callers` threads calls its own function make().
+    """
+    durations, barrier = [[] for _ in range(callers)], threading.Barrier(callers + 1)
+
+    def work(calls):
         call = make()
         call()
         barrier.wait()
         end = time.perf_counter() + seconds
         while (begin := time.perf_counter()) < end:
             call()
-            own.append(time.perf_counter() - begin)
+            calls.append(time.perf_counter() - begin)
 
-    threads = [threading.Thread(target=work, args=(own,)) for own in taken]
+    threads = [threading.Thread(target=work, args=(calls,)) for calls in durations]
     for thread in threads:
         thread.start()
     barrier.wait()
     begin = time.perf_counter()
     for thread in threads:
         thread.join()
-    return np.concatenate(taken), time.perf_counter() - begin
+    return np.concatenate(durations), time.perf_counter() - begin
 
 
-def show(name, callers, taken, whole, images, base=None):
-    """Prints a line; returns the median, of which `base` is that in process."""
-    p50, p99 = np.percentile(taken, [50, 99]) * 1000
+def show(name, callers, durations, total, images, base=None):
+    """Prints a line; returns the median latency. base: the median in process, to compare with."""
+    p50, p99 = np.percentile(durations, [50, 99]) * 1000
     more = "" if base is None else f", {p50 - base:+.2f} ms"
-    rate = images * len(taken) / whole
+    rate = images * len(durations) / total
     print(f"  {name:<10} {callers:>3} {p50:8.2f} ms {p99:8.2f} ms {rate:8.1f} images/s{more}")
     return p50
 
 
-def first(flags, inputs):
-    """Prints the first request of a new server beside the median of the next 50, by gRPC."""
+def show_first(flags, inputs):
+    """Prints the time of the first gRPC request to a new server and the median of the next 50."""
     for warm_up in ("false", "true"):
         with server(flags, f"--enable_model_warmup={warm_up}") as (ports, _):
-            with client.Client("127.0.0.1", grpc=ports["grpc"], timeout=600) as made:
-                with contextlib.suppress(client.Invalid):  # connects
-                    made.predict(flags.model, inputs, "none")
-                taken = []
+            with client.Client("127.0.0.1", grpc=ports["grpc"], timeout=600) as connection:
+                with contextlib.suppress(client.Invalid):  # opens the connection
+                    connection.predict(flags.model, inputs, "none")
+                durations = []
                 for _ in range(51):
                     begin = time.perf_counter()
-                    made.predict(flags.model, inputs, flags.signature)
-                    taken.append(time.perf_counter() - begin)
-        ratio = taken[0] / np.median(taken[1:])
-        text = f"{taken[0] * 1000:.1f} ms, {ratio:.1f} times the median"
+                    connection.predict(flags.model, inputs, flags.signature)
+                    durations.append(time.perf_counter() - begin)
+        ratio = durations[0] / np.median(durations[1:])
+        text = f"{durations[0] * 1000:.1f} ms, {ratio:.1f} times the median"
         print(f"  first request, warm-up {warm_up}: {text}")
 
 
@@ -129,38 +133,38 @@ def run(arguments=None):
     parser.add_argument("--batch", type=int, default=1, choices=files.BATCHES)
     parser.add_argument("--callers", default="1,8,32")
     parser.add_argument("--seconds", type=float, default=10)
-    parser.add_argument("--requests", type=int, default=10_000, help="over which memory is watched")
+    parser.add_argument(
+        "--requests", type=int, default=10_000, help="sent while the server's memory is recorded"
+    )
     parser.add_argument("--host", default="127.0.0.1")
-    parser.add_argument("--rest", type=int, help="a server that runs")
-    parser.add_argument("--grpc", type=int)
+    parser.add_argument("--rest", type=int, help="REST port of a running server")
+    parser.add_argument("--grpc", type=int, help="gRPC port of a running server")
     flags = parser.parse_args(arguments)
     import_tensorflow()
-    inputs, call = loaded(flags.folder, flags.model, flags.signature, flags.batch)
+    inputs, call = load_call(flags.folder, flags.model, flags.signature, flags.batch)
     print(f"{flags.model}, {flags.signature}, {flags.batch} images a request: p50, p99")
     if not (flags.rest or flags.grpc):
-        first(flags, inputs)
+        show_first(flags, inputs)
     with server(flags) as (ports, memory):
 
-        def remote(way):
-            made = client.Client(flags.host, **{way: ports[way]}, timeout=600)
-            return lambda: made.predict(flags.model, inputs, flags.signature)
-
-        def here():
-            return call
+        def remote_call(protocol):
+            connection = client.Client(flags.host, **{protocol: ports[protocol]}, timeout=600)
+            return lambda: connection.predict(flags.model, inputs, flags.signature)
 
         for callers in map(int, flags.callers.split(",")):
-            base = show("in process", callers, *measure(here, callers, flags.seconds), flags.batch)
-            for way in ports:
-                found = measure(lambda way=way: remote(way), callers, flags.seconds)
-                show(way, callers, *found, flags.batch, base)
+            measured = measure(lambda: call, callers, flags.seconds)
+            base = show("in process", callers, *measured, flags.batch)
+            for protocol in ports:
+                measured = measure(functools.partial(remote_call, protocol), callers, flags.seconds)
+                show(protocol, callers, *measured, flags.batch, base)
         if memory:
-            ask, held = remote("grpc"), []
+            send, samples = remote_call("grpc"), []
             for i in range(flags.requests):
                 if i % max(1, flags.requests // 10) == 0:
-                    held.append(memory())
-                ask()
-            held = ", ".join(f"{megabytes:.0f}" for megabytes in [*held, memory()])
-            print(f"  the server's memory over {flags.requests} more requests: {held} MiB")
+                    samples.append(memory())
+                send()
+            samples = ", ".join(f"{megabytes:.0f}" for megabytes in [*samples, memory()])
+            print(f"  the server's memory over {flags.requests} more requests: {samples} MiB")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""The zoo's classifiers and their step in PyTorch: the other side of the benchmark.
+"""The classifiers and their training step in PyTorch, to compare with ours.
 
-Same layers, sizes, loss, optimiser, augmentation and moving average as zoo.resnet9, zoo.resnet,
-zoo.squeezenet and zoo.vgg, for images below 128 x 128 and with global average pooling, and
-trainers.classifier, at the highest learning rate.
+The layers, sizes, loss, optimiser, augmentation and moving average are those of zoo.resnet9,
+zoo.resnet, zoo.squeezenet and zoo.vgg, for images below 128 x 128 and with global average pooling,
+and of trainers.classifier, at the maximum learning rate.
 """
 
 import functools
@@ -14,12 +14,12 @@ from torch.nn import functional
 from . import torch_step
 
 
-def normalised(convolution):
+def with_batch_norm(convolution):
     return nn.Sequential(convolution, nn.BatchNorm2d(convolution.out_channels, momentum=0.1))
 
 
 class Network(nn.Module):
-    """image -> logits; `features` gives the map, `head` its average's logits."""
+    """image -> logits. features: image -> feature map; head: feature map -> logits."""
 
     def head(self, x):
         return self.logits(x.mean((2, 3)))
@@ -29,12 +29,12 @@ class Network(nn.Module):
 
 
 class Stage(nn.Module):
-    """Of ResNet-9: (B, C, H, W) -> (B, filters, H / 2, W / 2)."""
+    """A stage of ResNet-9: (B, C, H, W) -> (B, filters, H / 2, W / 2)."""
 
     def __init__(self, inputs, filters):
         super().__init__()
         self.convs = nn.ModuleList(
-            normalised(nn.Conv2d(c, filters, 3, padding=1, bias=False))
+            with_batch_norm(nn.Conv2d(c, filters, 3, padding=1, bias=False))
             for c in (inputs, filters, filters)
         )
 
@@ -53,20 +53,20 @@ class ResNet9(Network):
         self.logits = nn.Linear(widths[-1], classes)
 
     def features(self, x):
-        x = self.whiten(functional.pad(x, (0, 1, 0, 1)))  # where Keras' "same" pads
+        x = self.whiten(functional.pad(x, (0, 1, 0, 1)))  # like Keras' "same"
         return self.stages(functional.gelu(x))
 
 
 class Residual(nn.Module):
-    """Of ResNet-18: (B, C, H, W) -> (B, filters, H / stride, W / stride)."""
+    """A block of ResNet-18: (B, C, H, W) -> (B, filters, H / stride, W / stride)."""
 
     def __init__(self, inputs, filters, stride):
         super().__init__()
-        self.conv1 = normalised(nn.Conv2d(inputs, filters, 3, stride, 1, bias=False))
+        self.conv1 = with_batch_norm(nn.Conv2d(inputs, filters, 3, stride, 1, bias=False))
         self.shortcut = nn.Identity()
         if inputs != filters:
-            self.shortcut = normalised(nn.Conv2d(inputs, filters, 1, stride, bias=False))
-        self.conv2 = normalised(nn.Conv2d(filters, filters, 3, padding=1, bias=False))
+            self.shortcut = with_batch_norm(nn.Conv2d(inputs, filters, 1, stride, bias=False))
+        self.conv2 = with_batch_norm(nn.Conv2d(filters, filters, 3, padding=1, bias=False))
 
     def forward(self, x):
         return functional.relu(self.conv2(functional.relu(self.conv1(x))) + self.shortcut(x))
@@ -75,7 +75,7 @@ class Residual(nn.Module):
 class ResNet18(Network):
     def __init__(self, classes, width):
         super().__init__()
-        self.stem = normalised(nn.Conv2d(3, width, 3, padding=1, bias=False))
+        self.stem = with_batch_norm(nn.Conv2d(3, width, 3, padding=1, bias=False))
         widths = [width, width, 2 * width, 4 * width, 8 * width]
         stages = zip(widths, widths[1:])
         blocks = ((Residual(a, b, b // a), Residual(b, b, 1)) for a, b in stages)
@@ -110,7 +110,7 @@ class SqueezeNet(Network):
     def features(self, x):
         x = functional.relu(self.stem(x))
         for number, fire in enumerate(self.fires, start=2):
-            if number in (4, 6):  # of what there is at the edge
+            if number in (4, 6):  # windows at the edge are smaller
                 x = functional.max_pool2d(x, 3, 2, ceil_mode=True)
             x = fire(x)
         return x
@@ -134,16 +134,16 @@ NETWORKS = {"resnet9": ResNet9, "resnet18": ResNet18, "squeezenet": SqueezeNet, 
 
 
 def augment(x, crop=2):
-    """Images (B, 3, S, S), each moved by up to `crop` pixels on zeros and mirrored or not."""
-    size, (x,) = x.shape[2], torch_step.mirrored(x)
+    """Flips images (B, 3, S, S) at random and shifts them by up to `crop` pixels, with zeros."""
+    size, (x,) = x.shape[2], torch_step.random_flip(x)
     x = functional.pad(x, (crop, crop, crop, crop)).permute(0, 2, 3, 1)
     rows, columns = torch.randint(2 * crop + 1, (2, len(x), 1)) + torch.arange(size)
     images = torch.arange(len(x))[:, None, None]
     return x[images, rows[:, :, None], columns[:, None]].permute(0, 3, 1, 2)
 
 
-def descent(rates, nesterov=True, decay=5e-4):
-    """SGD with momentum, and weight decay of kernels, of {module: learning rate}."""
+def sgd(rates, nesterov=True, decay=5e-4):
+    """SGD with momentum and weight decay of kernels. rates: {module: learning rate}."""
     groups = []
     for module, rate in rates.items():
         weights = [p for p in module.parameters() if p.requires_grad]
@@ -159,7 +159,7 @@ class Classifier(torch_step.Step):
     def __init__(self, network, mode, size, **options):
         classifier = network(**options)
         super().__init__(mode, {"classifier": classifier}, ["classifier"])
-        self.optimizer = descent({classifier: self.rate})
+        self.optimizer = sgd({classifier: self.rate})
 
     def __call__(self, batch):
         x, label = augment(batch["image"]), batch["label"].long()
@@ -167,8 +167,8 @@ class Classifier(torch_step.Step):
         loss = functional.cross_entropy(logits, label, label_smoothing=self.smoothing)
         self.update(loss, self.optimizer)
         self.update_average()
-        right = (logits.argmax(1) == label).float().mean()
-        return {"loss": loss.item(), "accuracy": right.item()}
+        accuracy = (logits.argmax(1) == label).float().mean()
+        return {"loss": loss.item(), "accuracy": accuracy.item()}
 
 
 resnet9, resnet18, squeezenet, vgg16 = (

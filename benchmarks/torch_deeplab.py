@@ -1,7 +1,8 @@
-"""The zoo's DeepLab and its step in PyTorch: the other side of the benchmark.
+"""DeepLab and its training step in PyTorch, to compare with ours.
 
-Same layers, loss, optimiser and moving average as zoo.deeplab, for images of k stride pixels below
-128 x 128, and trainers.deeplab on class maps, at its first learning rate.
+The layers, loss, optimiser and moving average are those of zoo.deeplab, for images below 128 x 128
+whose size is a multiple of the stride, and of trainers.deeplab on class maps, at the initial
+learning rate.
 """
 
 from torch import nn
@@ -16,14 +17,14 @@ class Segmenter(nn.Module):
     def __init__(self, classes, width, fc, stride, dilation):
         super().__init__()
         widths = [width, 2 * width, 4 * width, 8 * width, 8 * width]
-        layers, inputs, reach = [], 3, 1
+        layers, inputs, scale = [], 3, 1
         for block, (filters, count) in enumerate(zip(widths, (2, 2, 3, 3, 3))):
-            if block and reach < 8:
-                layers += [nn.MaxPool2d(2) if reach < stride else nn.MaxPool2d(3, 1, 1)]
-                reach *= 2
-            apart = max(reach // stride, 1)
+            if block and scale < 8:
+                layers += [nn.MaxPool2d(2) if scale < stride else nn.MaxPool2d(3, 1, 1)]
+                scale *= 2
+            rate = max(scale // stride, 1)
             for _ in range(count):
-                layers += [nn.Conv2d(inputs, filters, 3, padding=apart, dilation=apart)]
+                layers += [nn.Conv2d(inputs, filters, 3, padding=rate, dilation=rate)]
                 layers += [nn.ReLU(inplace=True)]
                 inputs = filters
         layers += [nn.MaxPool2d(3, 1, 1)]
@@ -43,11 +44,11 @@ class DeepLab(torch_step.Step):
         network = Segmenter(**options)
         super().__init__(mode, {"segmenter": network}, ["segmenter"])
         rates = {network.layers: self.rate, network.logits: self.rate * self.head_rate}
-        self.optimizer = torch_classifiers.descent(rates, nesterov=False)
+        self.optimizer = torch_classifiers.sgd(rates, nesterov=False)
 
     def __call__(self, batch):
         x, classes = batch["image"], batch["classes"].permute(0, 3, 1, 2)
-        x, classes = torch_step.mirrored(x, classes)
+        x, classes = torch_step.random_flip(x, classes)
         logits, classes = self.run["segmenter"](x), classes[:, 0].long()
         loss = functional.cross_entropy(logits, classes, ignore_index=self.ignore)
         self.update(loss, self.optimizer)

@@ -1,7 +1,7 @@
-"""The zoo's DCGAN, RAGAN and WGAN, and their steps, in PyTorch: the other side of the benchmark.
+"""DCGAN, RAGAN and WGAN, and their training steps, in PyTorch, to compare with ours.
 
-Same layers, sizes, losses, optimisers and moving average as zoo.dcgan, zoo.ragan and zoo.wgan,
-trainers.dcgan and trainers.wgan; in DCGAN's both updates of a step share one pass of the generator.
+The layers, sizes, losses, optimisers and moving average are those of zoo.dcgan, zoo.ragan and
+zoo.wgan, trainers.dcgan and trainers.wgan. In DCGAN both updates share one pass of the generator.
 """
 
 import torch
@@ -55,11 +55,11 @@ class Discriminator(nn.Module):
         self.logit = nn.Linear(16 * widths[-1], 1)
 
     def forward(self, x):
-        return self.logit(torch_step.places_first(self.blocks(x)))
+        return self.logit(torch_step.flatten_channels_last(self.blocks(x)))
 
 
 class Attention(nn.Module):
-    """RAGAN's DAE: image -> sum_i lambda_i E(X * M_i)."""
+    """The DAE of RAGAN: image -> sum_i lambda_i E(X * M_i)."""
 
     def __init__(self, size, attend_at, channels, regions, mask_size, sharpness, encoder_width):
         super().__init__()
@@ -74,7 +74,7 @@ class Attention(nn.Module):
 
     def forward(self, x):
         b, _, size, _ = x.shape
-        centres = torch.sigmoid(self.localise(torch_step.places_first(self.encoder(x))))
+        centres = torch.sigmoid(self.localise(torch_step.flatten_channels_last(self.encoder(x))))
         centres = (centres * (size - self.side) + self.side / 2).view(b, self.regions, 2, 1)
         distance, k, half = self.grid - centres, self.sharpness, self.side / 2
         inside = torch.sigmoid(k * (distance + half)) - torch.sigmoid(k * (distance - half))
@@ -86,14 +86,14 @@ class Attention(nn.Module):
 
 
 class GAN(nn.Module):
-    """z, x -> image: DCGAN, or RAGAN where attention options are given."""
+    """(z, x) -> image: DCGAN's generator, or RAGAN's with the attention options."""
 
     def __init__(self, size=32, latent=100, width=64, attention=None):
         super().__init__()
-        at = attention["attend_at"] if attention else None
-        self.generator = Generator(size, latent, width, at)
+        attend_at = attention["attend_at"] if attention else None
+        self.generator = Generator(size, latent, width, attend_at)
         if attention:
-            channels = width * size // (2 * at)
+            channels = width * size // (2 * attend_at)
             self.attention = Attention(size, channels=channels, **attention)
         else:
             self.attention = None
@@ -103,20 +103,20 @@ class GAN(nn.Module):
 
 
 class DCGAN(torch_step.Step):
-    """A subclass may differ in networks, losses, and what optimises generator and discriminator."""
+    """Subclasses may override the networks, the losses and the optimisers."""
 
     rates, betas = (2e-4, 2e-4), (0.5, 0.999)
 
     def __init__(self, mode, size, latent, **options):
         self.latent = latent
-        g, d = self.made(size, latent, **options)
+        g, d = self.build_networks(size, latent, **options)
         super().__init__(mode, {"generator": g, "discriminator": d}, ["generator"])
         self.d = self.networks["discriminator"]
         self.g_optimizer, self.d_optimizer = map(self.optimizer, (g, d), self.rates)
 
     @staticmethod
-    def made(size, latent, width, **attention):
-        """(z, x -> image; image -> logit)."""
+    def build_networks(size, latent, width, **attention):
+        """(generator: (z, x) -> image, discriminator: image -> logit)."""
         return GAN(size, latent, width, attention), Discriminator(size, width)
 
     def optimizer(self, module, rate):
@@ -136,14 +136,14 @@ class DCGAN(torch_step.Step):
     def logits(self, images):
         return self.run["discriminator"](images)
 
-    def judge(self, x, fake):
-        """The discriminator's update by images and by what was made -> its loss."""
+    def update_discriminator(self, x, fake):
+        """Updates the discriminator with real and generated images; returns its loss."""
         loss = self.d_loss(self.logits(x), self.logits(fake))
         self.update(loss, self.d_optimizer)
         return loss
 
-    def fool(self, fake):
-        """The generator's update -> its loss."""
+    def update_generator(self, fake):
+        """Updates the generator; returns its loss."""
         self.d.requires_grad_(False)
         loss = self.g_loss(self.logits(fake))
         self.update(loss, self.g_optimizer)
@@ -154,8 +154,8 @@ class DCGAN(torch_step.Step):
     def __call__(self, batch):
         x = batch["image"]
         fake = self.run["generator"](self.noise(len(x)), x)
-        d_loss = self.judge(x, fake.detach())
-        return {"d_loss": d_loss.item(), "g_loss": self.fool(fake).item()}
+        d_loss = self.update_discriminator(x, fake.detach())
+        return {"d_loss": d_loss.item(), "g_loss": self.update_generator(fake).item()}
 
 
 class WGAN(DCGAN):
@@ -177,9 +177,9 @@ class WGAN(DCGAN):
         for t, x in enumerate(batch["image"].chunk(self.n_critic)):
             with torch.no_grad():
                 fake = G(self.noise(len(x), 1 + t), x)
-            d_loss = self.judge(x, fake)
+            d_loss = self.update_discriminator(x, fake)
             with torch.no_grad():
                 torch._foreach_clamp_min_(weights, -self.clip)
                 torch._foreach_clamp_max_(weights, self.clip)
-        g_loss = self.fool(G(self.noise(len(x)), x))
+        g_loss = self.update_generator(G(self.noise(len(x)), x))
         return {"d_loss": d_loss.item(), "g_loss": g_loss.item()}

@@ -1,7 +1,7 @@
-"""The zoo's SAGAN and its step in PyTorch: the other side of the benchmark.
+"""SAGAN and its training step in PyTorch, to compare with ours.
 
-Same layers, sizes, losses, optimisers and moving average as zoo.sagan, at its defaults, and
-trainers.sagan; one power iteration at each call of a layer (initial weights are PyTorch's own).
+The layers, sizes, losses, optimisers and moving average are those of zoo.sagan, with its default
+options, and trainers.sagan, with one power iteration per call of a layer.
 """
 
 import torch
@@ -11,9 +11,9 @@ from torch.nn import functional
 from . import torch_gan
 
 
-def normalised(weight, u):
-    """W (O, ...) -> W / (u^T W v); one power iteration is done and kept in u (O,)."""
-    matrix = weight.movedim(1, -1).flatten(1)  # no copy where W is channels-last
+def spectral_norm(weight, u):
+    """W (O, ...) -> W / (u^T W v); updates u (O,) by one power iteration."""
+    matrix = weight.movedim(1, -1).flatten(1)  # no copy if W is channels-last
     with torch.no_grad():
         v = functional.normalize(u @ matrix, dim=0)
         new = functional.normalize(matrix @ v, dim=0)
@@ -27,7 +27,7 @@ class Conv(nn.Conv2d):
         self.register_buffer("u", functional.normalize(torch.randn(outputs), dim=0))
 
     def forward(self, x):
-        weight = normalised(self.weight, self.u)
+        weight = spectral_norm(self.weight, self.u)
         return functional.conv2d(x, weight, self.bias, padding=self.padding)
 
 
@@ -37,7 +37,7 @@ class Linear(nn.Linear):
         self.register_buffer("u", functional.normalize(torch.randn(outputs), dim=0))
 
     def forward(self, x):
-        return functional.linear(x, normalised(self.weight, self.u), self.bias)
+        return functional.linear(x, spectral_norm(self.weight, self.u), self.bias)
 
 
 class Attention(nn.Module):
@@ -96,7 +96,7 @@ class Down(nn.Module):
 
 
 class Generator(nn.Module):
-    """z -> image; the second argument is for generators that look at the real images."""
+    """z -> image; the second argument, the real images, is not used."""
 
     def __init__(self, size, latent, width):
         super().__init__()
@@ -137,7 +137,7 @@ class SAGAN(torch_gan.DCGAN):
     rates, betas = (1e-4, 4e-4), (0.0, 0.9)
 
     @staticmethod
-    def made(size, latent, width):
+    def build_networks(size, latent, width):
         return Generator(size, latent, width), Discriminator(size, width)
 
     @staticmethod

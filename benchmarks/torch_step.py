@@ -1,16 +1,15 @@
-"""What the PyTorch sides of the benchmark share: networks, moving average, images on the way in."""
+"""What the PyTorch sides of the benchmark share: the base class of steps, operations on images."""
 
 import torch
 from torch.nn import functional
 
 
 class Step:
-    """A training step: a subclass is called with a batch and returns {name: loss}.
+    """A training step. A subclass is called with a batch and returns {name: loss}.
 
-    mode: "eager" or "compiled" (torch.compile on each network); channels-last throughout.
-    networks: {name: module}, trained where they take gradients; averaged: those of which a moving
-    average is kept. Called they are through `run`. Initial weights are PyTorch's own, which no
-    speed depends on.
+    mode: "eager" or "compiled" (torch.compile on each network). networks: {name: module}, in
+    channels-last format; subclasses call them through `run`. averaged: names of those with a moving
+    average. The initial weights are PyTorch's defaults, which do not affect the speed.
     """
 
     decay = 0.999  # of the moving average
@@ -37,25 +36,25 @@ class Step:
 
     @torch.no_grad()
     def update_average(self):
-        """Batch norm's statistics and u of spectral norm are averaged too."""
+        """Also averages the statistics of batch norm and u of spectral norm."""
         torch._foreach_lerp_(self.means, self.values, 1 - self.decay)
 
 
 def tensor(array):
-    """A batch's array: images (B, S, S, C) become (B, C, S, S), channels-last."""
-    found = torch.from_numpy(array)
-    return found.permute(0, 3, 1, 2) if found.is_floating_point() and found.ndim == 4 else found
+    """An array of a batch as a tensor; images (B, S, S, C) become (B, C, S, S), channels-last."""
+    x = torch.from_numpy(array)
+    return x.permute(0, 3, 1, 2) if x.is_floating_point() and x.ndim == 4 else x
 
 
-def places_first(x):
-    """(B, C, H, W) -> (B, H W C), which copies nothing where x is channels-last."""
+def flatten_channels_last(x):
+    """(B, C, H, W) -> (B, H W C); copies nothing if x is channels-last."""
     return x.permute(0, 2, 3, 1).flatten(1)
 
 
-def mirrored(*tensors):
-    """Half of the examples of tensors (B, C, S, S), the same of each, from right to left."""
-    turned = torch.rand(len(tensors[0]), 1, 1, 1) < 0.5
-    return [torch.where(turned, x.flip(3), x) for x in tensors]
+def random_flip(*tensors):
+    """Flips random examples of tensors (B, C, S, S) horizontally, the same ones in each tensor."""
+    flip = torch.rand(len(tensors[0]), 1, 1, 1) < 0.5
+    return [torch.where(flip, x.flip(3), x) for x in tensors]
 
 
 def resized(maps, size):
@@ -64,6 +63,6 @@ def resized(maps, size):
 
 
 def min_max(maps):
-    """Each map (h, w) of (..., h, w) from 0 to 1."""
+    """Scales each map (h, w) of (..., h, w) to [0, 1]."""
     low = maps.amin((-2, -1), keepdim=True)
     return (maps - low) / (maps.amax((-2, -1), keepdim=True) - low + 1e-6)

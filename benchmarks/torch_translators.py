@@ -1,10 +1,9 @@
-"""The zoo's CycleGAN and AttentionGAN (scheme 2) and their steps in PyTorch: the other side of the
-benchmark.
+"""CycleGAN and AttentionGAN (scheme 2) and their training steps in PyTorch, to compare with ours.
 
-Same layers, sizes, losses, optimiser, pools and average as zoo.cyclegan, zoo.attention_gan and
-trainers of the same names at their defaults, while the learning rate and the curriculum's r are
-those of a run's first steps. Instance normalisation is a group normalisation with a group for each
-channel, which on channels-last maps PyTorch does three times as fast as its instance_norm.
+The layers, sizes, losses, optimiser, history buffers and moving average are those of zoo.cyclegan
+and zoo.attention_gan and of the trainers of the same names with default options; the learning rate
+and the curriculum's r are those of the first steps. Instance normalisation is group_norm with one
+channel per group, which is three times as fast as instance_norm on channels-last tensors.
 """
 
 import torch
@@ -14,13 +13,13 @@ from torch.nn import functional
 from . import torch_step
 
 
-def active(x):
+def norm_relu(x):
     """Instance normalisation and ReLU."""
     return functional.relu(functional.group_norm(x, x.shape[1]))
 
 
-def reflected(x, by):
-    return functional.pad(x, (by, by, by, by), mode="reflect")
+def reflect_pad(x, width):
+    return functional.pad(x, (width, width, width, width), mode="reflect")
 
 
 class Residual(nn.Module):
@@ -29,7 +28,7 @@ class Residual(nn.Module):
         self.conv1, self.conv2 = nn.Conv2d(filters, filters, 3), nn.Conv2d(filters, filters, 3)
 
     def forward(self, x):
-        y = self.conv2(reflected(active(self.conv1(reflected(x, 1))), 1))
+        y = self.conv2(reflect_pad(norm_relu(self.conv1(reflect_pad(x, 1))), 1))
         return x + functional.group_norm(y, y.shape[1])
 
 
@@ -43,9 +42,9 @@ class Encoder(nn.Module):
         self.blocks = nn.Sequential(*(Residual(4 * width) for _ in range(blocks)))
 
     def forward(self, x):
-        x = active(self.stem(reflected(x, 3)))
+        x = norm_relu(self.stem(reflect_pad(x, 3)))
         for down in self.downs:
-            x = active(down(x))
+            x = norm_relu(down(x))
         return self.blocks(x)
 
 
@@ -61,13 +60,13 @@ class Decoder(nn.Module):
 
     def forward(self, x):
         for up in self.ups:
-            x = active(up(x))
-        by = self.last.kernel_size[0] // 2
-        return self.last(reflected(x, by) if by else x)
+            x = norm_relu(up(x))
+        padding = self.last.kernel_size[0] // 2
+        return self.last(reflect_pad(x, padding) if padding else x)
 
 
 class Generator(nn.Module):
-    """image -> (translated, None), or of AttentionGAN (translated, masks (B, masks, S, S))."""
+    """image -> (translated, None); for AttentionGAN (translated, masks (B, masks, S, S))."""
 
     def __init__(self, width, blocks, masks=None):
         super().__init__()
@@ -109,55 +108,55 @@ class CycleGAN(torch_step.Step):
 
     def __init__(self, mode, size, **options):
         generators = {name: Generator(**options) for name in ("a2b", "b2a")}
-        judges = {f"discriminator_{end}": Discriminator(options["width"]) for end in "ab"}
-        super().__init__(mode, generators | judges, generators)
-        self.size, self.judges = size, nn.ModuleList(judges.values())
+        critics = {f"discriminator_{end}": Discriminator(options["width"]) for end in "ab"}
+        super().__init__(mode, generators | critics, generators)
+        self.size, self.discriminators = size, nn.ModuleList(critics.values())
         self.g_optimizer, self.d_optimizer = (
             self.adam([p for m in group for p in m.parameters()])
-            for group in (generators.values(), self.judges)
+            for group in (generators.values(), self.discriminators)
         )
         shape = (self.pool, 3, size, size)
-        kept = torch.zeros(shape).contiguous(memory_format=torch.channels_last)
-        self.pools, self.steps = {name: kept.clone() for name in judges}, 0
+        empty = torch.zeros(shape).contiguous(memory_format=torch.channels_last)
+        self.pools, self.steps = {name: empty.clone() for name in critics}, 0
 
     def adam(self, weights):
         return torch.optim.Adam(weights, self.rate, self.betas, fused=True)
 
-    def drawn(self, x):
-        """Images (B, 3, L, L), each cut out to S x S at random and mirrored or not."""
-        spare = x.shape[2] - self.size + 1
-        rows, columns = torch.randint(spare, (2, len(x))).tolist()
-        cut = [i[:, r:, c:][:, : self.size, : self.size] for i, r, c in zip(x, rows, columns)]
-        (cut,) = torch_step.mirrored(torch.stack(cut))
-        return cut.contiguous(memory_format=torch.channels_last)
+    def augment(self, x):
+        """Crops images (B, 3, L, L) to S x S and flips them, at random."""
+        count = x.shape[2] - self.size + 1
+        rows, columns = torch.randint(count, (2, len(x))).tolist()
+        crops = [i[:, r:, c:][:, : self.size, : self.size] for i, r, c in zip(x, rows, columns)]
+        (x,) = torch_step.random_flip(torch.stack(crops))
+        return x.contiguous(memory_format=torch.channels_last)
 
-    def pooled(self, name, fake):
-        """What a discriminator judges in place of images of now: CycleGAN's history."""
-        judged, pool = fake.clone(), self.pools[name]
+    def from_history_buffer(self, name, fake):
+        """Generated images for a discriminator, half of them replaced by earlier ones."""
+        images, pool = fake.clone(), self.pools[name]
         for i, image in enumerate(fake):
-            seen = self.steps * len(fake) + i
-            if seen < self.pool:
-                pool[seen] = image
+            index = self.steps * len(fake) + i
+            if index < self.pool:
+                pool[index] = image
             elif torch.rand(()) < 0.5:
-                place = torch.randint(self.pool, ())
-                judged[i], pool[place] = pool[place].clone(), image
-        return judged
+                index = torch.randint(self.pool, ())
+                images[i], pool[index] = pool[index].clone(), image
+        return images
 
     @staticmethod
-    def fooled(logits):
+    def adversarial_loss(logits):
         return (logits - 1).square().mean()
 
     @staticmethod
-    def judged(real, fake):
+    def discriminator_loss(real, fake):
         return (real - 1).square().mean() / 2 + fake.square().mean() / 2
 
-    def terms(self, x, y, to_x, to_y):
-        """{name: loss} of the generators, of images and what they became: (translated, masks)."""
+    def loss_terms(self, x, y, to_x, to_y):
+        """{name: loss} of the generators. to_x, to_y: the outputs for y and x."""
         G, F = self.run["a2b"], self.run["b2a"]
         again_x, again_y = F(to_y[0])[0], G(to_x[0])[0]
-        judges = (self.run["discriminator_a"], to_x[0]), (self.run["discriminator_b"], to_y[0])
+        pairs = (self.run["discriminator_a"], to_x[0]), (self.run["discriminator_b"], to_y[0])
         return {
-            "gan": sum(self.fooled(D(fake)) for D, fake in judges),
+            "gan": sum(self.adversarial_loss(D(fake)) for D, fake in pairs),
             "cycle": functional.l1_loss(again_x, x) + functional.l1_loss(again_y, y),
         }
 
@@ -165,19 +164,19 @@ class CycleGAN(torch_step.Step):
         return terms["gan"] + self.lambda_cycle * terms["cycle"]
 
     def __call__(self, batch):
-        x, y = (self.drawn(batch[name]) for name in ("image_a", "image_b"))
-        self.judges.requires_grad_(False)
+        x, y = (self.augment(batch[name]) for name in ("image_a", "image_b"))
+        self.discriminators.requires_grad_(False)
         to_y, to_x = self.run["a2b"](x), self.run["b2a"](y)
-        found = self.terms(x, y, to_x, to_y)
-        self.update(self.objective(found), self.g_optimizer)
-        self.judges.requires_grad_(True)
-        for name, real, made in (("discriminator_a", x, to_x), ("discriminator_b", y, to_y)):
-            D, fake = self.run[name], self.pooled(name, made[0].detach())
-            found[name] = self.judged(D(real), D(fake))
-        self.update(found["discriminator_a"] + found["discriminator_b"], self.d_optimizer)
+        losses = self.loss_terms(x, y, to_x, to_y)
+        self.update(self.objective(losses), self.g_optimizer)
+        self.discriminators.requires_grad_(True)
+        for name, real, (fake, _) in (("discriminator_a", x, to_x), ("discriminator_b", y, to_y)):
+            D, fake = self.run[name], self.from_history_buffer(name, fake.detach())
+            losses[name] = self.discriminator_loss(D(real), D(fake))
+        self.update(losses["discriminator_a"] + losses["discriminator_b"], self.d_optimizer)
         self.update_average()
         self.steps += 1
-        return {name: loss.item() for name, loss in found.items()}
+        return {name: loss.item() for name, loss in losses.items()}
 
 
 def total_variation(masks):
@@ -189,17 +188,17 @@ class AttentionGAN(CycleGAN):
     lambda_gan, lambda_pixel, lambda_tv, r = 0.5, 1.0, 1e-6, 0.01
 
     @staticmethod
-    def fooled(logits):
+    def adversarial_loss(logits):
         return functional.softplus(-logits).mean()
 
     @staticmethod
-    def judged(real, fake):
+    def discriminator_loss(real, fake):
         return functional.softplus(-real).mean() + functional.softplus(fake).mean()
 
-    def terms(self, x, y, to_x, to_y):
+    def loss_terms(self, x, y, to_x, to_y):
         pixel = functional.l1_loss(to_y[0], x) + functional.l1_loss(to_x[0], y)
         tv = total_variation(to_y[1]) + total_variation(to_x[1])
-        return super().terms(x, y, to_x, to_y) | {"pixel": pixel, "tv": tv}
+        return super().loss_terms(x, y, to_x, to_y) | {"pixel": pixel, "tv": tv}
 
     def objective(self, terms):
         reconstruction = self.lambda_cycle * terms["cycle"] + self.lambda_pixel * terms["pixel"]

@@ -1,14 +1,14 @@
-"""Images per second and memory of one training step, ours beside the same step in PyTorch.
+"""Images per second and memory of a training step, compared with the same step in PyTorch.
 
     python -m benchmarks.train_step --model=dcgan --model=ragan [--rounds=9] [--profile]
-    python -m benchmarks.train_step --model=attention_gan --steps=1      # 256 x 256, a step a turn
+    python -m benchmarks.train_step --model=attention_gan --steps=1    # 256 x 256, a step per turn
     python -m benchmarks.train_step --model=gain --set=loss=classifier --set=alpha=0
 
-Each side is a process of its own; they take turns, a few steps each, so that a machine whose speed
-drifts is equally fair to all. Ratios are taken round by round. PyTorch runs eager and compiled,
-channels-last; where it is not installed, our side is measured alone. Sides that do not train
-equally many parameters are refused. Memory is the peak of a side's process, libraries included. Of
-translators an image is a pair, one of each domain.
+Each side runs in its own process. They take turns of a few steps, so that changes of the machine's
+speed affect all of them, and ratios are computed round by round. PyTorch runs eager and compiled,
+channels-last; if it is not installed, only our side is measured. All sides must train the same
+number of parameters. Memory is the peak of a side's process, including libraries. For translators
+an image is a pair, one of each domain.
 """
 
 import argparse
@@ -31,9 +31,9 @@ from attention_zoo.experiments.config import RunConfig
 from . import machine
 
 SIDES = ("ours", "torch eager", "torch compiled")
-WARM_UP, TURN = 3, 2.0  # steps before anything is measured; the least seconds of a turn
+WARM_UP, TURN = 3, 2.0  # steps before the measurement; the minimum seconds of a turn
 CIFAR10, PAIRS = "--dataset=cifar10", "--dataset=horse2zebra --image_size=256 --batch_size=1"
-MODELS = {  # the PyTorch side, our options that it takes, flags of the run whose step it is
+MODELS = {  # model: (PyTorch side, names of our options that it takes, flags of the run)
     "dcgan": ("torch_gan.DCGAN", "latent width", CIFAR10),
     "wgan": ("torch_gan.WGAN", "latent width", CIFAR10),
     "ragan": (
@@ -62,40 +62,40 @@ MODELS = {  # the PyTorch side, our options that it takes, flags of the run whos
 }
 
 
-def configured(model, *flags):
-    """The RunConfig of the run whose step is measured; more flags count last."""
-    _, given = parser.parse([f"--model={model}", *MODELS[model][2].split(), *flags])
-    return commands.run_config(given)
+def config_for(model, *flags):
+    """The RunConfig of a model's benchmark; flags override those in MODELS."""
+    _, values = parser.parse([f"--model={model}", *MODELS[model][2].split(), *flags])
+    return commands.run_config(values)
 
 
 def examples(config):
-    """Images, or pairs of them, that one step takes."""
+    """The number of images, or pairs of images, in one step."""
     return config.batch_size * config.hparams.get("n_critic", 1)
 
 
 def batch(config):
-    """{key: array} of what one step takes, drawn at random."""
+    """{key: array}: random data for one step."""
     import numpy as np
 
     rng, count = np.random.default_rng(0), examples(config)
     classes, size = config.options.get("classes"), config.load_size or config.image_size
-    found = {}
+    data = {}
     for key in zoo.get(config.model).batch:
         if key == "label":
-            found[key] = rng.integers(classes, size=count, dtype=np.int32)
+            data[key] = rng.integers(classes, size=count, dtype=np.int32)
         elif key == "labels":
-            found[key] = rng.integers(2, size=(count, classes), dtype=np.uint8)
+            data[key] = rng.integers(2, size=(count, classes), dtype=np.uint8)
         elif key == "classes":
-            found[key] = rng.integers(classes, size=(count, size, size, 1), dtype=np.uint8)
+            data[key] = rng.integers(classes, size=(count, size, size, 1), dtype=np.uint8)
         else:
-            found[key] = rng.uniform(-1, 1, (count, size, size, 3)).astype("float32")
-    return found
+            data[key] = rng.uniform(-1, 1, (count, size, size, 3)).astype("float32")
+    return data
 
 
-def ours(config, replicas=1):
-    """A function that takes one step of our trainer, and how many parameters it trains.
+def keras_step(config, replicas=1):
+    """(function that runs one step of our trainer, the number of trained parameters).
 
-    replicas: of a strategy over as many logical CPUs, each with its share of the batch.
+    replicas: the number of logical CPUs that share the batch.
     """
     import_tensorflow()
     import tensorflow as tf
@@ -120,31 +120,34 @@ def ours(config, replicas=1):
     return lambda: [float(v) for v in trainer.train_function(data).values()], count
 
 
-def theirs(config, mode):
-    """PyTorch's step and what it is called with, without TensorFlow in the process."""
+def pytorch_step(config, mode):
+    """(the PyTorch step, the data that it is called with); does not import TensorFlow."""
     import torch
 
     from . import torch_step
 
     torch.manual_seed(0)
-    name, names, _ = MODELS[config.model]
-    module, _, made = name.partition(".")
+    path, names, _ = MODELS[config.model]
+    module, _, name = path.partition(".")
     options = {k: config.options[k] for k in names.split()}
-    made = getattr(importlib.import_module(f"benchmarks.{module}"), made)
-    step = made(mode, config.image_size, **options)
+    make_step = getattr(importlib.import_module(f"benchmarks.{module}"), name)
+    step = make_step(mode, config.image_size, **options)
     data = {key: torch_step.tensor(array) for key, array in batch(config).items()}
     return step, data
 
 
 def work(side, config):
-    """Serves one side: the parameters that it trains on stdout, once it is warm; then a number of
-    steps a line on stdin -> {"seconds" they took, "megabytes" at most so far} on stdout."""
-    kind, _, more = side.partition(" ")
-    if kind == "torch":
-        call, data = theirs(config, more)
+    """Runs the steps of one side in this process.
+
+    After the warm-up it prints the number of trained parameters. Then it reads a number of steps
+    from each line of stdin, and prints {"seconds", "megabytes": the peak so far}.
+    """
+    library, _, mode = side.partition(" ")
+    if library == "torch":
+        call, data = pytorch_step(config, mode)
         step, count = lambda: call(data), call.parameters
     else:
-        step, count = ours(config, int(more or 1))
+        step, count = keras_step(config, int(mode or 1))
     for _ in range(WARM_UP):
         step()
     print(count, flush=True)
@@ -152,29 +155,29 @@ def work(side, config):
         begin = time.perf_counter()
         for _ in range(int(line)):
             step()
-        found = {"seconds": time.perf_counter() - begin, "megabytes": machine.peak_megabytes()}
-        print(json.dumps(found), flush=True)
+        result = {"seconds": time.perf_counter() - begin, "megabytes": machine.peak_megabytes()}
+        print(json.dumps(result), flush=True)
 
 
 def sides():
-    """Those that can be measured here."""
+    """The sides whose library is installed."""
     return SIDES if importlib.util.find_spec("torch") else SIDES[:1]
 
 
 def measure(config, rounds, steps=None, sides=SIDES[:1]):
-    """{side: {"rates": images per second of each round, "megabytes": its peak}}, the sides taking
-    turns of so many steps, without which a turn takes two seconds or one step.
+    """{side: {"rates": images per second of each round, "megabytes": peak memory}}.
 
-    A side is one of SIDES, or "ours N" with N replicas.
+    steps: per turn; None: at least one, and as many as take TURN seconds. sides: of SIDES, or
+    "ours N" for N replicas.
     """
-    workers, counts, found = {}, {}, {side: {"rates": [], "megabytes": 0} for side in sides}
+    workers, counts, measured = {}, {}, {side: {"rates": [], "megabytes": 0} for side in sides}
 
     def turn(side, steps):
         workers[side].stdin.write(f"{steps}\n")
         workers[side].stdin.flush()
-        return json.loads(said(side))
+        return json.loads(read_line(side))
 
-    def said(side):
+    def read_line(side):
         line = workers[side].stdout.readline()
         if not line:
             raise SystemExit(f"benchmark: {config.model}: the side {side!r} ended")
@@ -189,7 +192,7 @@ def measure(config, rounds, steps=None, sides=SIDES[:1]):
                 stdout=subprocess.PIPE,
                 text=True,
             )
-            counts[side] = said(side).strip()
+            counts[side] = read_line(side).strip()
         if len(set(counts.values())) > 1:
             raise SystemExit(f"benchmark: the sides train different networks, parameters {counts}")
         if not steps:
@@ -197,22 +200,22 @@ def measure(config, rounds, steps=None, sides=SIDES[:1]):
             steps = max(1, math.ceil(TURN / slowest))
         for number in range(rounds):
             for side in [*sides[number % len(sides) :], *sides[: number % len(sides)]]:
-                took = turn(side, steps)
-                found[side]["rates"].append(steps * examples(config) / took["seconds"])
-                found[side]["megabytes"] = took["megabytes"]
+                result = turn(side, steps)
+                measured[side]["rates"].append(steps * examples(config) / result["seconds"])
+                measured[side]["megabytes"] = result["megabytes"]
     finally:
         for worker in workers.values():
             worker.stdin.close()
             worker.wait()
-    return found
+    return measured
 
 
 def profile(config, steps=10):
-    """[(operation, share of the time spent in operations)] of our step, largest first."""
+    """[(operation, its share of the time of all operations)] of our step, largest first."""
     import tensorflow as tf
     from tensorflow.tsl.profiler.protobuf import xplane_pb2
 
-    step, _ = ours(config)
+    step, _ = keras_step(config)
     for _ in range(WARM_UP):
         step()
     with tempfile.TemporaryDirectory() as folder:
@@ -221,16 +224,16 @@ def profile(config, steps=10):
                 step()
         space = xplane_pb2.XSpace()
         space.ParseFromString(next(Path(folder).rglob("*.xplane.pb")).read_bytes())
-    spent = {}
+    durations = {}
     for plane in space.planes:
         kinds = {k: v.name for k, v in plane.event_metadata.items()}
         for line in plane.lines:
             for event in line.events:
                 name, colon, operation = kinds[event.metadata_id].rpartition(":")
                 if colon and operation.isidentifier() and not name.endswith(":"):
-                    spent[operation] = spent.get(operation, 0) + event.duration_ps
-    total = sum(spent.values())
-    return sorted(((k, v / total) for k, v in spent.items()), key=lambda pair: -pair[1])
+                    durations[operation] = durations.get(operation, 0) + event.duration_ps
+    total = sum(durations.values())
+    return sorted(((k, v / total) for k, v in durations.items()), key=lambda pair: -pair[1])
 
 
 def show(values, digits=1):
@@ -238,28 +241,29 @@ def show(values, digits=1):
     return f"{statistics.median(values):7.{digits}f}  ({low} to {high})"
 
 
-def best(found):
-    """The fastest side beside ours; None where there is none."""
-    others = [side for side in found if side != "ours"]
-    return max(others, key=lambda side: statistics.median(found[side]["rates"]), default=None)
+def fastest_other(measured):
+    """The fastest side except ours; None if there is no other."""
+    others = [side for side in measured if side != "ours"]
+    return max(others, key=lambda side: statistics.median(measured[side]["rates"]), default=None)
 
 
-def report(config, rounds, steps, chosen):
+def report(config, rounds, steps, sides):
+    """Measures the sides and prints rates, memory, the ratio and the share of the peak."""
     from . import flops
 
-    found = measure(config, rounds, steps, chosen)
+    measured = measure(config, rounds, steps, sides)
     peak = machine.convolution_peak()
     size, digits = config.image_size, 1 if examples(config) > 1 else 3
     print(f"{config.model}, {size} x {size}, batch {config.batch_size}: ", end="")
     print("images per second, median (min to max), and peak memory")
-    for side, own in found.items():
-        print(f"  {side:<15} {show(own['rates'], digits)}  {own['megabytes']:.0f} MiB")
-    if other := best(found):
-        ratios = [a / b for a, b in zip(found["ours"]["rates"], found[other]["rates"])]
+    for side, values in measured.items():
+        print(f"  {side:<15} {show(values['rates'], digits)}  {values['megabytes']:.0f} MiB")
+    if other := fastest_other(measured):
+        ratios = [a / b for a, b in zip(measured["ours"]["rates"], measured[other]["rates"])]
         print(f"  ours / {other}: {show(ratios, 3).strip()}, {rounds} rounds")
     else:
-        print("  nothing to compare with: PyTorch is not installed, or --set was given")
-    used = statistics.median(found["ours"]["rates"]) * flops.per_image(config) / 1e9
+        print("  no comparison: PyTorch is not installed, or --set is used")
+    used = statistics.median(measured["ours"]["rates"]) * flops.per_image(config) / 1e9
     print(f"  convolutions and matrix products: {used:.0f} GFLOP/s, ", end="")
     print(f"{used / peak:.0%} of the measured convolution peak, {peak:.0f} GFLOP/s")
 
@@ -268,18 +272,20 @@ def run(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", action="append", choices=MODELS)
     parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--steps", type=int, help="a turn (default: as fill two seconds)")
+    parser.add_argument("--steps", type=int, help="steps per turn (default: two seconds)")
     parser.add_argument(
-        "--set", action="append", default=[], help="as main.py's, of our step, measured alone then"
+        "--set", action="append", default=[], help="as in main.py; measures only our side"
     )
-    parser.add_argument("--profile", action="store_true", help="where the time of our step goes")
+    parser.add_argument(
+        "--profile", action="store_true", help="also prints the operations of our step"
+    )
     parser.add_argument("--work", help=argparse.SUPPRESS)
     parser.add_argument("--config", type=json.loads, help=argparse.SUPPRESS)
     flags = parser.parse_args(arguments)
     if flags.work:
         return work(flags.work, RunConfig.from_record(flags.config))
     for model in flags.model or MODELS:
-        config = configured(model, *(f"--set={pair}" for pair in flags.set))
+        config = config_for(model, *(f"--set={pair}" for pair in flags.set))
         report(config, flags.rounds, flags.steps, SIDES[:1] if flags.set else sides())
         if flags.profile:
             print("  time in operations: ", end="")

@@ -1,4 +1,4 @@
-"""The share of a training's time in which the step waits for its batch."""
+"""The share of the time that a training spends waiting for its next batch."""
 
 import tempfile
 import time
@@ -15,7 +15,7 @@ WARM_UP = 5  # steps
 
 
 def pictures(folder, count=40, size=300):
-    """A folder of two domains: `count` pictures of noise in each of trainA/ and trainB/."""
+    """The name of a new data set of two domains: `count` pictures of noise in each folder."""
     rng = np.random.default_rng(0)
     for domain in ("trainA", "trainB"):
         (folder / domain).mkdir()
@@ -26,8 +26,10 @@ def pictures(folder, count=40, size=300):
 
 
 def rates(model, rounds, steps):
-    """Percent of the time of `steps` steps, in each round: CIFAR-10, or for translators pictures
-    held at 286, of which 256 x 256 are cut."""
+    """The percentage of the time of `steps` steps spent waiting, in each round.
+
+    The data are CIFAR-10; for translators, random crops of 256 x 256 from 286 x 286 pictures.
+    """
     import_tensorflow()
     import tensorflow as tf
 
@@ -40,7 +42,7 @@ def rates(model, rounds, steps):
         if train_step.MODELS[model][2] == train_step.PAIRS:
             (Path(folder) / "images").mkdir()
             more, data_dir = [f"--dataset={pictures(Path(folder) / 'images')}"], folder
-        config = train_step.configured(model, *more)
+        config = train_step.config_for(model, *more)
         trainer = training.make_trainer(config)
         step = tf.function(trainer.train_step)
         data = open_dataset(config.dataset, config.load_size or config.image_size, data_dir)
@@ -48,15 +50,15 @@ def rates(model, rounds, steps):
         stream = iter(data.batches(**options))
 
         def turn(count):
-            """Seconds of waiting, and of all, in `count` steps."""
+            """(seconds of waiting, seconds in all) of `count` steps."""
             waited, begin = 0.0, time.perf_counter()
             for _ in range(count):
-                asked = time.perf_counter()
+                request = time.perf_counter()
                 batch = next(stream)
-                waited += time.perf_counter() - asked
+                waited += time.perf_counter() - request
                 [value.numpy() for value in step(batch).values()]
             return waited, time.perf_counter() - begin
 
         turn(WARM_UP)
         turns = [turn(steps) for _ in range(rounds)]
-    return [100 * waited / taken for waited, taken in turns]
+    return [100 * waited / total for waited, total in turns]

@@ -1,2 +1,2 @@
-"""How the networks are used elsewhere: SavedModels that TensorFlow Serving takes as they are, what
-a server wants beside them, a client, and a stand-in for the server."""
+"""Deployment: SavedModels for TensorFlow Serving, the server's configuration files, a client, and a
+stand-in for the server."""

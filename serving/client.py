@@ -1,9 +1,9 @@
-"""A client of TensorFlow Serving, by REST or gRPC, that takes and gives numpy arrays.
+"""A client of TensorFlow Serving, by REST or gRPC, that takes and returns numpy arrays.
 
     with Client("localhost", grpc=8500) as client:
         images = client.predict("ragan", {"seed": [1, 2, 3]}, "generate")["image"]
 
-It needs numpy, and for gRPC grpcio and protobuf: no TensorFlow, no Keras.
+It needs numpy, and grpcio and protobuf for gRPC; it needs neither TensorFlow nor Keras.
 """
 
 import base64
@@ -15,23 +15,23 @@ import numpy as np
 
 
 class ServingError(RuntimeError):
-    """An answer that is no result; the message is the server's."""
+    """The server answers with an error; the message is the server's."""
 
 
 class NotFound(ServingError):
-    """There is no such model or version."""
+    """The server has no such model or version."""
 
 
 class Invalid(ServingError):
-    """The request is not what the model takes: signature, names, types, shapes or pictures."""
+    """The model does not accept the request: signature, names, types, shapes or pictures."""
 
 
 class Unavailable(ServingError):
-    """No server there, or none that is ready: asked again `retries` times before this is raised."""
+    """No server answers there, or it is not ready, after `retries` more attempts."""
 
 
 class TimedOut(ServingError):
-    """No answer within `timeout`."""
+    """The server does not answer within `timeout`."""
 
 
 STATUS = {400: Invalid, 404: NotFound, 412: Invalid, 503: Unavailable, 504: TimedOut}
@@ -47,28 +47,32 @@ DTYPES = {"DT_FLOAT": "float32", "DT_INT64": "int64", "DT_INT32": "int32", "DT_S
 
 
 class Client:
-    """host; rest, grpc: ports, of which gRPC's is used where it is given; timeout: seconds without
-    an answer; retries: how often one asks again, each time later, while no server is there."""
+    """Sends requests to one server.
+
+    rest, grpc: ports; gRPC is used if its port is given. timeout: seconds to wait for an answer.
+    retries: how often a request is sent again while the server is unavailable; the pause doubles
+    each time.
+    """
 
     def __init__(self, host="localhost", rest=8501, grpc=None, timeout=30.0, retries=3):
         self.host, self.port = host, rest
         self.timeout, self.retries = timeout, retries
-        self.known, self.channel = {}, None
-        self._ask = self._ask_rest
+        self.signatures, self.channel = {}, None
+        self._predict = self._predict_rest
         if grpc:
-            self._ask = self._ask_grpc
+            self._predict = self._predict_grpc
             self._connect(f"{host}:{grpc}")
 
     def predict(self, model, inputs, signature="serving_default", version=None):
-        """{name: array} -> {name: array}, the first axis of each a batch.
+        """{name: array} -> {name: array}; the first axis of each array is the batch.
 
-        Numbers with a fraction are sent as float32, whole ones as int64; bytes come in lists and
-        leave in arrays of type object. version: a whole number, or None for the newest.
+        Floats are sent as float32, integers as int64. Bytes are passed in lists and returned in
+        arrays of type object. version: an integer, or None for the newest.
         """
         arrays = {name: _array(name, value) for name, value in inputs.items()}
         for attempt in range(self.retries + 1):
             try:
-                return self._ask(model, arrays, signature, version)
+                return self._predict(model, arrays, signature, version)
             except Unavailable:
                 if attempt == self.retries:
                     raise
@@ -98,7 +102,7 @@ class Client:
             response_deserializer=messages.PredictResponse.FromString,
         )
 
-    def _ask_grpc(self, model, arrays, signature, version):
+    def _predict_grpc(self, model, arrays, signature, version):
         import grpc
 
         from . import messages
@@ -114,26 +118,27 @@ class Client:
             kind = CODES.get(error.code().name, ServingError)
             raise kind(f"{model}: {error.details()}") from None
 
-    def _ask_rest(self, model, arrays, signature, version):
+    def _predict_rest(self, model, arrays, signature, version):
         address = f"/v1/models/{model}" + ("" if version is None else f"/versions/{version}")
-        if address not in self.known:  # an only output has no name in the answer
-            held = self._send("GET", f"{address}/metadata")["metadata"]["signature_def"]
-            self.known[address] = held["signature_def"]
-        if signature not in self.known[address]:
-            raise Invalid(f"{model} has no {signature}: it has {', '.join(self.known[address])}")
+        if address not in self.signatures:  # the answer does not name a single output
+            metadata = self._send("GET", f"{address}/metadata")["metadata"]
+            self.signatures[address] = metadata["signature_def"]["signature_def"]
+        signatures = self.signatures[address]
+        if signature not in signatures:
+            raise Invalid(f"{model} has no {signature}: it has {', '.join(signatures)}")
         columns = {name: _json(array) for name, array in arrays.items()}
         body = {"signature_name": signature, "inputs": columns}
-        made, outputs = self._send("POST", f"{address}:predict", body)["outputs"], {}
-        types = self.known[address][signature]["outputs"]
-        for name, about in types.items():
-            value = made if len(types) == 1 else made[name]
-            if about["dtype"] == "DT_STRING":
-                value = [base64.b64decode(one["b64"]) for one in value]
-            outputs[name] = np.array(value, DTYPES[about["dtype"]])
+        answer, outputs = self._send("POST", f"{address}:predict", body)["outputs"], {}
+        specs = signatures[signature]["outputs"]
+        for name, spec in specs.items():
+            value = answer if len(specs) == 1 else answer[name]
+            if spec["dtype"] == "DT_STRING":
+                value = [base64.b64decode(element["b64"]) for element in value]
+            outputs[name] = np.array(value, DTYPES[spec["dtype"]])
         return outputs
 
     def _send(self, method, path, body=None):
-        """The JSON that a server answers."""
+        """The JSON of the server's answer."""
         connection = http.client.HTTPConnection(self.host, self.port, timeout=self.timeout)
         try:
             connection.request(method, path, body and json.dumps(body))
@@ -156,17 +161,17 @@ class Client:
 
 def _array(name, value):
     if isinstance(value, bytes | str):
-        raise Invalid(f"{name} takes a batch: put the bytes into a list")
+        raise Invalid(f"{name} is a batch: put the bytes into a list")
     array = np.asarray(value)
-    if array.dtype.kind in "SO" and all(isinstance(one, bytes) for one in value):
-        return np.array(value, object)  # type S would drop zeros at the end
+    if array.dtype.kind in "SO" and all(isinstance(element, bytes) for element in value):
+        return np.array(value, object)  # type S drops trailing zero bytes
     kinds = {"f": "float32", "i": "int64", "u": "int64"}
     if array.dtype.kind not in kinds:
-        raise Invalid(f"{name} is of type {array.dtype}: takes numbers and bytes")
+        raise Invalid(f"{name} must be numbers or bytes, not {array.dtype}")
     return array.astype(kinds[array.dtype.kind])
 
 
 def _json(array):
     if array.dtype == object:
-        return [{"b64": base64.b64encode(one).decode()} for one in array]
+        return [{"b64": base64.b64encode(element).decode()} for element in array]
     return array.tolist()

@@ -1,8 +1,8 @@
-"""A page to play with, on Gradio: samples, translations, and where networks look, by the functions
-that are exported too (serving.signatures).
+"""The demo page, on Gradio: samples, translations and attention maps, computed by the exported
+functions (serving.signatures).
 
-What stands before `page` takes what a browser sends, and gives pictures, uint8 (H, W, 3); what
-cannot be answered raises Refused, and the page shows its message. Networks come as `Served`
+The functions before `page` take the inputs of a browser and return pictures, uint8 (H, W, 3). They
+raise Refused for an invalid input, and the page shows its message. `served` is a Served
 (serving.export).
 """
 
@@ -15,15 +15,15 @@ import tensorflow as tf
 from PIL import Image, ImageDraw
 
 from ..common import interpolation
+from ..common.images import foreground, image_grid, scaled
 from ..common.images import lit as darkened
-from ..common.images import scaled
 from ..zoo.layers import labels, self_attention
 from . import signatures
 
-SIDE = 512  # pixels of what is shown, at least
-LARGEST = 1024  # of a picture that is looked at
-MOST = 64  # samples
-SEEN = 3  # maps of classes
+MIN_SIDE = 512  # of the longer side of a picture on the page, in pixels
+MAX_SIDE = 1024  # of a picture to explain
+MAX_SAMPLES = 64
+MAX_CLASSES = 3  # classes whose maps are shown
 RED = (255, 0, 0)
 CSS = """
 .pixels img, .given img {image-rendering: pixelated; width: 100%; object-fit: contain}
@@ -34,11 +34,11 @@ CSS = """
 
 
 class Refused(ValueError):
-    """What cannot be answered; the message says what to do instead."""
+    """The input is invalid; the message says what to do instead."""
 
 
-def whole(value, low, high, name):
-    """What was typed as a whole number; else Refused."""
+def integer(value, low, high, name):
+    """The integer that a user has typed; Refused if it is none, or outside [low, high]."""
     text = str(value).strip()
     if not (text.isascii() and text.isdecimal()) or not low <= int(text) <= high:
         raise Refused(f"{name} takes a whole number from {low} to {high}, not {text!r}")
@@ -46,104 +46,105 @@ def whole(value, low, high, name):
 
 
 def samples(served, seed, count, reference=None):
-    """The images (count, S, S, 3) of the seeds from `seed` on, each a function of its seed alone;
-    with a reference, a picture, RAGAN's with its attention, and its masks (N, S, S), else None."""
+    """(images (count, S, S, 3), masks) of the seeds from `seed` on; each image depends on its seed
+    alone.
+
+    reference: a picture whose attention RAGAN uses; masks are then its masks (N, S, S), else None.
+    """
     seeds = tf.range(seed, seed + count, dtype=tf.int64)
     if reference is None:
-        made = _answer(served, "serving_default", *_inputs(served, seeds))
-        return _pixels(made["image"]), None
+        outputs = _answer(served, "serving_default", *_inputs(served, seeds))
+        return _pixels(outputs["image"]), None
     image = tf.repeat(_square(reference, served.size)[None], count, 0)
-    made = _answer(served, "generate_with_reference", seeds, image)
-    return _pixels(made["image"]), made["attention"][0].numpy()
+    outputs = _answer(served, "generate_with_reference", seeds, image)
+    return _pixels(outputs["image"]), outputs["attention"][0].numpy()
 
 
-def gaze(served, seed, image, row, column):
-    """(picture, what it shows) of a sample (S, S, 3): by self-attention, where its pixel, red,
-    looks; else where the discriminator does, if it makes maps, with the box."""
+def explain_sample(served, seed, image, row, column):
+    """(picture, caption) of a sample (S, S, 3): the self-attention of one pixel, which is marked in
+    red; else the discriminator's attention with its box, if it has maps; else the sample."""
     if self_attention.attends(served.networks["generator"]):
         maps = self_attention.attention_map(served.networks["generator"])
         z, *label = _inputs(served, tf.constant([seed], tf.int64))
         beta = np.asarray(maps([z, *label] if label else z, training=False)[0])  # (N, M)
-        side, seen = (round(n**0.5) for n in beta.shape)
+        side, map_side = (round(n**0.5) for n in beta.shape)
         cell = served.size // side
-        mask = beta[row // cell * side + column // cell].reshape(seen, seen)
-        times = served.size // seen
-        made = lit(image, (mask / mask.max()).repeat(times, 0).repeat(times, 1))
-        made[row, column] = RED
-        return enlarged(made), f"seed {seed}: where the red pixel looks; click another"
-    if judges(served):
-        ((made, _),), _ = looks(served, image)
-        return made, f"seed {seed}: where the discriminator looks"
+        mask = beta[row // cell * side + column // cell].reshape(map_side, map_side)
+        times = served.size // map_side
+        picture = lit(image, (mask / mask.max()).repeat(times, 0).repeat(times, 1))
+        picture[row, column] = RED
+        return enlarged(picture), f"seed {seed}: where the red pixel looks; click another"
+    if has_discriminator_maps(served):
+        ((picture, _),), _ = explain(served, image)
+        return picture, f"seed {seed}: where the discriminator looks"
     return enlarged(image), f"seed {seed}"
 
 
-def judges(served):
-    """Has it a discriminator that makes maps (ATA-GAN's)?"""
+def has_discriminator_maps(served):
+    """Does its discriminator have attention maps, as ATA-GAN's does?"""
     return len(getattr(served.networks.get("discriminator"), "outputs", ())) > 1
 
 
-def looks(served, pixels):
-    """([(the picture lit by a map, with its box, what it is of)], {class: score}) by a classifier,
-    GAIN, whose likeliest classes have a map each, or ATA-GAN's discriminator. A classifier without
-    maps gives the picture alone."""
-    signature = "annotate" if judges(served) else "serving_default"
-    made = _answer(served, signature, _square(pixels, served.size)[None])
-    scores = made["scores"][0].numpy()
-    names = ["real"] if judges(served) else served.about.get("classes", ())
+def explain(served, pixels):
+    """([(picture, caption)], {class: score}) by a classifier, GAIN or ATA-GAN's discriminator.
+
+    Each picture is darkened outside an attention map and has its box; GAIN has a map for each of
+    the most likely classes. A classifier without maps returns only the picture.
+    """
+    has_critic = has_discriminator_maps(served)
+    signature = "annotate" if has_critic else "serving_default"
+    outputs = _answer(served, signature, _square(pixels, served.size)[None])
+    scores = outputs["scores"][0].numpy()
+    names = ["real"] if has_critic else served.about.get("classes", ())
     if len(names) != len(scores):
         names = [f"class {i}" for i in range(len(scores))]
-    told = dict(zip(names, scores.tolist()))
-    pixels = enlarged(pixels if max(pixels.shape) <= LARGEST else _smaller(pixels))
-    if "attention" not in made:
-        return [(pixels, "this network makes no map")], told
-    maps, boxes = made["attention"][0], made["boxes"][0]
+    by_class = dict(zip(names, scores.tolist()))
+    pixels = enlarged(pixels if max(pixels.shape) <= MAX_SIDE else _smaller(pixels))
+    if "attention" not in outputs:
+        return [(pixels, "this network has no attention map")], by_class
+    maps, boxes = outputs["attention"][0], outputs["boxes"][0]
     if len(maps.shape) == 2:
-        what = f"the box holds all of map >= {served.threshold:.2g}"
-        return [(boxed(lit(pixels, maps), boxes), what)], told
-    best = np.argsort(-scores)[:SEEN]
-    shown = [boxed(lit(pixels, maps[i]), boxes[i]) for i in best]
-    return [(one, f"{names[i]}: {scores[i]:.2f}") for one, i in zip(shown, best)], told
+        caption = f"the box encloses attention >= {served.threshold:.2g}"
+        return [(boxed(lit(pixels, maps), boxes), caption)], by_class
+    best = np.argsort(-scores)[:MAX_CLASSES]
+    pictures = [
+        (boxed(lit(pixels, maps[i]), boxes[i]), f"{names[i]}: {scores[i]:.2f}") for i in best
+    ]
+    return pictures, by_class
 
 
 def directions(served):
-    """Those a translator has weights for."""
-    return [name for name in signatures.AHEAD if name in served.networks]
+    """The directions that a translator has networks for."""
+    return [name for name in signatures.DIRECTIONS if name in served.networks]
 
 
 def translations(served, direction, pixels):
-    """[(picture, what it is)]: a picture's translation, and of networks with attention how much of
-    each pixel is new, the masks and contents; of large pictures at a smaller size."""
+    """[(picture, caption)]: the translation of a picture; for networks with attention also the
+    share of each pixel that is new, the masks and the contents. Large pictures are reduced."""
     if direction not in directions(served):
         raise Refused(f"these weights translate {' and '.join(directions(served))} only")
     image, (height, width) = signatures.padded(tf.constant(pixels))
-    made = served.networks[direction](image[None], training=False)
-    made = {key: np.asarray(value)[0, :height, :width] for key, value in made.items()}
-    shown = [(_pixels(made["translated"]), "translation")]
-    if "masks" in made:
-        masks = np.moveaxis(made["masks"], -1, 0)
-        last = len(masks) - 1
-        fresh = 1 - masks[-1] if last else masks[0]
-        shown.append((_grey(fresh), "attention: what is new"))
-        if last:
-            names = [f"mask {k}" for k in range(1, last + 1)] + ["mask of the background"]
-            shown += [(_grey(mask), name) for mask, name in zip(masks, names)]
-        contents = np.moveaxis(made["contents"], -2, 0)
-        shown += [(_pixels(one), f"content {k}") for k, one in enumerate(contents, 1)]
-    return [(enlarged(picture), name) for picture, name in shown]
+    outputs = served.networks[direction](image[None], training=False)
+    outputs = {key: np.asarray(value)[0, :height, :width] for key, value in outputs.items()}
+    pictures = [(_pixels(outputs["translated"]), "translation")]
+    if "masks" in outputs:
+        pictures.append((_grey(foreground(outputs["masks"])), "attention: what is new"))
+        masks = np.moveaxis(outputs["masks"], -1, 0)
+        if len(masks) > 1:
+            names = [f"mask {k}" for k in range(1, len(masks))] + ["mask of the background"]
+            pictures += [(_grey(mask), name) for mask, name in zip(masks, names)]
+        contents = np.moveaxis(outputs["contents"], -2, 0)
+        pictures += [(_pixels(content), f"content {k}") for k, content in enumerate(contents, 1)]
+    return [(enlarged(picture), name) for picture, name in pictures]
 
 
 def grid(images):
-    """Images (N, S, S, 3) -> one, as good as square, white at the end, enlarged."""
-    columns = math.ceil(len(images) ** 0.5)
-    rows = math.ceil(len(images) / columns)
-    cells = np.full((rows * columns, *images.shape[1:]), 255, np.uint8)
-    cells[: len(images)] = images
-    cells = cells.reshape(rows, columns, *images.shape[1:]).swapaxes(1, 2)
-    return enlarged(cells.reshape(rows * cells.shape[1], -1, 3), 2 * SIDE)
+    """uint8 (N, S, S, 3) -> one enlarged picture, as square as possible, white at the end."""
+    return enlarged(image_grid(scaled(images), math.ceil(len(images) ** 0.5)), 2 * MIN_SIDE)
 
 
-def place(x, y, images):
-    """A pixel of their `grid` -> (which image, row, column); beside the last image None."""
+def grid_position(x, y, images):
+    """A pixel of `grid(images)` -> (index of the image, row, column); None after the last image."""
     columns, size = math.ceil(len(images) ** 0.5), images.shape[1]
     scale = grid(images).shape[1] // (columns * size)
     (down, row), (across, column) = divmod(y // scale, size), divmod(x // scale, size)
@@ -151,19 +152,19 @@ def place(x, y, images):
     return (index, row, column) if index < len(images) else None
 
 
-def enlarged(pixels, side=SIDE):
-    """Each pixel as a square of pixels, so that the longer side has at least `side`."""
+def enlarged(pixels, side=MIN_SIDE):
+    """Repeats each pixel so that the longer side has at least `side` pixels."""
     times = math.ceil(side / max(pixels.shape[:2]))
     return pixels.repeat(times, 0).repeat(times, 1)
 
 
 def lit(pixels, attention):
-    """A picture darkened where attention (h, w), brought to its size, is below 1."""
+    """A picture darkened where attention (h, w), resized to the picture, is below 1."""
     return np.uint8(darkened(pixels, interpolation.resized(attention, *pixels.shape[:2])))
 
 
 def boxed(pixels, box):
-    """A picture with a red box: top, left, bottom, right as shares of its sides."""
+    """A picture with a red box: top, left, bottom, right as fractions of its sides."""
     height, width = pixels.shape[:2]
     top, left, bottom, right = np.asarray(box) * (height, width, height, width)
     drawn = Image.fromarray(pixels)
@@ -174,12 +175,13 @@ def boxed(pixels, box):
 
 
 def _answer(served, name, *inputs):
-    function, _ = signatures.of(served.networks, served.role, served.size, served.threshold)[name]
+    functions = signatures.build(served.networks, served.role, served.size, served.threshold)
+    function, _ = functions[name]
     return function(*inputs)
 
 
 def _inputs(served, seeds):
-    """Seeds -> [z], and a label each where the network takes one."""
+    """Seeds -> [z], or [z, labels] if the network takes labels."""
     network = served.networks["generator"]
     z = signatures.noise(seeds, network.inputs[0].shape[-1])
     if len(network.inputs) == 1:
@@ -193,8 +195,8 @@ def _square(pixels, size):
 
 def _smaller(pixels):
     height, width = pixels.shape[:2]
-    share = LARGEST / max(height, width)
-    size = (max(1, round(height * share)), max(1, round(width * share)))
+    scale = MAX_SIDE / max(height, width)
+    size = (max(1, round(height * scale)), max(1, round(width * scale)))
     return np.uint8(signatures.resized(tf.constant(pixels), size))
 
 
@@ -206,90 +208,94 @@ def _grey(mask):
     return _pixels(2 * mask - 1)[..., None].repeat(3, -1)
 
 
-def page(samplers, translators, lookers, load, read, examples):
-    """gradio.Blocks, a tab for each list of names that is not empty.
+def page(samplers, translators, explainers, load, read, examples):
+    """gradio.Blocks with a tab for each list of models' names that is not empty.
 
-    load: name -> Served, read: path -> picture; both may raise Refused. examples: paths of
-    pictures to begin with.
+    load: function, name -> Served. read: function, path -> picture. Both may raise Refused.
+    examples: paths of example pictures.
     """
     import gradio as gr
 
-    def told(function):
+    def show_refusal(function):
+        """Shows the message of Refused on the page."""
+
         @functools.wraps(function)
-        def call(*given):
+        def call(*inputs):
             try:
-                return function(*given)
+                return function(*inputs)
             except Refused as error:
                 raise gr.Error(html.escape(str(error)), print_exception=False) from None
 
         return call
 
     plain = {"format": "png", "interactive": False, "elem_classes": "pixels"}
-    plain |= {"show_label": False, "buttons": []}  # nothing lies over the pixels
-    shown = functools.partial(gr.Image, **plain)
+    plain |= {"show_label": False, "buttons": []}  # nothing covers the pixels
+    output_image = functools.partial(gr.Image, **plain)
     plain |= {"columns": 5, "object_fit": "contain", "height": "auto"}
     gallery = functools.partial(gr.Gallery, **plain)
 
-    given_as = {"sources": ["upload", "clipboard"], "format": "png", "elem_classes": "given"}
-    picture = functools.partial(gr.Image, **given_as, height=320, buttons=[])
-    # no component decodes what comes, and of many changes the last one counts
-    given_as_sent = {"preprocess": False, "trigger_mode": "always_last"}
+    upload = {"sources": ["upload", "clipboard"], "format": "png", "elem_classes": "given"}
+    input_image = functools.partial(gr.Image, **upload, height=320, buttons=[])
+    # Gradio decodes no upload; if several changes are waiting, only the last one is processed
+    raw = {"preprocess": False, "trigger_mode": "always_last"}
 
-    def opened(sent):
-        """What a picture's component sends."""
-        return read(sent and sent["path"])
+    def read_upload(upload):
+        """The picture that an image component sends."""
+        return read(upload and upload["path"])
 
-    def tried(function, inputs, outputs, button, *others):
-        """Calls it by the button, and where others happen while there is a picture (the second)."""
-        button.click(told(function), inputs, outputs, preprocess=False)
+    def connect(function, inputs, outputs, button, *events):
+        """Calls function when the button is clicked, and at events if the picture, the second
+        input, is not empty."""
+        button.click(show_refusal(function), inputs, outputs, preprocess=False)
         empty = [None] * len(outputs)
-        quiet = told(lambda *given: function(*given) if given[1] else empty)
-        gr.on(others, quiet, inputs, outputs, **given_as_sent)
+        if_picture = show_refusal(lambda *values: function(*values) if values[1] else empty)
+        gr.on(events, if_picture, inputs, outputs, **raw)
 
-    def draw(name, seed, count, sent):
-        served, first = load(name), whole(seed, 0, 2**32 - 1, "the seed")
-        count = whole(count, 1, MOST, "how many")
-        takes = "generator_with_reference" in served.networks
-        reference = opened(sent) if takes and sent else None
+    def draw(name, seed, count, upload):
+        served, first = load(name), integer(seed, 0, 2**32 - 1, "the seed")
+        count = integer(count, 1, MAX_SAMPLES, "how many")
+        takes_reference = "generator_with_reference" in served.networks
+        reference = read_upload(upload) if takes_reference and upload else None
         images, masks = samples(served, first, count, reference)
         if masks is None:
             middle = served.size // 2
-            seen, what = gaze(served, first, images[0], middle, middle)
+            picture, caption = explain_sample(served, first, images[0], middle, middle)
         else:
             image = np.uint8(signatures.resized(tf.constant(reference), (served.size,) * 2))
-            seen = grid(np.stack([lit(image, mask) for mask in masks]))
-            what = "where the reference is looked at"
-        drawn = (name, first, images, 0)
-        return grid(images), seen, what, drawn, gr.Image(visible=takes)
+            picture = grid(np.stack([lit(image, mask) for mask in masks]))
+            caption = "where the reference is looked at"
+        state = (name, first, images, 0)
+        return grid(images), picture, caption, state, gr.Image(visible=takes_reference)
 
-    def click(drawn, event: gr.SelectData):
-        name, first, images, _ = drawn
-        found = place(*event.index, images)
-        if found is None:
-            return gr.skip(), gr.skip(), drawn
-        index, row, column = found
-        seen, what = gaze(load(name), first + index, images[index], row, column)
-        return seen, what, (name, first, images, index)
+    def select_sample(state, event: gr.SelectData):
+        name, first, images, _ = state
+        position = grid_position(*event.index, images)
+        if position is None:
+            return gr.skip(), gr.skip(), state
+        index, row, column = position
+        picture, caption = explain_sample(load(name), first + index, images[index], row, column)
+        return picture, caption, (name, first, images, index)
 
-    def chosen(drawn):
-        if not drawn:
+    def send_sample(state):
+        """Copies the selected sample into the tab "Look"."""
+        if not state:
             raise Refused("draw samples first")
-        return drawn[2][drawn[3]], gr.Tabs(selected="look")
+        return state[2][state[3]], gr.Tabs(selected="look")
 
-    def offered(name, direction):
-        ways = directions(load(name))
-        return gr.Radio(ways, value=direction if direction in ways else ways[0])
+    def update_directions(name, direction):
+        available = directions(load(name))
+        return gr.Radio(available, value=direction if direction in available else available[0])
 
-    def translate(name, sent, direction):
+    def translate(name, upload, direction):
         served = load(name)
-        ways = directions(served)  # of another network than before, maybe, not offered yet
-        direction = direction if direction in ways else ways[0]
-        (made, _), *parts = translations(served, direction, opened(sent))
-        return made, gr.Gallery(parts, visible=bool(parts))
+        available = directions(served)  # `direction` may still be that of the previous model
+        direction = direction if direction in available else available[0]
+        (translated, _), *parts = translations(served, direction, read_upload(upload))
+        return translated, gr.Gallery(parts, visible=bool(parts))
 
-    def look(name, sent):
-        ((seen, what), *others), scores = looks(load(name), opened(sent))
-        return seen, what, gr.Gallery(others, visible=bool(others)), scores
+    def look(name, upload):
+        ((picture, caption), *others), scores = explain(load(name), read_upload(upload))
+        return picture, caption, gr.Gallery(others, visible=bool(others)), scores
 
     with gr.Blocks(title="attention zoo", analytics_enabled=False) as blocks:
         gr.Markdown("# attention zoo")
@@ -299,60 +305,63 @@ def page(samplers, translators, lookers, load, read, examples):
                     with gr.Column(scale=2):
                         model = gr.Dropdown(samplers, label="Model and weights")
                         seed = gr.Textbox("0", label="Seed")
-                        count = gr.Slider(1, MOST, 16, step=1, label="How many")
-                        reference = picture(label="Reference", visible=False)
+                        count = gr.Slider(1, MAX_SAMPLES, 16, step=1, label="How many")
+                        reference = input_image(label="Reference", visible=False)
                         button = gr.Button("Draw", variant="primary")
                     with gr.Column(scale=4):
                         gr.Markdown("Click a sample.")
-                        many = shown(alt_text="samples")
+                        all_samples = output_image(alt_text="samples")
                     with gr.Column(scale=3):
-                        what, drawn = gr.Markdown(), gr.State()
-                        closer = shown(alt_text="the sample that was clicked")
-                        take = gr.Button("Look at this sample", visible=bool(lookers))
+                        caption, state = gr.Markdown(), gr.State()
+                        sample = output_image(alt_text="the sample that was clicked")
+                        send = gr.Button("Look at this sample", visible=bool(explainers))
                 inputs = [model, seed, count, reference]
-                outputs = [many, closer, what, drawn, reference]
-                often = [blocks.load, button.click, model.change, seed.submit, count.release]
-                often.append(reference.change)
-                gr.on(often, told(draw), inputs, outputs, **given_as_sent)
-                many.select(told(click), [drawn], [closer, what, drawn])
+                outputs = [all_samples, sample, caption, state, reference]
+                events = [blocks.load, button.click, model.change, seed.submit, count.release]
+                events.append(reference.change)
+                gr.on(events, show_refusal(draw), inputs, outputs, **raw)
+                all_samples.select(show_refusal(select_sample), [state], [sample, caption, state])
             if translators:
                 with gr.Tab("Translate") as tab:
                     with gr.Row():
                         with gr.Column():
                             model = gr.Dropdown(translators, label="Model and weights")
                             direction = gr.Radio(["a2b"], value="a2b", label="Direction")
-                            given = picture(label="Picture")
-                            gr.Examples(examples, given, label="Pictures at hand")
+                            picture = input_image(label="Picture")
+                            gr.Examples(examples, picture, label="Pictures at hand")
                             button = gr.Button("Translate", variant="primary")
                         with gr.Column():
-                            made = shown(alt_text="translation")
+                            translated = output_image(alt_text="translation")
                     parts = gallery(visible=False)
-                often = [tab.select, model.change]
-                gr.on(often, told(offered), [model, direction], direction, **given_as_sent)
-                inputs, outputs = [model, given, direction], [made, parts]
-                often = [model.change, given.change, direction.change]
-                tried(translate, inputs, outputs, button, *often)
-            if lookers:
+                events = [tab.select, model.change]
+                gr.on(events, show_refusal(update_directions), [model, direction], direction, **raw)
+                inputs, outputs = [model, picture, direction], [translated, parts]
+                events = [model.change, picture.change, direction.change]
+                connect(translate, inputs, outputs, button, *events)
+            if explainers:
                 with gr.Tab("Look", id="look"), gr.Row():
                     with gr.Column(scale=3):
-                        model = gr.Dropdown(lookers, label="Model and weights")
-                        given = picture(label="Picture")
-                        gr.Examples(examples, given, label="Pictures at hand")
+                        model = gr.Dropdown(explainers, label="Model and weights")
+                        picture = input_image(label="Picture")
+                        gr.Examples(examples, picture, label="Pictures at hand")
                         button = gr.Button("Look", variant="primary")
                     with gr.Column(scale=4):
-                        what, seen = gr.Markdown(), shown(alt_text="where it looks")
+                        caption, explanation = (
+                            gr.Markdown(),
+                            output_image(alt_text="where it looks"),
+                        )
                         others = gallery(visible=False)
                     with gr.Column(scale=2):
                         scores = gr.Label(label="Scores", num_top_classes=5)
-                outputs = [seen, what, others, scores]
-                tried(look, [model, given], outputs, button, model.change, given.change)
+                outputs = [explanation, caption, others, scores]
+                connect(look, [model, picture], outputs, button, model.change, picture.change)
                 if samplers:
-                    take.click(told(chosen), [drawn], [given, tabs])
+                    send.click(show_refusal(send_sample), [state], [picture, tabs])
     return blocks
 
 
 def launch(blocks, port):
-    """Serves a page on this machine alone until it is stopped; a port that is taken is Refused."""
+    """Serves a page to this machine only, until it is stopped; Refused if the port is in use."""
     try:
         _, address, _ = blocks.launch(
             server_name="127.0.0.1",

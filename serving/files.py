@@ -1,11 +1,11 @@
-"""What a server wants beside the models: which there are, how requests are batched, where metrics
-are found, and how to start TensorFlow Serving's official image."""
+"""The server's files beside the models: the list of models, batching, metrics, and how to start
+TensorFlow Serving's official image."""
 
 from pathlib import Path
 
-BATCHES = (1, 8, 32)  # sizes that batches are filled up to, and that are warmed up
+BATCHES = (1, 8, 32)  # batch sizes: the server pads to them, and each has a warm-up request
 METRICS = "/monitoring/prometheus/metrics"
-WRITTEN = "# Written by --mode=export, and again by the next one: copy what you change.\n"
+HEADER = "# Written by --mode=export, which overwrites it: make a copy before you change it.\n"
 
 MODEL = """\
   config {{
@@ -17,8 +17,8 @@ MODEL = """\
 """
 
 BATCHING = """\
-# Requests that travel in one batch fail together: start without --enable_batching where strangers
-# send encoded pictures.
+# Requests in one batch fail together: start without --enable_batching if untrusted clients send
+# encoded pictures.
 max_batch_size {{ value: {most} }}
 batch_timeout_micros {{ value: 2000 }}
 max_enqueued_batches {{ value: 100 }}
@@ -116,19 +116,19 @@ spec:
 
 
 def versions(home):
-    """The versions of a model, whole numbers, in rising order."""
+    """The versions of a model, integers in ascending order."""
     return sorted(int(p.name) for p in Path(home).iterdir() if p.name.isdecimal())
 
 
 def models(root):
-    """{name: versions} of a folder of models."""
+    """{name: versions} of the models in a folder."""
     homes = [p for p in sorted(Path(root).iterdir()) if p.is_dir() and p.name[0] != "."]
-    found = {home.name: versions(home) for home in homes}
-    return {name: numbers for name, numbers in found.items() if numbers}
+    numbers = {home.name: versions(home) for home in homes}
+    return {name: all_versions for name, all_versions in numbers.items() if all_versions}
 
 
 def write(root):
-    """Writes the files for all models in a folder."""
+    """Writes the server's files for all models in a folder."""
     from ..common.files import write_file  # serving.local runs without the other rooms
 
     names = list(models(root))
@@ -136,15 +136,15 @@ def write(root):
     def arguments(indent):
         return "\n".join(f"{' ' * indent}- {argument}" for argument in ARGUMENTS)
 
-    known = {"first": names[0], "metrics": METRICS}
+    fields = {"first": names[0], "metrics": METRICS}
     allowed = "".join(f"allowed_batch_sizes: {size}\n" for size in BATCHES)
-    held = "".join(MODEL.format(name=name) for name in names)
+    entries = "".join(MODEL.format(name=name) for name in names)
     texts = {
-        "models.config": f"model_config_list {{\n{held}}}\n",
+        "models.config": f"model_config_list {{\n{entries}}}\n",
         "batching.config": BATCHING.format(most=max(BATCHES), allowed=allowed),
         "monitoring.config": MONITORING,
-        "docker-compose.yml": COMPOSE.format(arguments=arguments(6), **known),
-        "kubernetes.yaml": KUBERNETES.format(arguments=arguments(12), **known),
+        "docker-compose.yml": COMPOSE.format(arguments=arguments(6), **fields),
+        "kubernetes.yaml": KUBERNETES.format(arguments=arguments(12), **fields),
     }
     for name, text in texts.items():
-        write_file(Path(root) / name, (WRITTEN + text).encode())
+        write_file(Path(root) / name, (HEADER + text).encode())

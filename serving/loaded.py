@@ -1,9 +1,9 @@
-"""Answers of SavedModels, by a process without Keras and without this project: run as a program.
+"""A program that runs SavedModels in a process without Keras and without this project.
 
     python -P loaded.py FOLDER ...
 
-Each folder holds the SavedModel `model` and `requests.npz`, arrays named SIGNATURE/INPUT; what it
-answers goes to `answers.npz`, named SIGNATURE/OUTPUT.
+Each folder contains the SavedModel `model` and `requests.npz`, arrays named SIGNATURE/INPUT. The
+outputs are written to `answers.npz`, named SIGNATURE/OUTPUT.
 """
 
 import importlib.machinery
@@ -12,14 +12,14 @@ from pathlib import Path
 
 import numpy as np
 
-ABSENT = ("keras", "tf_keras", "zoo", "serving")
+BLOCKED = ("keras", "tf_keras", "attention_zoo")
 
 
-class Absent:
-    """Finds the packages of ABSENT, and has them fail when they are imported."""
+class ImportBlocker:
+    """An import finder that makes the import of the packages in BLOCKED fail."""
 
     def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in ABSENT:
+        if name.split(".")[0] in BLOCKED:
             return importlib.machinery.ModuleSpec(name, self)
 
     def create_module(self, spec):
@@ -30,6 +30,7 @@ class Absent:
 
 
 def answer(folder):
+    """Writes the answers.npz of a folder."""
     import tensorflow as tf
 
     signatures = tf.saved_model.load(str(folder / "model")).signatures
@@ -41,13 +42,13 @@ def answer(folder):
     for signature, inputs in requests.items():
         for name, value in signatures[signature](**inputs).items():
             value = value.numpy()
-            if value.dtype == object:  # of bytes; NumPy keeps them without pickling as this
+            if value.dtype == object:  # bytes, which NumPy saves without pickling only as type S
                 value = value.astype("S")
             answers[f"{signature}/{name}"] = value
     np.savez(folder / "answers.npz", **answers)
 
 
 if __name__ == "__main__":
-    sys.meta_path.insert(0, Absent())
+    sys.meta_path.insert(0, ImportBlocker())
     for argument in sys.argv[1:]:
         answer(Path(argument))

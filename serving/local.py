@@ -1,6 +1,7 @@
-"""A stand-in for TensorFlow Serving where that does not run: its paths, forms and error codes, over
-the same TensorFlow session, in Python. For tests and first tries: it makes no batches of requests,
-and finds new versions only when it is started.
+"""A stand-in for TensorFlow Serving in Python, for tests and first experiments.
+
+It has the same paths, formats and error codes, and runs the same TensorFlow session. It does not
+batch requests, and loads new versions only when it starts.
 
     python -m serving.local FOLDER [--rest=8501] [--grpc=8500]
 """
@@ -28,12 +29,12 @@ WARM_UP = "assets.extra/tf_serving_warmup_requests"
 THREADS = 32
 
 
-class Refused(Exception):
-    """A request that gets an error: gRPC's name of its code, and a message."""
+class RequestError(Exception):
+    """A request is answered with an error: the name of the gRPC code, and a message."""
 
 
 def warm_up_requests(path):
-    """Yields (signature, {input: array}) of a version's folder."""
+    """Yields (signature, {input: array}) of each warm-up request in a version's folder."""
     file = path / WARM_UP
     for record in tf.data.TFRecordDataset(str(file) if file.exists() else []).as_numpy_iterator():
         request = messages.PredictionLog.FromString(record).predict_log.request
@@ -41,20 +42,21 @@ def warm_up_requests(path):
 
 
 class Model:
-    """A version of a model in a session, as in the C++ server, its warm-up requests answered."""
+    """A version of a model in a session, as in the C++ server. warm_up: answer its warm-up requests
+    first."""
 
     def __init__(self, path, warm_up=True):
         self.session = tf.compat.v1.Session(graph=tf.Graph())
         with self.session.graph.as_default():
-            held = tf.compat.v1.saved_model.load(self.session, ["serve"], str(path)).signature_def
-        self.signatures = {name: held[name] for name in held if held[name].inputs}
+            graph = tf.compat.v1.saved_model.load(self.session, ["serve"], str(path))
+        self.signatures = {name: s for name, s in graph.signature_def.items() if s.inputs}
         self.calls = {name: self._call(signature) for name, signature in self.signatures.items()}
         if warm_up:
             for name, arrays in warm_up_requests(path):
                 self.predict(name, arrays)
 
     def _call(self, signature):
-        """Session.run less its comparison of shapes, which the C++ server does not make."""
+        """Session.run without its check of shapes, which the C++ server does not make."""
         options = config_pb2.CallableOptions(
             feed=[signature.inputs[name].name for name in sorted(signature.inputs)],
             fetch=[signature.outputs[name].name for name in sorted(signature.outputs)],
@@ -63,30 +65,30 @@ class Model:
 
     def signature(self, name):
         if name not in self.signatures:
-            raise Refused("FAILED_PRECONDITION", f'Serving signature key "{name}" not found.')
+            raise RequestError("FAILED_PRECONDITION", f'Serving signature key "{name}" not found.')
         return self.signatures[name]
 
     def predict(self, name, arrays):
         """{input: array} -> {output: array}."""
         signature = self.signature(name)
         if arrays.keys() != set(signature.inputs):
-            takes = f"{name} takes {sorted(signature.inputs)}, not {sorted(arrays)}"
-            raise Refused("INVALID_ARGUMENT", takes)
+            message = f"{name} takes {sorted(signature.inputs)}, not {sorted(arrays)}"
+            raise RequestError("INVALID_ARGUMENT", message)
         for key, array in arrays.items():
             if array.dtype != tf.as_dtype(signature.inputs[key].dtype).as_numpy_dtype:
-                raise Refused("INVALID_ARGUMENT", f"{key} is of type {array.dtype}")
+                raise RequestError("INVALID_ARGUMENT", f"{key} cannot be of type {array.dtype}")
         try:
-            made = self.calls[name](*(arrays[key] for key in sorted(arrays)))
+            outputs = self.calls[name](*(arrays[key] for key in sorted(arrays)))
         except tf.errors.OpError as error:
-            raise Refused(CODES[error.error_code], error.message) from None
-        return dict(zip(sorted(signature.outputs), made))
+            raise RequestError(CODES[error.error_code], error.message) from None
+        return dict(zip(sorted(signature.outputs), outputs))
 
 
 class Models:
-    """All versions of all models of a folder."""
+    """All versions of all models in a folder."""
 
     def __init__(self, root, warm_up=True):
-        self.held = {
+        self.by_name = {
             name: {
                 version: Model(Path(root) / name / str(version), warm_up) for version in versions
             }
@@ -94,11 +96,11 @@ class Models:
         }
 
     def get(self, name, version=None):
-        """(a version, by default the newest, and its Model)."""
-        versions = self.held.get(name, {})
+        """(version, Model); version: None or 0 for the newest."""
+        versions = self.by_name.get(name, {})
         version = version or max(versions, default=0)
         if version not in versions:
-            raise Refused(
+            raise RequestError(
                 "NOT_FOUND", f"Servable not found for request: {name}, {version or 'latest'}"
             )
         return version, versions[version]
@@ -113,10 +115,10 @@ def grpc_server(models, port):
             _, model = models.get(spec.name, spec.version.value)
             name = spec.signature_name or "serving_default"
             messages.write(response.outputs, model.predict(name, messages.read(request.inputs)))
-        except Refused as error:
+        except RequestError as error:
             code, message = error.args
             context.abort(grpc.StatusCode[code], message)
-        except (TypeError, ValueError) as error:  # a tensor that is none
+        except (TypeError, ValueError) as error:  # not a valid tensor
             context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
         return response
 
@@ -132,7 +134,7 @@ def grpc_server(models, port):
 
 
 class Handler(BaseHTTPRequestHandler):
-    """REST; its server holds `models`."""
+    """The REST interface; its server has the attribute `models`."""
 
     def do_GET(self):
         self.answer({None: self.state, "/metadata": self.metadata})
@@ -146,15 +148,15 @@ class Handler(BaseHTTPRequestHandler):
     def answer(self, actions):
         data = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         try:
-            found = PATH.fullmatch(self.path)
-            if not found or found[3] not in actions:
-                raise Refused("NOT_FOUND", f"there is no {self.command} {self.path}")
-            version, model = self.server.models.get(found[1], int(found[2] or 0))
-            status, body = 200, actions[found[3]](version, model, data)
-        except Refused as error:
+            match = PATH.fullmatch(self.path)
+            if not match or match[3] not in actions:
+                raise RequestError("NOT_FOUND", f"there is no {self.command} {self.path}")
+            version, model = self.server.models.get(match[1], int(match[2] or 0))
+            status, body = 200, actions[match[3]](version, model, data)
+        except RequestError as error:
             status, body = HTTP.get(error.args[0], 500), {"error": error.args[1]}
         except (ValueError, TypeError, LookupError, AttributeError) as error:
-            status, body = 400, {"error": f"not a request: {error}"}
+            status, body = 400, {"error": f"invalid request: {error}"}
         data = json.dumps(body).encode()
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
@@ -166,47 +168,47 @@ class Handler(BaseHTTPRequestHandler):
         return {"model_version_status": [{"version": str(version), "state": "AVAILABLE"}]}
 
     def metadata(self, version, model, _):
-        def tensors(held):
-            return {k: {"dtype": types_pb2.DataType.Name(v.dtype)} for k, v in held.items()}
+        def dtypes(tensors):
+            return {k: {"dtype": types_pb2.DataType.Name(v.dtype)} for k, v in tensors.items()}
 
-        held = {
-            name: {"inputs": tensors(s.inputs), "outputs": tensors(s.outputs)}
+        signatures = {
+            name: {"inputs": dtypes(s.inputs), "outputs": dtypes(s.outputs)}
             for name, s in model.signatures.items()
         }
-        return {"metadata": {"signature_def": {"signature_def": held}}}
+        return {"metadata": {"signature_def": {"signature_def": signatures}}}
 
     def predict(self, version, model, data):
-        """Rows ("instances") or columns ("inputs"); an only input or output needs no name."""
+        """Takes rows ("instances") or columns ("inputs"); a single input or output has no name."""
         body = json.loads(data)
         name = body.get("signature_name", "serving_default")
         signature = model.signature(name)
         rows = "instances" in body
-        given = body["instances" if rows else "inputs"]
-        if rows and isinstance(given[0], dict) and "b64" not in given[0]:
-            given = {key: [row[key] for row in given] for key in given[0]}
-        if not isinstance(given, dict):
-            given = {only: given for only in signature.inputs}
-        known = given.keys() & set(signature.inputs)
-        arrays = {key: from_json(given[key], signature.inputs[key].dtype) for key in known}
-        arrays |= {key: None for key in given.keys() - known}  # refused by name
-        made = {key: to_json(key, array) for key, array in model.predict(name, arrays).items()}
-        if len(made) == 1:
-            (answer,) = made.values()
+        inputs = body["instances" if rows else "inputs"]
+        if rows and isinstance(inputs[0], dict) and "b64" not in inputs[0]:
+            inputs = {key: [row[key] for row in inputs] for key in inputs[0]}
+        if not isinstance(inputs, dict):
+            inputs = {key: inputs for key in signature.inputs}
+        known = inputs.keys() & set(signature.inputs)
+        arrays = {key: from_json(inputs[key], signature.inputs[key].dtype) for key in known}
+        arrays |= {key: None for key in inputs.keys() - known}  # `model.predict` refuses the names
+        outputs = {key: to_json(key, array) for key, array in model.predict(name, arrays).items()}
+        if len(outputs) == 1:
+            (answer,) = outputs.values()
         elif rows:
-            answer = [dict(zip(made, row)) for row in zip(*made.values())]
+            answer = [dict(zip(outputs, row)) for row in zip(*outputs.values())]
         else:
-            answer = made
+            answer = outputs
         return {"predictions" if rows else "outputs": answer}
 
 
 def from_json(value, dtype):
-    """An array of a DataType; what is of another type raises ValueError."""
+    """An array of a DataType; a value of another type raises ValueError."""
     dtype = tf.as_dtype(dtype)
     if dtype == tf.string:
-        return np.array([base64.b64decode(one["b64"], validate=True) for one in value], object)
+        return np.array([base64.b64decode(v["b64"], validate=True) for v in value], object)
     array = np.array(value)
     if array.dtype.kind not in ("iu" if dtype.is_integer else "iuf"):
-        raise ValueError(f"{array.dtype} in place of {dtype.name}")
+        raise ValueError(f"the type must be {dtype.name}, not {array.dtype}")
     return array.astype(dtype.as_numpy_dtype)
 
 
@@ -222,18 +224,18 @@ class RestServer(ThreadingHTTPServer):
 
 
 def main(arguments=None):
-    """Serves until it is stopped; prints a line of JSON with the ports (0: any free one)."""
+    """Serves until it is stopped; prints the ports as one line of JSON (0: any free port)."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder")
     parser.add_argument("--rest", type=int, default=8501)
     parser.add_argument("--grpc", type=int, default=8500)
     parser.add_argument("--enable_model_warmup", choices=("true", "false"), default="true")
-    given = parser.parse_args(arguments)
-    tf.get_logger().setLevel("ERROR")  # Session is deprecated, and what the C++ server runs
-    models = Models(given.folder, given.enable_model_warmup == "true")
-    rest = RestServer(("127.0.0.1", given.rest), Handler)
+    arguments = parser.parse_args(arguments)
+    tf.get_logger().setLevel("ERROR")  # Session is deprecated, but the C++ server runs it
+    models = Models(arguments.folder, arguments.enable_model_warmup == "true")
+    rest = RestServer(("127.0.0.1", arguments.rest), Handler)
     rest.models = models
-    server, port = grpc_server(models, given.grpc)
+    server, port = grpc_server(models, arguments.grpc)
     print(json.dumps({"rest": rest.server_port, "grpc": port}), flush=True)
     rest.serve_forever()
 

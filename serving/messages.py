@@ -1,15 +1,15 @@
-"""The messages of TensorFlow Serving's gRPC protocol that are needed, and numpy arrays in them.
+"""The messages of TensorFlow Serving's gRPC protocol that a client needs, and their numpy arrays.
 
-Numbers are those of tensorflow_serving/apis/{model,predict,prediction_log}.proto and of
-tensorflow/core/framework/tensor.proto, so that a client needs grpcio, protobuf and numpy alone. On
-the wire a map is a repeated pair and an enum a whole number: they are written so.
+The field numbers are those of tensorflow_serving/apis/{model,predict,prediction_log}.proto and of
+tensorflow/core/framework/tensor.proto, so that a client needs only grpcio, protobuf and numpy. Maps
+are declared as repeated pairs and enums as integers, which is how they are encoded on the wire.
 """
 
 import numpy as np
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
 SERVICE = "tensorflow.serving.PredictionService"
-TABLE = {  # message: {field: (number, type)}, with a star where it is repeated
+MESSAGES = {  # message: {field: (number, type)}; a star marks a repeated field
     "Dim": {"size": (1, "int64")},
     "Shape": {"dim": (2, "Dim*")},
     "Tensor": {
@@ -35,7 +35,7 @@ TABLE = {  # message: {field: (number, type)}, with a star where it is repeated
     "PredictLog": {"request": (1, "PredictRequest")},
     "PredictionLog": {"predict_log": (6, "PredictLog")},
 }
-TYPES = {  # numpy's name: (DataType, field of single values)
+TYPES = {  # numpy dtype: (DataType, field for its values)
     "float32": (1, "float_val"),
     "float64": (2, "double_val"),
     "int32": (3, "int_val"),
@@ -48,23 +48,23 @@ NAMES = {number: name for name, (number, _) in TYPES.items()}
 
 
 def _classes():
-    """{name: message class} of TABLE, in a pool of their own."""
+    """{name: message class} of MESSAGES, in their own descriptor pool."""
     file = descriptor_pb2.FileDescriptorProto(name="zoo.proto", package="zoo", syntax="proto3")
     field_type = descriptor_pb2.FieldDescriptorProto
-    for name, fields in TABLE.items():
+    for name, fields in MESSAGES.items():
         message = file.message_type.add(name=name)
         for field, (number, kind) in fields.items():
             kind, star = kind.rstrip("*"), kind.endswith("*")
             label = field_type.LABEL_REPEATED if star else field_type.LABEL_OPTIONAL
-            made = message.field.add(name=field, number=number, label=label)
-            if kind in TABLE:
-                made.type, made.type_name = field_type.TYPE_MESSAGE, f".zoo.{kind}"
+            added = message.field.add(name=field, number=number, label=label)
+            if kind in MESSAGES:
+                added.type, added.type_name = field_type.TYPE_MESSAGE, f".zoo.{kind}"
             else:
-                made.type = getattr(field_type, f"TYPE_{kind.upper()}")
+                added.type = getattr(field_type, f"TYPE_{kind.upper()}")
     pool = descriptor_pool.DescriptorPool()
     pool.Add(file)
-    found = (pool.FindMessageTypeByName(f"zoo.{name}") for name in TABLE)
-    return {descriptor.name: message_factory.GetMessageClass(descriptor) for descriptor in found}
+    descriptors = (pool.FindMessageTypeByName(f"zoo.{name}") for name in MESSAGES)
+    return {d.name: message_factory.GetMessageClass(d) for d in descriptors}
 
 
 CLASSES = _classes()
@@ -73,26 +73,26 @@ PredictionLog = CLASSES["PredictionLog"]
 
 
 def write(pairs, arrays):
-    """Adds {name: array} to the pairs of a request or response. Arrays of bytes are of type object;
-    a type that TYPES lacks raises TypeError."""
+    """Adds {name: array} to the pairs of a request or response. Arrays of bytes have type object;
+    a type that is not in TYPES raises TypeError."""
     for name, array in arrays.items():
         array = np.asarray(array)
         if array.dtype.name not in TYPES:
-            raise TypeError(f"{name} is of type {array.dtype}: takes {', '.join(TYPES)}")
+            raise TypeError(f"{name} must be of type {', '.join(TYPES)}, not {array.dtype}")
         tensor = pairs.add(key=name).value
         tensor.dtype, field = TYPES[array.dtype.name]
         for side in array.shape:
             tensor.tensor_shape.dim.add(size=side)
         if field == "string_val":
             tensor.string_val.extend(array.ravel().tolist())
-        elif array.size and not any(array.strides):  # one value, broadcast: said once
+        elif array.size and not any(array.strides):  # a broadcast value is written once
             getattr(tensor, field).append(array.ravel()[0].item())
         else:
             tensor.tensor_content = array.astype(array.dtype.newbyteorder("<")).tobytes()
 
 
 def read(pairs):
-    """{name: array} of a request's or response's pairs, bytes as arrays of type object."""
+    """{name: array} of the pairs of a request or response; bytes become arrays of type object."""
     return {pair.key: _array(pair.value) for pair in pairs}
 
 
@@ -104,7 +104,7 @@ def _array(tensor):
     if tensor.tensor_content:
         return np.frombuffer(tensor.tensor_content, np.dtype(name).newbyteorder("<")).reshape(shape)
     values = np.array(list(getattr(tensor, TYPES[name][1])), name)
-    missing = int(np.prod(shape)) - len(values)  # what is left out repeats the last one
+    missing = int(np.prod(shape)) - len(values)  # omitted values repeat the last one
     if missing > 0:
         values = np.concatenate([values, np.repeat(values[-1:] if len(values) else [0], missing)])
     return values.astype(name).reshape(shape)

@@ -1,32 +1,32 @@
-"""What an exported network answers: functions of named tensors, batch first, that give dicts.
+"""The signatures of exported networks: functions of named tensors, batch first, that return dicts.
 
-`of(networks, role, size, threshold)` -> {signature: (function, [tf.TensorSpec])}
+`build(networks, role, size, threshold)` -> {signature: (function, [tf.TensorSpec])}
 
-Images are float32 (B, S, S, 3) in [-1, 1]. `attention` (B, S, S) is from 0 to 1 in each image, and
-`boxes` (B, 4) hold all of {attention >= threshold}: top, left, bottom, right as shares of the
-image's sides, zeros where there is nothing. `image_bytes` (B,) are PNGs or JPEGs of any size, each
-stretched to the network's where not said otherwise (with no eye for EXIF's orientation).
+Images are float32 (B, S, S, 3) in [-1, 1]. `attention` (B, S, S) is scaled to [0, 1] in each image.
+`boxes` (B, 4) enclose {attention >= threshold}: top, left, bottom, right as fractions of the
+image's sides, zeros if the set is empty. `image_bytes` (B,) are PNGs or JPEGs of any size, resized
+to the network's unless a signature says otherwise; the EXIF orientation is ignored.
 """
 
 import keras
 import tensorflow as tf
 
-from ..common.images import scaled, unscaled
+from ..common.images import foreground, scaled, unscaled
 from ..zoo.layers import cam, self_attention
 
-PIXELS = 25e6  # of an encoded picture; more are refused before they are decoded
-AREA = 2**18  # pixels of a picture that is translated
-AHEAD = ("a2b", "b2a")  # the directions of translators; the first that is there is the default
+PIXELS = 25e6  # limit for an encoded picture; a larger one is refused before it is decoded
+AREA = 2**18  # limit in pixels for a picture to translate; a larger one is reduced
+DIRECTIONS = ("a2b", "b2a")  # of translators; the first one with a network is the default
 SEED = tf.TensorSpec((None,), tf.int64, "seed")
 LABEL = tf.TensorSpec((None,), tf.int64, "label")
 BYTES = tf.TensorSpec((None,), tf.string, "image_bytes")
 
 
 def noise(seed, latent):
-    """Seeds (B,) int64 -> z (B, latent), uniform in [-1, 1], each row a function of its seed."""
+    """Seeds (B,) int64 -> z (B, latent), uniform in [-1, 1]; each row depends on its seed alone."""
 
-    def draw(one):
-        key = tf.stack([one, tf.zeros_like(one)])
+    def draw(number):
+        key = tf.stack([number, tf.zeros_like(number)])
         return tf.random.stateless_uniform((latent,), key, -1, 1, alg="philox")
 
     return tf.map_fn(draw, seed, fn_output_signature=tf.TensorSpec((latent,), tf.float32))
@@ -43,59 +43,62 @@ def to_png(images):
 
 
 def pictures(image_bytes, size):
-    """PNGs or JPEGs (B,) -> images (B, size, size, 3) in [-1, 1], one decoded at a time."""
+    """PNGs or JPEGs (B,) -> images (B, size, size, 3) in [-1, 1], decoded one after the other."""
 
     def picture(data):
         return scaled(resized(decoded(data), (size, size)))
 
-    one = tf.TensorSpec((size, size, 3), tf.float32)
-    return tf.map_fn(picture, image_bytes, fn_output_signature=one, parallel_iterations=1)
+    spec = tf.TensorSpec((size, size, 3), tf.float32)
+    return tf.map_fn(picture, image_bytes, fn_output_signature=spec, parallel_iterations=1)
 
 
 def decoded(data):
-    """A PNG or JPEG () -> uint8 (H, W, 3). What is neither, damaged, or of more than PIXELS, is an
-    InvalidArgumentError; its header tells the size, so nothing large is decoded for that."""
+    """A PNG or JPEG () -> uint8 (H, W, 3).
+
+    Other formats, damaged files and pictures with more than PIXELS pixels raise
+    InvalidArgumentError. The size is read from the header, before the picture is decoded.
+    """
     is_png = tf.strings.substr(data, 0, 8) == b"\x89PNG\r\n\x1a\n"
     is_jpeg = tf.strings.substr(data, 0, 3) == b"\xff\xd8\xff"
     is_any = (is_png | is_jpeg) & (tf.strings.length(data) >= 24)
-    known = tf.debugging.Assert(is_any, ["image_bytes takes PNGs and JPEGs"])
-    with tf.control_dependencies([known]):
+    has_format = tf.debugging.Assert(is_any, ["image_bytes takes PNGs and JPEGs"])
+    with tf.control_dependencies([has_format]):
         count = tf.cond(is_png, lambda: _png_pixels(data), lambda: _jpeg_pixels(data))
-    small = tf.debugging.Assert(
+    has_size = tf.debugging.Assert(
         (count > 0) & (count <= PIXELS), [f"image_bytes takes 1 to {PIXELS:.0f} pixels, not", count]
     )
-    with tf.control_dependencies([small]):
+    with tf.control_dependencies([has_size]):
         pixels = tf.io.decode_image(tf.identity(data), channels=3, expand_animations=False)
     return tf.ensure_shape(pixels, (None, None, 3))
 
 
 def resized(pixels, size):
-    """uint8 (H, W, 3) -> float32 of that size, whole grey levels from 0 to 255."""
+    """uint8 (H, W, 3) -> float32 (*size, 3), integer grey levels from 0 to 255."""
     pixels = tf.image.resize(pixels, size, "bicubic", antialias=True)
     return tf.clip_by_value(tf.round(pixels), 0, 255)
 
 
 def _png_pixels(data):
-    """Width times height, as the first chunk of a PNG says, four bytes each."""
+    """Width times height of a PNG, from its first chunk: four bytes each."""
     sides = tf.reshape(tf.io.decode_raw(tf.strings.substr(data, 16, 8), tf.uint8), (2, 4))
-    place = tf.constant([2**24, 2**16, 2**8, 1], tf.float64)
-    return tf.reduce_prod(tf.reduce_sum(tf.cast(sides, tf.float64) * place, axis=1))
+    values = tf.constant([2**24, 2**16, 2**8, 1], tf.float64)
+    return tf.reduce_prod(tf.reduce_sum(tf.cast(sides, tf.float64) * values, axis=1))
 
 
 def _jpeg_pixels(data):
     return tf.reduce_prod(tf.cast(tf.image.extract_jpeg_shape(data)[:2], tf.float64))
 
 
-def look(maps, size, threshold):
+def attention_and_boxes(maps, size, threshold):
     """Maps (B, h, w) of any scale -> {"attention", "boxes"}."""
     attention = cam.min_max(cam.resized(maps, size))
     return {"attention": attention, "boxes": boxes(attention >= threshold)}
 
 
 def boxes(inside):
-    """bool (B, S, S) -> boxes (B, 4) that hold all of it, as shares of the sides."""
+    """Masks (B, S, S), bool -> their bounding boxes (B, 4), as fractions of the sides."""
 
-    def ends(line):  # (B, S) -> first and one behind the last, (B,)
+    def ends(line):  # (B, S) -> the first true index, and the last one plus 1, (B,)
         size = line.shape[1]
         return tf.argmax(line, 1), size - tf.argmax(tf.reverse(line, [1]), 1)
 
@@ -110,31 +113,33 @@ def image_spec(network):
 
 
 def generator(networks, size, threshold):
-    """z -> image; generate: seed -> image, generate_png: seed -> png_bytes; a label beside each
-    where the network takes one.
+    """z -> image; generate: seed -> image; generate_png: seed -> png_bytes. A conditional network
+    also takes a label in each.
 
-    With self-attention also attention (B, 4, s, s), where the places in the middle of the image's
-    quarters look, each map from 0 to 1. With a discriminator that makes maps (ATA-GAN) attention
-    and boxes of what is made, and annotate, annotate_bytes: image or image_bytes -> scores (B, 1),
-    real or not, logits, attention, boxes. With a generator_with_reference (RAGAN)
-    generate_with_reference: seed, image -> image, attention (B, N, S, S), the reference's masks.
+    Self-attention adds attention (B, 4, s, s): the attention maps, each scaled to at most 1, of the
+    positions in the centres of the image's quadrants. A discriminator with attention maps (ATA-GAN)
+    adds attention and boxes of the generated image, and annotate, annotate_bytes: image or
+    image_bytes -> scores (B, 1), the probability of "real", logits, attention, boxes. A
+    generator_with_reference (RAGAN) adds generate_with_reference: seed, image -> image, attention
+    (B, N, S, S), the masks of the reference.
     """
-    network, critic = networks["generator"], networks.get("discriminator")
+    network, discriminator = networks["generator"], networks.get("discriminator")
     latent, labels = network.inputs[0].shape[-1], [LABEL] * (len(network.inputs) - 1)
     attends = self_attention.attends(network)
-    judges = critic is not None and len(critic.outputs) > 1
+    has_maps = discriminator is not None and len(discriminator.outputs) > 1
     if attends:
         maps = self_attention.attention_map(network).output
         network = keras.Model(network.inputs, [network.output, maps])
 
     def make(z, label=None):
         inputs = z if label is None else [z, tf.cast(label, tf.int32)]
-        made = network(inputs, training=False)
+        outputs = network(inputs, training=False)
         if attends:
-            return {"image": made[0], "attention": quarters(made[1])}
-        if judges:
-            return {"image": made, **look(critic(made, training=False)[1], size, threshold)}
-        return {"image": made}
+            return {"image": outputs[0], "attention": quadrant_attention(outputs[1])}
+        if has_maps:
+            maps = discriminator(outputs, training=False)[1]
+            return {"image": outputs, **attention_and_boxes(maps, size, threshold)}
+        return {"image": outputs}
 
     def generate(seed, *label):
         return make(noise(seed, latent), *label)
@@ -143,43 +148,42 @@ def generator(networks, size, threshold):
         return {"png_bytes": to_png(generate(seed, *label)["image"])}
 
     def annotate(image):
-        logits, maps = critic(image, training=False)
+        logits, maps = discriminator(image, training=False)
         scores = {"scores": tf.sigmoid(logits), "logits": logits}
-        return scores | look(maps, size, threshold)
+        return scores | attention_and_boxes(maps, size, threshold)
 
     def generate_with_reference(seed, image):
-        shown = reference.get_layer("attention")(image, training=False)
-        parts = [noise(seed, latent), shown["layer"]]
-        made = reference.get_layer("decoder")(parts, training=False)
-        masks = tf.squeeze(shown["masks"], -1)
-        return {"image": made, "attention": masks}
+        attention = reference.get_layer("attention")(image, training=False)
+        inputs = [noise(seed, latent), attention["layer"]]
+        generated = reference.get_layer("decoder")(inputs, training=False)
+        return {"image": generated, "attention": tf.squeeze(attention["masks"], -1)}
 
-    found = {
+    signatures = {
         "serving_default": (make, [tf.TensorSpec((None, latent), tf.float32, "z"), *labels]),
         "generate": (generate, [SEED, *labels]),
         "generate_png": (generate_png, [SEED, *labels]),
     }
-    if judges:
-        found["annotate"] = (annotate, [image_spec(critic)])
-        found["annotate_bytes"] = (lambda data: annotate(pictures(data, size)), [BYTES])
+    if has_maps:
+        signatures["annotate"] = (annotate, [image_spec(discriminator)])
+        signatures["annotate_bytes"] = (lambda data: annotate(pictures(data, size)), [BYTES])
     if reference := networks.get("generator_with_reference"):
         image = image_spec(reference.get_layer("attention"))
-        found["generate_with_reference"] = (generate_with_reference, [SEED, image])
-    return found
+        signatures["generate_with_reference"] = (generate_with_reference, [SEED, image])
+    return signatures
 
 
-def quarters(maps):
-    """Self-attention (B, N, M) -> (B, 4, s, s) of the places in the middle of the quarters."""
-    side, seen = round(maps.shape[1] ** 0.5), round(maps.shape[2] ** 0.5)
-    middles = (side // 4, 3 * side // 4)
-    places = [row * side + column for row in middles for column in middles]
-    shown = tf.reshape(tf.gather(maps, places, axis=1), (-1, 4, seen, seen))
-    return shown / tf.reduce_max(shown, (2, 3), keepdims=True)
+def quadrant_attention(maps):
+    """Self-attention (B, N, M) -> (B, 4, s, s), the maps of the centres of the quadrants."""
+    side, map_side = round(maps.shape[1] ** 0.5), round(maps.shape[2] ** 0.5)
+    centres = (side // 4, 3 * side // 4)
+    positions = [row * side + column for row in centres for column in centres]
+    maps = tf.reshape(tf.gather(maps, positions, axis=1), (-1, 4, map_side, map_side))
+    return maps / tf.reduce_max(maps, (2, 3), keepdims=True)
 
 
 def classifier(networks, size, threshold):
-    """image -> scores (B, C), the softmax of logits (B, C), and with global average pooling
-    attention, the Soft-CAM, and boxes; classify_bytes: image_bytes -> the same."""
+    """image -> scores (B, C), the softmax of logits (B, C); with global average pooling also
+    attention, the Soft-CAM, and boxes. classify_bytes: image_bytes -> the same."""
     network = networks["classifier"]
     try:
         explained, pooled = cam.explained(network), True
@@ -187,10 +191,10 @@ def classifier(networks, size, threshold):
         explained, pooled = network, False
 
     def classify(image):
-        answer = explained(image, training=False)
-        logits = answer[0] if pooled else answer
-        found = {"scores": tf.nn.softmax(logits), "logits": logits}
-        return found | look(answer[1], size, threshold) if pooled else found
+        outputs = explained(image, training=False)
+        logits = outputs[0] if pooled else outputs
+        answer = {"scores": tf.nn.softmax(logits), "logits": logits}
+        return answer | attention_and_boxes(outputs[1], size, threshold) if pooled else answer
 
     return {
         "serving_default": (classify, [image_spec(network)]),
@@ -199,15 +203,15 @@ def classifier(networks, size, threshold):
 
 
 def guided(networks, size, threshold):
-    """GAIN's: image -> scores (B, C), the sigmoid of logits (B, C), attention (B, C, S, S) and
-    boxes (B, C, 4) of each class; classify_bytes: image_bytes -> the same."""
+    """GAIN: image -> scores (B, C), the sigmoid of logits (B, C), and attention (B, C, S, S) and
+    boxes (B, C, 4) of each class. classify_bytes: image_bytes -> the same."""
     network = networks["attention"]
 
     def classify(image):
-        made = network(image, training=False)
-        inside = tf.reshape(made["attention"] >= threshold, (-1, size, size))
-        found = tf.reshape(boxes(inside), (-1, made["logits"].shape[1], 4))
-        return {"scores": tf.sigmoid(made["logits"]), "boxes": found, **made}
+        outputs = network(image, training=False)
+        inside = tf.reshape(outputs["attention"] >= threshold, (-1, size, size))
+        class_boxes = tf.reshape(boxes(inside), (-1, outputs["logits"].shape[1], 4))
+        return {"scores": tf.sigmoid(outputs["logits"]), "boxes": class_boxes, **outputs}
 
     return {
         "serving_default": (classify, [image_spec(network)]),
@@ -216,27 +220,25 @@ def guided(networks, size, threshold):
 
 
 def translator(networks, *_):
-    """image -> translated, and attention (B, H, W) where the network makes masks: how much of each
-    pixel is new; translate_png: image_bytes -> png_bytes, each picture at its own size, of more
-    than AREA pixels smaller. Of two directions b2a is translate_back, translate_back_png."""
+    """image -> translated; a network with masks adds attention (B, H, W), the share of each pixel
+    that is new. translate_png: image_bytes -> png_bytes, each picture in its own size, but with at
+    most AREA pixels. With both directions, translate_back and translate_back_png are b2a."""
     names = (("serving_default", "translate_png"), ("translate_back", "translate_back_png"))
-    ahead, found = [networks[key] for key in AHEAD if key in networks], {}
-    for network, (name, name_png) in zip(ahead, names):
+    by_direction, signatures = [networks[key] for key in DIRECTIONS if key in networks], {}
+    for network, (name, name_png) in zip(by_direction, names):
 
         def translate(image, network=network):
-            made = network(image, training=False)
-            answer = {"translated": made["translated"]}
-            if "masks" in made:  # the last of several is the background's
-                masks = made["masks"]
-                one = masks.shape[-1] == 1
-                answer["attention"] = masks[..., 0] if one else 1 - masks[..., -1]
+            outputs = network(image, training=False)
+            answer = {"translated": outputs["translated"]}
+            if "masks" in outputs:
+                answer["attention"] = foreground(outputs["masks"])
             return answer
 
         def translate_png(image_bytes, translate=translate):
             def picture(data):
                 image, (height, width) = padded(decoded(data))
-                made = translate(image[None])["translated"][:, :height, :width]
-                return to_png(made)[0]
+                translated = translate(image[None])["translated"][:, :height, :width]
+                return to_png(translated)[0]
 
             pngs = tf.map_fn(
                 picture,
@@ -246,20 +248,23 @@ def translator(networks, *_):
             )
             return {"png_bytes": pngs}
 
-        found[name] = (translate, [image_spec(network)])
-        found[name_png] = (translate_png, [BYTES])
-    return found
+        signatures[name] = (translate, [image_spec(network)])
+        signatures[name_png] = (translate_png, [BYTES])
+    return signatures
 
 
 def padded(pixels):
-    """uint8 (H, W, 3) -> (image (h', w', 3) in [-1, 1], (h, w)): at most AREA pixels and sides of
-    at least 8, mirrored below and to the right up to multiples of 4."""
+    """uint8 (H, W, 3) -> (image (h', w', 3) in [-1, 1], (h, w)).
+
+    The picture is resized to (h, w), at most AREA pixels and sides of at least 8, then padded by
+    reflection at the bottom and right to multiples of 4.
+    """
     sides = tf.cast(tf.shape(pixels)[:2], tf.float64)
     sides *= tf.minimum(tf.sqrt(AREA / tf.reduce_prod(sides)), 1)
     sides = tf.clip_by_value(tf.cast(sides, tf.int32), 8, AREA // 8)
     image = scaled(resized(pixels, sides))
-    more = -sides % 4
-    return tf.pad(image, [[0, more[0]], [0, more[1]], [0, 0]], "REFLECT"), tf.unstack(sides)
+    padding = -sides % 4
+    return tf.pad(image, [[0, padding[0]], [0, padding[1]], [0, 0]], "REFLECT"), tf.unstack(sides)
 
 
 def segmenter(networks, size, _):
@@ -275,7 +280,7 @@ def segmenter(networks, size, _):
     }
 
 
-ROLES = {  # key of the network that is served (ModelSpec.serve): its signatures
+ROLES = {  # key of the network that is served (ModelSpec.serve): builds its signatures
     "generator": generator,
     "classifier": classifier,
     "attention": guided,
@@ -284,18 +289,18 @@ ROLES = {  # key of the network that is served (ModelSpec.serve): its signatures
 }
 
 
-def of(networks, role, size, threshold):
-    """{signature: (function, [tf.TensorSpec])} of {name: keras.Model}, each tensor's shape checked
-    in the graph, since a server need not.
+def build(networks, role, size, threshold):
+    """{signature: (function, [tf.TensorSpec])} of {name: keras.Model}.
 
-    role: a key of ROLES; size: S; threshold: of boxes.
+    The graph checks the shape of each tensor, since a server may not. role: a key of ROLES. size:
+    the images' height and width. threshold: of boxes.
     """
 
-    def checked(function, specs):
+    def check_shapes(function, specs):
         def answer(*inputs):
             return function(*(tf.ensure_shape(x, s.shape) for x, s in zip(inputs, specs)))
 
         return answer
 
-    found = ROLES[role](networks, size, threshold)
-    return {name: (checked(f, specs), specs) for name, (f, specs) in found.items()}
+    signatures = ROLES[role](networks, size, threshold)
+    return {name: (check_shapes(f, specs), specs) for name, (f, specs) in signatures.items()}

@@ -85,12 +85,12 @@ def fill(module, network):
 
 @pytest.mark.parametrize("model", train_step.MODELS)
 def test_two_steps_are_ours(model, monkeypatch):
-    config = train_step.configured(model, *FLAGS[model].split())
+    config = train_step.config_for(model, *FLAGS[model].split())
     monkeypatch.setattr(torch_deeplab.DeepLab, "rate", 0.05)
     monkeypatch.setattr(torch_deeplab.DeepLab, "head_rate", 10.0)
     config = dataclasses.replace(config, load_size=None)  # images are as large as they are taken
     trainer = make_trainer(config)
-    step, data = train_step.theirs(config, "eager")
+    step, data = train_step.pytorch_step(config, "eager")
     for module, network in pairs(model, step, trainer.networks):
         fill(module, network)
     rng = np.random.default_rng(1)
@@ -106,7 +106,7 @@ def test_two_steps_are_ours(model, monkeypatch):
     step.noise = lambda count, stream=0: torch.tensor(noise[turn, stream])
     monkeypatch.setattr("attention_zoo.trainers.classifier.augment", lambda x, *_: x)
     monkeypatch.setattr(torch_classifiers, "augment", lambda x: x)
-    monkeypatch.setattr(torch_step, "mirrored", lambda *tensors: tensors)
+    monkeypatch.setattr(torch_step, "random_flip", lambda *tensors: tensors)
     losses = []
     for turn in range(2):
         found = trainer.train_step({k: tf.constant(v) for k, v in given.items()})

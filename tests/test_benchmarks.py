@@ -37,14 +37,14 @@ PAIRS = ("--image_size=32", "--set=blocks=2", *SMALL)
 )
 def test_flops_are_those_that_pytorch_counts_in_its_step(model, flags, expected, tolerance):
     """torch.utils.flop_counter on the PyTorch side, 4 images less 2."""
-    found = flops.per_image(train_step.configured(model, *flags))
+    found = flops.per_image(train_step.config_for(model, *flags))
     assert abs(found / expected - 1) <= tolerance
 
 
 def test_flops_of_gain_follow_how_images_are_masked_and_judged():
     def of(*pairs):
         pairs = ("stages=3", *pairs)
-        config = train_step.configured("gain", *SMALL, *(f"--set={pair}" for pair in pairs))
+        config = train_step.config_for("gain", *SMALL, *(f"--set={pair}" for pair in pairs))
         return flops.per_image(config)
 
     plain, joint = of("loss=classifier", "alpha=0"), of("masking=joint")
@@ -61,16 +61,16 @@ def test_every_model_has_a_pytorch_side_that_is_given_options_that_there_are(mod
 
 
 def test_a_step_s_batch_is_the_run_s():
-    config = train_step.configured("attention_gan")
+    config = train_step.config_for("attention_gan")
     assert (config.image_size, config.batch_size) == (256, 1)
     assert (config.options["scheme"], config.options["width"]) == (2, 64)
     assert {k: v.shape for k, v in train_step.batch(config).items()} == {
         "image_a": (1, 286, 286, 3),
         "image_b": (1, 286, 286, 3),
     }
-    found = train_step.batch(train_step.configured("wgan", "--batch_size=2"))
+    found = train_step.batch(train_step.config_for("wgan", "--batch_size=2"))
     assert found["image"].shape == (10, 32, 32, 3)  # a batch for each of five critic steps
-    found = train_step.batch(train_step.configured("deeplab", "--batch_size=2"))
+    found = train_step.batch(train_step.config_for("deeplab", "--batch_size=2"))
     assert found["classes"].shape == (2, 64, 64, 1)
 
 
@@ -146,14 +146,14 @@ def test_the_table_of_a_file(tmp_path, capsys):
 
 def test_a_file_of_something_else_is_refused(tmp_path):
     (tmp_path / "file").write_text("{}\n")
-    with pytest.raises(SystemExit, match="file is no file of results"):
+    with pytest.raises(SystemExit, match="file is not a file of results"):
         suite.run(["--table", str(tmp_path / "file")])
 
 
 def test_replicas_are_shown_beside_one():
     one = {"name": "a", "side": "ours", "unit": "images/s", "rounds": [10.0, 20.0]}
     two = {"name": "a", "side": "ours 2", "unit": "images/s", "rounds": [15.0, 32.0]}
-    found = results.beside([one, two])
+    found = results.side_ratios([one, two])
     assert [(row["side"], row["rounds"]) for row in found] == [("ours 2 / ours", [1.5, 1.6])]
 
 

@@ -39,8 +39,8 @@ def attending():
 )
 def test_what_is_no_whole_number(typed, message):
     with pytest.raises(demo.Refused, match=message):
-        demo.whole(typed, 0, 9, "the seed")
-    assert demo.whole(" 7 ", 0, 9, "the seed") == demo.whole(7, 0, 9, "the seed") == 7
+        demo.integer(typed, 0, 9, "the seed")
+    assert demo.integer(" 7 ", 0, 9, "the seed") == demo.integer(7, 0, 9, "the seed") == 7
 
 
 def test_a_sample_is_a_function_of_its_seed(attending):
@@ -60,7 +60,7 @@ def test_where_a_pixel_looks(attending):
     maps = self_attention.attention_map(attending.networks["generator"])
     beta = np.asarray(maps(z, training=False))[0].reshape(8, 8, 8, 8)  # place -> seen
     for row, column in ((4, 19), (31, 0)):
-        shown, what = demo.gaze(attending, 4, image, row, column)
+        shown, what = demo.explain_sample(attending, 4, image, row, column)
         assert "seed 4" in what and shown.shape == (512, 512, 3)
         small = shown[8::16, 8::16]
         assert tuple(small[row, column]) == RED
@@ -75,13 +75,13 @@ def test_labels_and_references():
     about = {"options": {"classes": 3}}
     labelled = served("sagan", "generator", about, conditional=True, classes=3)
     assert demo.samples(labelled, 0, 2)[0].shape == (2, 32, 32, 3)
-    assert demo.gaze(labelled, 0, np.zeros((32, 32, 3), np.uint8), 1, 1)[0].any()
+    assert demo.explain_sample(labelled, 0, np.zeros((32, 32, 3), np.uint8), 1, 1)[0].any()
     ragan = served("ragan", "generator", attend_at=8, encoder_width=4)
     photograph = np.random.default_rng(0).integers(0, 256, (30, 20, 3), np.uint8)
     images, masks = demo.samples(ragan, 0, 2, photograph)
     assert images.shape == (2, 32, 32, 3) and masks.shape == (4, 32, 32)
     assert abs(masks.sum((1, 2)) - 256).max() < 8  # half the image wide, edges soft
-    assert demo.gaze(ragan, 0, images[0], 1, 1)[1] == "seed 0"
+    assert demo.explain_sample(ragan, 0, images[0], 1, 1)[1] == "seed 0"
 
 
 def test_a_grid_and_what_a_click_on_it_means():
@@ -92,9 +92,9 @@ def test_a_grid_and_what_a_click_on_it_means():
     assert (grid[352:, 704:] == 255).all() and (grid[:352, 704:] == 2).all()
     x, y = (16 + 7) * 22 + 21, (16 + 2) * 22
     assert tuple(grid[y, x]) == (99, 99, 99)
-    assert demo.place(x, y, images) == (4, 2, 7)
-    assert demo.place(0, 0, images) == (0, 0, 0)
-    assert demo.place(1055, 703, images) is None
+    assert demo.grid_position(x, y, images) == (4, 2, 7)
+    assert demo.grid_position(0, 0, images) == (0, 0, 0)
+    assert demo.grid_position(1055, 703, images) is None
 
 
 def test_a_box_is_drawn_by_shares_and_nothing_where_there_is_none():
@@ -108,7 +108,7 @@ def test_a_box_is_drawn_by_shares_and_nothing_where_there_is_none():
 def test_looks():
     photograph = np.random.default_rng(0).integers(0, 256, (20, 40, 3), np.uint8)
     classifier = served("resnet9", "classifier", {"classes": ("cat", "dog")}, classes=2)
-    ((shown, what),), scores = demo.looks(classifier, photograph)
+    ((shown, what),), scores = demo.explain(classifier, photograph)
     assert shown.shape == (260, 520, 3) and "0.5" in what
     assert list(scores) == ["cat", "dog"] and abs(sum(scores.values()) - 1) < 1e-5
     bright = photograph.repeat(13, 0).repeat(13, 1)
@@ -116,17 +116,19 @@ def test_looks():
     assert red.any() and (shown <= bright)[~red].all() and (shown < bright)[~red].any()
 
     guided = served("gain", "attention", backbone="resnet9", classes=4)
-    shown, scores = demo.looks(guided, photograph)
+    shown, scores = demo.explain(guided, photograph)
     best = sorted(scores, key=scores.get, reverse=True)[:3]
     assert [what for _, what in shown] == [f"{name}: {scores[name]:.2f}" for name in best]
     assert set(scores) == {f"class {i}" for i in range(4)}
 
     networks = zoo.create("ata_gan", image_size=32, width=4, map_size=8)
     judge = export.Served("ata_gan", "generator", networks, 32, 0.5, {})
-    ((shown, _),), scores = demo.looks(judge, photograph)
+    ((shown, _),), scores = demo.explain(judge, photograph)
     assert 0 < scores["real"] < 1
     image = demo.samples(judge, 0, 1)[0][0]
-    assert np.array_equal(demo.gaze(judge, 0, image, 3, 3)[0], demo.looks(judge, image)[0][0][0])
+    assert np.array_equal(
+        demo.explain_sample(judge, 0, image, 3, 3)[0], demo.explain(judge, image)[0][0][0]
+    )
 
 
 def test_translations():
@@ -208,7 +210,7 @@ def test_published_weights_know_their_classes():
     made = demo_models.loaded(found, "resnet9:creatures")
     assert made.about["classes"][1] == "bear" and made.threshold == 0.5
     bear = creatures.render(np.random.default_rng(1), label=1)["image"]
-    _, scores = demo.looks(made, bear)
+    _, scores = demo.explain(made, bear)
     assert max(scores, key=scores.get) == "bear"
 
 

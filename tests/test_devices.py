@@ -19,7 +19,7 @@ from attention_zoo.experiments import devices
 from attention_zoo.experiments import run_directory as run
 from attention_zoo.experiments.config import RunConfig
 from attention_zoo.experiments.workers import Workers
-from attention_zoo.tools.scale import RUNS, made, steadied
+from attention_zoo.tools.scale import RUNS, make_training, set_epsilon
 from attention_zoo.trainers import base, callbacks, wgan
 
 ROOT = Path(__file__).parents[1]
@@ -81,10 +81,10 @@ def test_a_mean_over_what_is_known_is_that_of_all_replicas(mirrored):
 
 def steps(strategy, name, *flags, count=1, epsilon=1e-3):
     """The losses of each step, and all weights after them; without a graph. epsilon: as of
-    `steadied`; None: Adam's own."""
-    trainer, data = made(name, strategy, *flags)
+    `set_epsilon`; None: Adam's own."""
+    trainer, data = make_training(name, strategy, *flags)
     if epsilon:
-        steadied(trainer, epsilon)
+        set_epsilon(trainer, epsilon)
     batches, rows = iter(data), []
     for _ in range(count):
         logs = strategy.run(
@@ -202,7 +202,7 @@ def test_an_end_that_one_worker_finds_is_that_of_all(asked):
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
 def test_precision_is_that_of_what_lies_between(precision):
     once = "--set=n_critic=1"
-    trainer, data = made("wgan wgan_gp", ONE, once, f"--precision={precision}")
+    trainer, data = make_training("wgan wgan_gp", ONE, once, f"--precision={precision}")
     G, D, x = trainer.generator, trainer.discriminator, next(iter(data))["image"][:8]
     kinds = {layer.name: layer.compute_dtype for n in (G, D) for layer in n.layers[1:]}
     last = {name for name, kind in kinds.items() if kind == "float32"}
@@ -217,7 +217,7 @@ def test_precision_is_that_of_what_lies_between(precision):
     scales = [k for k in trainer.state() if k.endswith("scale/dynamic_scale")]
     assert len(scales) == (2 if precision == "float16" else 0)
 
-    usual, _ = made("wgan wgan_gp", ONE, once)
+    usual, _ = make_training("wgan wgan_gp", ONE, once)
     for ours, theirs in zip(usual.discriminator.variables, D.variables):
         ours.assign(theirs)
     fake = x[::-1]
@@ -251,7 +251,7 @@ def test_batch_statistics_are_of_float32():
 
 def test_float16_leaves_out_a_step_whose_gradients_overflow_anywhere(mirrored):
     flags = ("--precision=float16", "--set=learning_rate=0.01", "--set=warm_up=0")
-    trainer, data = made("vgg16", mirrored, *flags)
+    trainer, data = make_training("vgg16", mirrored, *flags)
     batches = iter(data)
 
     def values():
@@ -309,7 +309,7 @@ def test_jit_and_steps_per_execution_act_and_give_the_same_weights():
     kinds = {"usual": (), "both": ("--jit", "--steps_per_execution=2")}
     calls, held = {}, {}
     for kind, flags in kinds.items():
-        trainer, data = made("vgg16", ONE, *flags)
+        trainer, data = make_training("vgg16", ONE, *flags)
         counted = calls[kind] = []
         count = keras.callbacks.LambdaCallback(
             on_train_batch_end=lambda batch, logs: counted.append(batch)  # noqa: B023

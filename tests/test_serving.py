@@ -360,7 +360,7 @@ def test_how_large_a_picture_is_translated(given, size, whole):
 
 def test_a_classifier_without_maps_has_none():
     network = toy(3, "classifier", lambda x: x[:, 4, 5], side=32)
-    made = signatures.of({"classifier": network}, "classifier", 32, 0.5)
+    made = signatures.build({"classifier": network}, "classifier", 32, 0.5)
     answer = made["serving_default"][0](GRAY)
     assert set(answer) == {"scores", "logits"}
     close(answer["logits"].numpy(), keras_answer(network, GRAY))
@@ -368,7 +368,7 @@ def test_a_classifier_without_maps_has_none():
 
 def test_either_direction_alone_is_the_default():
     back = toy(3, "b2a", lambda x: {"translated": x})
-    made = signatures.of({"b2a": back}, "a2b", 32, 0.5)
+    made = signatures.build({"b2a": back}, "a2b", 32, 0.5)
     assert list(made) == ["serving_default", "translate_png"]
     close(
         made["serving_default"][0](GRAY)["translated"].numpy(),
@@ -659,7 +659,7 @@ def test_models_config_is_the_official_message(repository):
     [
         ({"serving_default/labels": lambda a: 3 - a}, "serving_default/labels .* off"),
         ({"segment_bytes/labels": lambda a: a[:, 1:]}, "segment_bytes/labels .* inf off"),
-        ({"segment_bytes/labels": None}, "not all"),
+        ({"segment_bytes/labels": None}, "not all outputs"),
     ],
 )
 def test_a_difference_refuses_the_export(change, message, networks, tmp_path, monkeypatch):
@@ -685,15 +685,15 @@ def test_a_difference_refuses_the_export(change, message, networks, tmp_path, mo
 def test_how_far_an_answer_may_be_off():
     a, small = np.full((4, 4), 20, "float32"), np.full((4, 4), 0.5, "float32")
     for off, within in ((1e-4, True), (3e-4, False)):
-        gap, most = export._gap(a + np.float32(off), a)
+        gap, most = export._difference(a + np.float32(off), a)
         assert bool(gap <= most) is within
     for off, within in ((5e-6, True), (3e-5, False), (np.nan, False)):
-        gap, most = export._gap(small + np.float32(off), small)
+        gap, most = export._difference(small + np.float32(off), small)
         assert bool(gap <= most) is within
     pixels = noisy(8, 8).clip(0, 250)
     for off, within in ((1, True), (2, False)):
         pngs = [np.array([encoded(p, "png")], object) for p in (pixels + np.uint8(off), pixels)]
-        gap, most = export._gap(*pngs)
+        gap, most = export._difference(*pngs)
         assert bool(gap <= most) is within
 
 

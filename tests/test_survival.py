@@ -36,45 +36,45 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def nursery(folder):
+def fork_server(folder):
     """Forks processes of main.py, with file systems of its own where that is allowed."""
     private = shutil.which("unshare") and not subprocess.run([*chaos.PRIVATE, "true"]).returncode
-    found = chaos.Nursery(*(chaos.PRIVATE if private else ()))
-    yield found
-    found.close()
+    server = chaos.ForkServer(*(chaos.PRIVATE if private else ()))
+    yield server
+    server.close()
 
 
 @pytest.fixture(scope="module")
-def whole(folder, nursery):
+def whole(folder, fork_server):
     """A run that nothing disturbed, beside its data."""
     flags = (*TINY, f"--data_dir={folder / 'data'}", f"--run_dir={folder / 'whole'}")
-    assert nursery.run(folder / "log", *flags) == 0, chaos.last_line(folder / "log")
+    assert fork_server.run(folder / "log", *flags) == 0, chaos.last_line(folder / "log")
     return folder / "whole"
 
 
-def test_sigterm_before_the_first_step_and_then_data_that_is_removed(whole, folder, nursery):
+def test_sigterm_before_the_first_step_and_then_data_that_is_removed(whole, folder, fork_server):
     place, kept, log = folder / "run", folder / "kept", folder / "log"
     shutil.copytree(folder / "data", kept)
     flags = (*TINY, f"--data_dir={kept}", f"--run_dir={place}")
-    child = nursery.start(log, *flags)
-    assert chaos.until(child, (place / "run.json").exists)
+    child = fork_server.start(log, *flags)
+    assert chaos.wait_until(child, (place / "run.json").exists)
     with pytest.raises(run.RunError, match="is being trained by another process: wait for"):
         run.Run(place, run.read_record(place)["config"], {})
     os.kill(child, signal.SIGTERM)
-    assert nursery.wait(child) == 0
+    assert fork_server.wait(child) == 0
     assert chaos.last_line(log) == "stopped by SIGTERM: the same command goes on from here"
-    assert not run.list_checkpoints(place) and not chaos.writing(place)
+    assert not run.list_checkpoints(place) and not chaos.is_writing(place)
 
-    child = nursery.start(log, *flags)
-    assert chaos.until(child, lambda: chaos.rows(place))
+    child = fork_server.start(log, *flags)
+    assert chaos.wait_until(child, lambda: chaos.count_rows(place))
     os.kill(child, signal.SIGSTOP)
     shutil.rmtree(kept)
     os.kill(child, signal.SIGCONT)
-    assert nursery.wait(child) == 0, chaos.last_line(log)
-    assert chaos.difference(place, whole) == []
+    assert fork_server.wait(child) == 0, chaos.last_line(log)
+    assert chaos.differences(place, whole) == []
 
 
-def test_a_full_disk_ends_in_one_line_and_with_room_it_goes_on(whole, folder, nursery):
+def test_a_full_disk_ends_in_one_line_and_with_room_it_goes_on(whole, folder, fork_server):
     """Room for one checkpoint and not for two."""
     disk, log = folder / "disk", folder / "log"
     disk.mkdir()
@@ -82,22 +82,22 @@ def test_a_full_disk_ends_in_one_line_and_with_room_it_goes_on(whole, folder, nu
     checkpoint = run.list_checkpoints(whole)[0].stat().st_size
     size = 4096 * pages + checkpoint * 3 // 2
     mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(disk)]
-    if nursery.ask(command=mount):
+    if fork_server.ask(command=mount):
         pytest.skip("no file system can be mounted here")
-    seen = Path(f"/proc/{nursery.server.pid}/root{disk}") / "run"  # as this process sees it
+    seen = Path(f"/proc/{fork_server.process.pid}/root{disk}") / "run"  # as this process sees it
     flags = (*TINY, f"--data_dir={folder / 'data'}", f"--run_dir={disk / 'run'}")
-    assert nursery.run(log, *flags) == 2
+    assert fork_server.run(log, *flags) == 2
     said = Path(f"{log}.err").read_text().replace("\r", "\n").splitlines()
     assert [line for line in said if line and "%|" not in line] == [
         f"main.py: {disk / 'run'}: No space left on device: make room, then the same command goes "
         "on from the last checkpoint"
     ]
     assert [run.step_of(path) for path in run.list_checkpoints(seen)] == [2]
-    assert not chaos.writing(seen) and chaos.damage(seen) == []
-    assert nursery.ask(command=["mount", "-o", "remount,size=64m", str(disk)]) == 0
-    assert nursery.run(log, *flags) == 0, chaos.last_line(log)
+    assert not chaos.is_writing(seen) and chaos.damage(seen) == []
+    assert fork_server.ask(command=["mount", "-o", "remount,size=64m", str(disk)]) == 0
+    assert fork_server.run(log, *flags) == 0, chaos.last_line(log)
     assert "resumes at step 2" in Path(f"{log}.err").read_text()
-    assert chaos.difference(seen, whole) == []
+    assert chaos.differences(seen, whole) == []
 
 
 class Value:
@@ -200,7 +200,7 @@ def test_what_a_kill_left_half_written_is_removed(tmp_path):
         part.parent.mkdir(exist_ok=True)
         part.write_bytes(b"half")
     make(tmp_path / "r")
-    assert not chaos.writing(tmp_path / "r")
+    assert not chaos.is_writing(tmp_path / "r")
 
 
 def flipped(data, bit):

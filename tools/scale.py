@@ -1,9 +1,9 @@
-"""The same training on one device, on two, and by two and four processes of this machine: how far
-their losses are apart.
+"""Compares the losses of the same training on one device, on two devices, and in two and four
+processes on this machine.
 
-    python tools/scale.py [RUN ...]     all of RUNS, or some; a Markdown table
+    python tools/scale.py [RUN ...]     all of RUNS, or some; prints a Markdown table
 
-`make scale` does it, in half an hour of two free cores.
+`make scale` runs it; it takes half an hour on two free cores.
 """
 
 import json
@@ -26,7 +26,7 @@ PAIR += ("--set=width=4", "--set=blocks=1", "--set=learning_rate=0.00002")
 MANY = ("--dataset=creatures/many/tiny", "--batch_size=8", "--image_size=32", "--set=width=4")
 SLOW = "--set=learning_rate=0.001"
 VGG16 = ("--set=backbone=vgg16", "--set=stages=3")
-RUNS = {  # every model of the zoo, and what differs with its loss; MODEL and what follows
+RUNS = {  # "MODEL" or "MODEL LOSS": flags; covers every model of the zoo
     "dcgan": TINY,
     "wgan": (*TINY, "--set=n_critic=2"),
     "wgan wgan_gp": (*TINY, "--set=n_critic=2", "--set=loss=wgan_gp"),
@@ -46,15 +46,15 @@ RUNS = {  # every model of the zoo, and what differs with its loss; MODEL and wh
 }
 
 
-def made(run, strategy, *flags):
+def make_training(run, strategy, *flags):
     """(trainer, its training batches) of one of RUNS, under a strategy."""
     from attention_zoo.cli import commands, parser
     from attention_zoo.datasets import open_dataset
     from attention_zoo.experiments import training
 
     arguments = [f"--model={run.split()[0]}", *RUNS[run], f"--steps={STEPS}", *flags]
-    _, given = parser.parse(arguments)
-    config = commands.run_config(given)
+    _, values = parser.parse(arguments)
+    config = commands.run_config(values)
     with strategy.scope():
         trainer = training.make_trainer(config)
     data = open_dataset(config.dataset, config.load_size or config.image_size)
@@ -63,15 +63,16 @@ def made(run, strategy, *flags):
     return trainer, training.distribute_batches(strategy, trainer, data, options)
 
 
-def steadied(trainer, epsilon=1e-3):
-    """Sets Adam's epsilon: with this one a gradient that is zero but for rounding moves nothing."""
+def set_epsilon(trainer, epsilon=1e-3):
+    """Sets Adam's epsilon. With the default, a gradient that consists of rounding errors does not
+    change the weights."""
     for _, optimizer in trainer.optimizers_by_role.values():
         if hasattr(optimizer, "epsilon"):
             optimizer.epsilon = epsilon
 
 
-def nudged(trainer):
-    """Moves each weight by about one part in 10^7, as much as rounding does."""
+def perturb_weights(trainer):
+    """Changes each weight by about one part in 10^7, as much as rounding does."""
     import numpy as np
 
     rng = np.random.default_rng(0)
@@ -80,10 +81,11 @@ def nudged(trainer):
             v.assign(v * (1 + 1e-7 * rng.normal(size=v.shape)))
 
 
-def work(strategy, runs, *flags):
-    """Trains each of the runs as one process of a strategy: {run: [{loss: value} of each step]}.
+def train_runs(strategy, runs, *flags):
+    """Trains the runs in one process of a strategy, with `set_epsilon`; returns
+    {run: [{loss: value} of each step]}.
 
-    Each is `steadied`. --nudge among the flags: from weights that `nudged` has moved.
+    flags: of the runs; --nudge starts from weights changed by `perturb_weights`.
     """
     import keras
     import tensorflow as tf
@@ -92,58 +94,64 @@ def work(strategy, runs, *flags):
 
     if strategy == "mirrored":
         cpu = tf.config.list_physical_devices("CPU")[0]
-        two = [tf.config.LogicalDeviceConfiguration()] * 2
-        tf.config.set_logical_device_configuration(cpu, two)
+        devices_of_cpu = [tf.config.LogicalDeviceConfiguration()] * 2
+        tf.config.set_logical_device_configuration(cpu, devices_of_cpu)
     if "--jit" not in flags:
         tf.config.experimental.enable_op_determinism()
-    strategy, found = devices.strategy_of(strategy), {}
+    strategy, losses = devices.strategy_of(strategy), {}
 
-    class Kept(keras.callbacks.Callback):
+    class Recorder(keras.callbacks.Callback):
         def on_train_batch_end(self, batch, logs=None):
             rows.append({k: float(v) for k, v in logs.items()})
 
     for run in runs:
-        rows = found[run] = []
-        trainer, data = made(run, strategy, *(flag for flag in flags if flag != "--nudge"))
-        steadied(trainer)
+        rows = losses[run] = []
+        run_flags = [flag for flag in flags if flag != "--nudge"]
+        trainer, data = make_training(run, strategy, *run_flags)
+        set_epsilon(trainer)
         if "--nudge" in flags:
-            nudged(trainer)
-        trainer.fit(data, steps_per_epoch=STEPS, callbacks=[Kept()], verbose=0, shuffle=False)
+            perturb_weights(trainer)
+        trainer.fit(data, steps_per_epoch=STEPS, callbacks=[Recorder()], verbose=0, shuffle=False)
         keras.backend.clear_session()
-    return found
+    return losses
 
 
-def started(strategy, count, runs, folder, *flags):
-    """What `work` gives of `count` processes."""
+def cluster_configs(count):
+    """TF_CONFIG of each of `count` workers on free ports of this machine."""
     sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    places = [f"127.0.0.1:{s.getsockname()[1]}" for s in sockets]
+    addresses = [f"127.0.0.1:{s.getsockname()[1]}" for s in sockets]
     for s in sockets:
         s.close()
+    tasks = ({"type": "worker", "index": i} for i in range(count))
+    return [json.dumps({"cluster": {"worker": addresses}, "task": task}) for task in tasks]
+
+
+def run_processes(strategy, count, runs, folder, *flags):
+    """The result of `train_runs` in `count` processes."""
     children, files = [], []
-    for i in range(count):
-        task = {"cluster": {"worker": places}, "task": {"type": "worker", "index": i}}
+    for i, cluster_config in enumerate(cluster_configs(count)):
         files.append(folder / f"{strategy}_{count}_{i}.json")
         command = [sys.executable, __file__, f"--strategy={strategy}", f"--output={files[-1]}"]
         command += flags
-        environment = {**os.environ, "TF_CONFIG": json.dumps(task), "TF_CPP_MIN_LOG_LEVEL": "3"}
+        environment = {**os.environ, "TF_CONFIG": cluster_config, "TF_CPP_MIN_LOG_LEVEL": "3"}
         children.append(subprocess.Popen([*command, *runs], env=environment))
     for child in children:
         if child.wait():
             sys.exit(f"a process of {strategy} ended with {child.returncode}")
-    found = [json.loads(file.read_text()) for file in files]
-    if any(other != found[0] for other in found):
-        sys.exit(f"the processes of {strategy} tell of different losses")
-    return found[0]
+    losses = [json.loads(file.read_text()) for file in files]
+    if any(other != losses[0] for other in losses):
+        sys.exit(f"the processes of {strategy} report different losses")
+    return losses[0]
 
 
-def gap(ours, theirs):
-    """The largest difference of any loss at any step, of one above 1 as a share of it."""
-    return max(abs(a[k] - b[k]) / max(1, abs(a[k])) for a, b in zip(ours, theirs) for k in a)
+def gap(a, b):
+    """The largest difference of any loss at any step, relative to a loss that is above 1."""
+    return max(abs(x[k] - y[k]) / max(1, abs(x[k])) for x, y in zip(a, b) for k in x)
 
 
 def table(runs):
     """Prints the rows of all runs."""
-    ways = {
+    variants = {
         "two devices": ("mirrored", 1),
         "two processes": ("multi_worker", 2),
         "four processes": ("multi_worker", 4),
@@ -152,10 +160,13 @@ def table(runs):
     }
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
-        one = started("one", 1, runs, folder)
-        others = [started(*way[:2], runs, folder, *way[2:]) for way in ways.values()]
-    print(f"| run | losses after {STEPS} steps | {' | '.join(ways)} |")
-    print("|---|---|" + "---|" * len(ways))
+        one = run_processes("one", 1, runs, folder)
+        others = [
+            run_processes(strategy, count, runs, folder, *flags)
+            for strategy, count, *flags in variants.values()
+        ]
+    print(f"| run | losses after {STEPS} steps | {' | '.join(variants)} |")
+    print("|---|---|" + "---|" * len(variants))
     for run in runs:
         last = ", ".join(f"{v:.4g}" for v in one[run][-1].values())
         print(
@@ -167,10 +178,10 @@ def table(runs):
 
 if __name__ == "__main__":
     flags = [a for a in sys.argv[1:] if a.startswith("--")]
-    chosen = [a for a in sys.argv[1:] if a not in flags] or list(RUNS)
+    runs = [a for a in sys.argv[1:] if a not in flags] or list(RUNS)
     if flags:
         strategy, output, *flags = flags
-        found = work(strategy.partition("=")[2], chosen, *flags)
-        Path(output.partition("=")[2]).write_text(json.dumps(found))
+        losses = train_runs(strategy.partition("=")[2], runs, *flags)
+        Path(output.partition("=")[2]).write_text(json.dumps(losses))
     else:
-        table(chosen)
+        table(runs)

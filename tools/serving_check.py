@@ -1,10 +1,10 @@
-"""Exports every model of the zoo, tiny and not trained, serves them all (serving.local), and asks
-each signature by REST and by gRPC, one picture and seven at a time, for what the network answers
-in this process. Then docs/signatures.md is written, what saved_model_cli shows of each.
+"""Exports every model of the zoo, tiny and untrained, serves them with serving.local, and compares
+the answers with the networks' in this process: each signature, by REST and gRPC, with one picture
+and with seven. Then it writes the output of saved_model_cli to docs/signatures.md.
 
     python tools/serving_check.py
 
-`make serving` does it.
+`make serving` runs it.
 """
 
 import json
@@ -27,62 +27,63 @@ MODELS |= {"sagan conditional": (*RUNS["sagan"], "--set=conditional=true", "--se
 MODELS |= {"attention_gan scheme1": (*RUNS["attention_gan"], "--set=scheme=1")}
 
 
-def served(name):
-    """serving.export.Served of a fresh trainer of one of MODELS, as of a run."""
+def make_served(name):
+    """A serving.export.Served of the untrained networks of one of MODELS."""
     from attention_zoo import tasks, zoo
     from attention_zoo.cli import commands, parser
     from attention_zoo.experiments import exporting, training
     from attention_zoo.tasks.base import Origin
 
     model = name.split()[0]
-    _, given = parser.parse([f"--model={model}", *MODELS[name]])
-    config = commands.run_config(given)
+    _, values = parser.parse([f"--model={model}", *MODELS[name]])
+    config = commands.run_config(values)
     trainer = training.make_trainer(config)
     rng = np.random.default_rng(0)
     networks = {**trainer.networks, **trainer.ema_networks}
     for variable in {id(v): v for n in networks.values() for v in n.variables}.values():
-        if variable.path.endswith(("gamma", "lambda", "/bank")):  # not what they start at
+        if variable.path.endswith(("gamma", "lambda", "/bank")):  # the initial values hide errors
             variable.assign(rng.uniform(0.5, 1, variable.shape))
     task = tasks.get(zoo.get(model).kind)
     opened = task.Model(model, networks, config.network_options, Origin("none", config.dataset))
     return exporting.served(opened, name.replace(" ", "_"))
 
 
-def gap(made, expected):
-    """The largest difference, of pictures in grey levels."""
-    from attention_zoo.serving import export
+def gap(answer, expected):
+    """The largest difference: grey levels of pictures, else relative to values above 1."""
+    from attention_zoo.common.images import decoded
 
     if expected.dtype == object:
-        pairs = zip(map(export._pixels, made), map(export._pixels, expected))
-        return max(int(abs(a - b).max()) for a, b in pairs)
-    return float(abs(made - expected).max() / max(1, abs(expected).max()))
+        pairs = zip(answer, expected)
+        return max(int(abs(decoded(a).astype(int) - decoded(b)).max()) for a, b in pairs)
+    return float(abs(answer - expected).max() / max(1, abs(expected).max()))
 
 
-def asked(models, ports):
-    """Yields (model, signature, way, count, gap) of every answer."""
+def compare(models, ports):
+    """Yields (model, signature, protocol, count, gap, all pictures?) of every answer."""
     import tensorflow as tf
 
     from attention_zoo.serving import client, export, signatures
 
     for model in models:
-        endpoints = signatures.of(model.networks, model.role, model.size, model.threshold)
+        endpoints = signatures.build(model.networks, model.role, model.size, model.threshold)
         for name, (function, specs) in endpoints.items():
             rng = np.random.default_rng(1)
             inputs = [export.example(spec, 7, model.size, rng) for spec in specs]
             expected = {k: v.numpy() for k, v in function(*map(tf.constant, inputs)).items()}
-            for way in ("rest", "grpc"):
-                with client.Client("127.0.0.1", **{way: ports[way]}, timeout=120) as one:
+            for protocol in ("rest", "grpc"):
+                port = {protocol: ports[protocol]}
+                with client.Client("127.0.0.1", **port, timeout=120) as connection:
                     for count in (1, 7):
-                        given = {s.name: list(x[:count]) for s, x in zip(specs, inputs)}
-                        made = one.predict(model.name, given, name)
-                        assert made.keys() == expected.keys(), (model.name, name)
-                        gaps = [gap(made[k], expected[k][:count]) for k in expected]
-                        kinds = {v.dtype == object for v in expected.values()}
-                        yield model.name, name, way, count, max(gaps), kinds == {True}
+                        request = {s.name: list(x[:count]) for s, x in zip(specs, inputs)}
+                        answer = connection.predict(model.name, request, name)
+                        assert answer.keys() == expected.keys(), (model.name, name)
+                        gaps = [gap(answer[k], expected[k][:count]) for k in expected]
+                        pictures = all(v.dtype == object for v in expected.values())
+                        yield model.name, name, protocol, count, max(gaps), pictures
 
 
-def shown(path):
-    """What saved_model_cli tells of the signatures of a version."""
+def describe(path):
+    """The signatures of a version, as saved_model_cli prints them."""
     cli = Path(sys.executable).with_name("saved_model_cli")
     command = [cli, "show", "--dir", path, "--tag_set", "serve", "--all"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
@@ -94,16 +95,16 @@ def shown(path):
 def main():
     from attention_zoo.serving import export
 
-    models = [served(name) for name in MODELS]
+    models = [make_served(name) for name in MODELS]
     with tempfile.TemporaryDirectory() as root:
-        placed = export.write(models, Path(root))
+        versions = export.write(models, Path(root))
         command = [sys.executable, "-m", "serving.local", root, "--rest=0", "--grpc=0"]
         with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
             try:
-                rows = list(asked(models, json.loads(process.stdout.readline())))
+                rows = list(compare(models, json.loads(process.stdout.readline())))
             finally:
                 process.kill()
-        texts = {path.parent.name: shown(path) for path, _ in placed}
+        texts = {path.parent.name: describe(path) for path, _ in versions}
     numbers = max(row[4] for row in rows if not row[5])
     pictures = max(row[4] for row in rows if row[5])
     wrong = [row[:5] for row in rows if row[4] > (1 if row[5] else 1e-5)]
