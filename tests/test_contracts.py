@@ -96,7 +96,7 @@ def test_a_model_goes_the_whole_way(name, folder):
     assert all(score.details["model"] == name for score in scores)
 
     served = exporting.served(model)
-    endpoints = signatures.of(served.networks, served.role, served.size, served.threshold)
+    endpoints = signatures.build(served.networks, served.role, served.size, served.threshold)
     function, specs = endpoints["serving_default"]
     inputs = [export.example(spec, 2, served.size, np.random.default_rng(0)) for spec in specs]
     answer = function(*map(tf.constant, inputs))
