@@ -351,7 +351,7 @@ class _Training:
         advice = "give more --steps to go on"
         if done < self.config.steps:
             advice = "give a larger --stop_window, or no --stop, to go on"
-        elif "decay_steps" in self.config.hparams:
+        elif self.config.hparams.get("decay_steps"):
             advice = "its learning rate has reached 0"
         message = f"trained {done} steps already: {advice}"
         return self.finished(directory, done, done, message)

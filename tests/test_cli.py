@@ -15,6 +15,7 @@ from PIL import Image
 
 from attention_zoo import datasets, zoo
 from attention_zoo.cli import commands, main, parser
+from attention_zoo.evaluate import spatial
 from attention_zoo.experiments import publishing, training
 from attention_zoo.experiments import run_directory as run
 from attention_zoo.tests.helpers import command, lines, mistake, same_run
@@ -391,7 +392,8 @@ def test_study_of_runs_side_by_side(folder):
     assert "https://" not in page
 
 
-def test_study_of_broken_layout(folder, capsys):
+def test_study_of_broken_layout(folder, capsys, monkeypatch):
+    monkeypatch.setattr(spatial, "METRICS", ("fid", "kid", "is"))  # sFID of each row takes seconds
     place = folder / "spatial"
     flags = ["--mode=study", "--study=fid_spatial", "--dataset=creatures/tiny", "--image_size=32"]
     flags += [f"--data_dir={folder}", f"--output={place}", "--num=40"]

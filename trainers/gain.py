@@ -33,9 +33,6 @@ MASKING = {"each": each, "joint": joint}
 JUDGES = ("shared", "average")
 
 
-RENAMED_HPARAMS = {"most": "max_classes"}  # name in run directories of earlier versions -> name now
-
-
 @dataclasses.dataclass(frozen=True)
 class HParams(classifier.HParams):
     """Those of trainers.classifier for the optimiser; learning_rate: notes, section 3.
