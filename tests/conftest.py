@@ -3,6 +3,7 @@ prepared data sets of their own, which go with them."""
 
 import os
 import shutil
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -18,6 +19,8 @@ HOMES = ("XDG_CACHE_HOME", "TFDS_DATA_DIR")
 
 
 def pytest_configure():
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as a shell starts what runs behind it
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     for name in HOMES:
         os.environ[name] = tempfile.mkdtemp()
     import tensorflow as tf
