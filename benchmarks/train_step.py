@@ -130,7 +130,7 @@ def pytorch_step(config, mode):
     path, names, _ = MODELS[config.model]
     module, _, name = path.partition(".")
     options = {k: config.options[k] for k in names.split()}
-    make_step = getattr(importlib.import_module(f"benchmarks.{module}"), name)
+    make_step = getattr(importlib.import_module(f".{module}", __package__), name)
     step = make_step(mode, config.image_size, **options)
     data = {key: torch_step.tensor(array) for key, array in batch(config).items()}
     return step, data

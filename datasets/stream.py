@@ -324,9 +324,12 @@ class _Prepared:
 
     def __init__(self, name, spec, split, data_dir):
         self.name, self.spec, self.split = name, spec, spec.splits[split]
-        self.builder = _builder(spec, data_dir)
-        if not self.builder.is_prepared():
-            _prepare(name, spec, self.builder, data_dir)
+        with contextlib.ExitStack() as stack:
+            if not logging.level_info():  # the command line shows what TFDS is doing
+                stack.enter_context(_silent_tfds())
+            self.builder = _builder(spec, data_dir)
+            if not self.builder.is_prepared():
+                _prepare(name, spec, self.builder, data_dir)
         self.key = self.builder.info.full_name.replace("/", "-") + "-crops" * spec.crop
         self.size = spec.size
 
@@ -375,16 +378,19 @@ def _existing(path):
 
 
 @contextlib.contextmanager
-def _without_progress():
-    """Has TFDS show no progress bars and print nothing."""
+def _silent_tfds():
+    """Has TFDS show no progress bars, print nothing and log errors alone."""
     import tensorflow_datasets as tfds
 
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity(logging.ERROR)
     tfds.disable_progress_bar()
     try:
-        with contextlib.redirect_stdout(None):
+        with contextlib.redirect_stdout(None), contextlib.redirect_stderr(None):
             yield
     finally:
         tfds.enable_progress_bar()
+        logging.set_verbosity(verbosity)
 
 
 def _prepare(name, spec, builder, data_dir):
@@ -401,11 +407,7 @@ def _prepare(name, spec, builder, data_dir):
                 f"{offline}"
             ) from None
     try:
-        with contextlib.ExitStack() as stack:
-            if logging.level_info():  # as the command line has it; stdout is for results
-                stack.enter_context(contextlib.redirect_stdout(sys.stderr))
-            else:
-                stack.enter_context(_without_progress())
+        with contextlib.redirect_stdout(sys.stderr):  # stdout is for results
             builder.download_and_prepare()
     except Exception as error:  # any error of a download or a disk
         cause = " ".join(str(error).split())[:200]
