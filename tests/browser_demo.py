@@ -33,6 +33,7 @@ def tell(event, given):
             print("abroad", event, name, file=sys.stderr, flush=True)
 
 sys.addaudithook(tell)
+import main as checkout
 from attention_zoo.cli import main
 sys.exit(main.main(sys.argv[1:]))
 """
