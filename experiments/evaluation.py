@@ -45,8 +45,16 @@ def evaluate(
     own. against: earlier scores or their place; scores that do not compare raise ScoreError before
     anything is computed. Scores of a run directory's model are added to its evaluation.jsonl.
     """
+    earlier = read_scores(against) if isinstance(against, (str, Path)) else against
     request = EvaluationRequest(
-        tuple(metrics) if metrics else None, num, extractor, inception, split, seed, progress
+        tuple(metrics) if metrics else None,
+        num,
+        extractor,
+        inception,
+        split,
+        seed,
+        progress,
+        earlier,
     )
     if (model is None) == (images is None):
         raise UsageError("evaluate takes a model, or images")
@@ -54,18 +62,13 @@ def evaluate(
         images is not None or len(request.metrics) > 1
     ):
         raise UsageError("metrics=localization goes with a model, and by itself")
-    earlier = read_scores(against) if isinstance(against, (str, Path)) else against
     if images is not None:
-        return evaluate_images(images, reference, request, image_size, data_dir, earlier)
+        return evaluate_images(images, reference, request, image_size, data_dir)
     if not isinstance(model, LoadedModel):
         model = open_model(model)
     task = tasks.get(model.spec.kind)
     reference = model.origin.dataset if reference is None else reference
     data = as_reference(reference, model.image_size, data_dir)
-    if earlier is not None:
-        outline = task.outline(model, data, request)
-        if outline:
-            protocol.compare(outline, earlier)  # refused now, not after the work
     scores = [
         score.with_details(**model.provenance(), seed=seed, versions=versions())
         for score in task.evaluate(model, data, request)
@@ -94,7 +97,7 @@ def _names():
     return datasets.names()
 
 
-def evaluate_images(images, reference, request, image_size, data_dir, earlier):
+def evaluate_images(images, reference, request, image_size, data_dir):
     """[Score] of images from anywhere, of which `num` are drawn by the seed."""
     if reference is None:
         raise UsageError("images need a reference: the data set to compare them with")
@@ -113,8 +116,8 @@ def evaluate_images(images, reference, request, image_size, data_dir, earlier):
     split = request.split or ("test" if real.has_split("test") else "train")
     spec = scoring.scorer_spec(request, count=count, split=split)
     scorer = scoring.make_scorer(spec, real, progress=request.progress)
-    if earlier is not None:
-        protocol.compare(scorer.outline(), earlier)
+    if request.earlier is not None:
+        protocol.compare(scorer.outline(), request.earlier)
     scores = scorer.scores(
         lambda: (arrays[chosen[i : i + 1000]] for i in range(0, len(chosen), 1000))
     )

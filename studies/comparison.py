@@ -18,7 +18,7 @@ from ..reports import comparison
 from ..tasks import scoring
 from ..trainers.callbacks import NotFinite
 from ..zoo import registry
-from ..zoo.inference import Inference
+from ..zoo.layers.inference import Inference
 from .base import Study
 
 METRICS = ("fid", "classes")

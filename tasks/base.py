@@ -1,6 +1,7 @@
 """What all kinds of model share: LoadedModel, Monitor, EvaluationRequest, and batches of arrays."""
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from ..common.images import to_float
 from ..datasets import resize
 from ..datasets.dataset import as_pictures
 from ..evaluate import localization
-from ..zoo.inference import Inference
+from ..zoo.layers.inference import Inference
 
 BATCH = 100  # images in one call of a network
 
@@ -105,8 +106,7 @@ class LoadedModel:
     def object_maps(self, images):
         """Attention maps (N, S, S), each from 0 to 1, of images (N, H, W, 3) that are stretched to
         the network's size S."""
-        network = self._object_network()
-        maps = in_batches(lambda x: self.infer(network, x), self.fitted(images))
+        maps = in_batches(lambda x: self.infer(self._object_network, x), self.fitted(images))
         return localization.prepared(maps, self.image_size)
 
     def explain_objects(self, images):
@@ -114,10 +114,9 @@ class LoadedModel:
         images = checked(images)
         return maps_at(self.object_maps(images), images)
 
+    @functools.cached_property
     def _object_network(self):
-        if getattr(self, "_object", None) is None:
-            self._object = self.object_network()
-        return self._object
+        return self.object_network()
 
     def fitted(self, images):
         """Images (N, H, W, 3), uint8 or float in [-1, 1] -> uint8 (N, S, S, 3): each whole image,
@@ -177,7 +176,8 @@ class Monitor:
 @dataclass(frozen=True)
 class EvaluationRequest:
     """What is to be measured; None: the task's default. Fields as of evaluate.scorer.ScorerSpec;
-    metrics may be ("localization",). progress: show bars on stderr."""
+    metrics may be ("localization",). progress: show bars on stderr. earlier: rows of scores to
+    compare with, refused before any image is made where that is known; None: none."""
 
     metrics: tuple | None = None
     num: int | None = None
@@ -186,6 +186,7 @@ class EvaluationRequest:
     split: str | None = None
     seed: int = 0
     progress: bool = False
+    earlier: list | None = None
 
     def refuse(self, names, why):
         """Raises UsageError if one of these fields is set."""

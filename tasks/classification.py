@@ -142,10 +142,6 @@ def evaluate(model, data, request):
     ]
 
 
-def outline(model, data, request):
-    return None
-
-
 def card(model, data, request):
     """The accuracy on test images."""
     why = "measures images: the score of a classifier is its accuracy"

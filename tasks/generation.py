@@ -7,7 +7,7 @@ import numpy as np
 
 from ..common.errors import UsageError
 from ..common.images import attention_grid, image_grid, png, to_float, to_uint8
-from ..evaluate import swd
+from ..evaluate import protocol, swd
 from ..zoo.layers import self_attention
 from ..zoo.layers.labels import labels
 from . import scoring
@@ -179,17 +179,12 @@ def evaluate(model, data, request):
         return scoring.localize(model.object_maps, data, request.split or "test")
     spec = scoring.scorer_spec(request)
     scorer = scoring.make_scorer(spec, data, progress=request.progress)
+    if request.earlier is not None:
+        protocol.compare(scorer.outline(), request.earlier)  # refused now, not after the work
     fakes = functools.partial(sampled, model.sample_latents, model.latent, spec.count, spec.seed)
     scores = scorer.scores(fakes)
     scorer.warn()
     return scores
-
-
-def outline(model, data, request):
-    """The rows of `evaluate` without their values, before any image is made; None: not known."""
-    if request.metrics == (scoring.LOCALIZATION,):
-        return None
-    return scoring.make_scorer(scoring.scorer_spec(request), data).outline()
 
 
 def card(model, data, request):

@@ -116,10 +116,6 @@ def evaluate(model, data, request):
     return [Score(metric, value, details=details) for metric, value in values.items()]
 
 
-def outline(model, data, request):
-    return None
-
-
 def card(model, data, request):
     """The score on test images and a picture of the likeliest classes' attention."""
     scores = evaluate(model, data, request)

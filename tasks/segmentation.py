@@ -4,10 +4,10 @@ import numpy as np
 from scipy.special import softmax
 
 from ..common.errors import UsageError
-from ..common.images import image_grid, png, to_float
+from ..common.images import png, to_float
 from ..evaluate import protocol, segmentation
 from ..evaluate.scorer import Score
-from ..trainers.deeplab import palette
+from ..trainers.deeplab import map_picture
 from . import classification, scoring
 from .base import Card, LoadedModel, Monitor, checked, in_batches
 
@@ -59,9 +59,7 @@ class Segmenter(LoadedModel):
     def picture(self, images, classes):
         """uint8 (B, S, S, 3), (B, S, S, 1) -> a picture with a row an image: it, the map given and
         the map found, in VOC's colours."""
-        maps = [palette()[c] for c in (classes[..., 0], self.segment(images))]
-        cells = np.stack((images, *maps), 1).reshape(-1, *images.shape[1:])
-        return image_grid(to_float(cells), 3)
+        return map_picture(images, classes[..., 0], self.segment(images))
 
 
 Model = Segmenter
@@ -109,10 +107,6 @@ def evaluate(model, data, request):
     details = scoring.split_details(data, split, len(arrays["image"]))
     values = pixel_scores(model.logits, arrays, split, model.options["classes"])
     return [Score(metric, value, details=details) for metric, value in values.items()]
-
-
-def outline(model, data, request):
-    return None
 
 
 def card(model, data, request):

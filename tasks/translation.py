@@ -174,10 +174,6 @@ def evaluate(model, data, request):
     return scores
 
 
-def outline(model, data, request):
-    return None
-
-
 def card(model, data, request):
     """The scores of one direction and a picture of test images."""
     scores = evaluate(model, data, request)

@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from ..common.images import to_uint8
 from ..zoo.layers import self_attention
+from ..zoo.layers.inference import Inference
 
 
 @dataclasses.dataclass(frozen=True)
@@ -140,7 +141,7 @@ class Trainer(keras.Model):
         self.load_start_weights = getattr(networks, "load_start_weights", lambda: False)
         self.networks, self.hp, self.seed = dict(networks), hp, seed
         self.ema_networks = {k: ema_networks[k] for k in ema_networks if k != "discriminator"}
-        self._inference = {}
+        self._inference = Inference()
         for mean, value in self._averaged():
             mean.assign(value)
         self.optimizers_by_role = self.networks_and_optimizers()
@@ -295,16 +296,8 @@ class Trainer(keras.Model):
         """Brings up to date what samples and checkpoints need; called before both, and by `fit`."""
 
     def infer(self, network, inputs):
-        """The network's outputs as arrays, in inference mode and on one device.
-
-        keras.Model.predict_on_batch would compute the whole batch on every replica of a strategy.
-        """
-        if id(network) not in self._inference:
-            self._inference[id(network)] = tf.function(
-                lambda x: network(x, training=False), reduce_retracing=True
-            )
-        inputs = tf.nest.map_structure(tf.convert_to_tensor, inputs)
-        return tf.nest.map_structure(np.asarray, self._inference[id(network)](inputs))
+        """The network's outputs as arrays; see zoo.layers.inference."""
+        return self._inference(network, inputs)
 
     def state(self):
         """{name: variable} of everything that a resumed run needs, each variable once."""

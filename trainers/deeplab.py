@@ -139,6 +139,13 @@ def palette():
     return np.stack(channels, 1).astype(np.uint8)
 
 
+def map_picture(images, classes, predicted):
+    """Images uint8 (B, S, S, 3) and two class maps (B, S, S) of each, side by side, one row per
+    image, in VOC's colours; uint8 (rows, columns, 3)."""
+    cells = np.stack((images, palette()[classes], palette()[predicted]), 1)
+    return image_grid(scaled(cells.reshape(-1, *images.shape[1:])), 3)
+
+
 class DeepLab(base.Trainer):
     ema_network = "segmenter"
 
@@ -177,9 +184,7 @@ class DeepLab(base.Trainer):
     def picture(self, images, classes):
         """Images uint8 (B, S, S, 3), class maps (B, S, S, 1) -> a picture uint8 (rows, columns, 3)
         with one row per image: the image, its map and the predicted map, in VOC's colours."""
-        maps = [palette()[c] for c in (classes[..., 0], self.probabilities(images).argmax(-1))]
-        cells = np.stack((images, *maps), 1).reshape(-1, *images.shape[1:])
-        return image_grid(scaled(cells), 3)
+        return map_picture(images, classes[..., 0], self.probabilities(images).argmax(-1))
 
 
 def kernel(features):
