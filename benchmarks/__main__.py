@@ -40,15 +40,28 @@ def rows(name, measured):
 
 
 def step(model, flags):
-    """The training step of a model on all sides, and the convolution peak after it."""
+    """The training step of a model on all sides in both precisions, the ratio of ours in bfloat16
+    to ours in float32, and the convolution peaks after it."""
     from . import flops
 
-    config = train_step.config_for(model)
+    config, ending = train_step.config_for(model), train_step.BFLOAT16
     measured = train_step.measure(config, flags.rounds, flags.steps, train_step.sides())
-    steps, peaks = rows(title(config), measured), [machine.convolution_peak() for _ in range(3)]
-    steps[0] |= {"flops": flops.per_image(config), "peak": max(peaks)}
-    name = f"convolution peak after {model}"
-    return [*steps, {"name": name, "side": "machine", "unit": "GFLOP/s", "rounds": peaks}]
+    found, peaks = [], []
+    for precision in ("", ending):
+        sides = [side for side in measured if side.endswith(ending) == bool(precision)]
+        own = rows(
+            f"{title(config)}{precision}", {s.removesuffix(ending): measured[s] for s in sides}
+        )
+        values = [machine.convolution_peak(bfloat16=bool(precision)) for _ in range(3)]
+        own[0] |= {"flops": flops.per_image(config), "peak": max(values)}
+        name = f"convolution peak{precision} after {model}"
+        peaks.append({"name": name, "side": "machine", "unit": "GFLOP/s", "rounds": values})
+        found += own
+    half, full = (measured[side]["rates"] for side in (f"ours{ending}", "ours"))
+    ratios = [a / b for a, b in zip(half, full)]
+    name = f"{title(config)}, bfloat16 / float32"
+    found.append({"name": name, "side": "ours", "unit": "times", "rounds": ratios})
+    return found + peaks
 
 
 def replicas(model, flags):

@@ -31,8 +31,10 @@ class Step:
     @staticmethod
     def update(loss, optimizer):
         optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
+        with torch.autocast("cpu", enabled=False):
+            loss.backward()
+            optimizer.step()
+        torch.clear_autocast_cache()  # of the weights from before this step
 
     @torch.no_grad()
     def update_average(self):
@@ -59,7 +61,8 @@ def random_flip(*tensors):
 
 def resized(maps, size):
     """(B, h, w) -> (B, size, size), bilinear and antialiased."""
-    return functional.interpolate(maps[:, None], size, mode="bilinear", antialias=True)[:, 0]
+    maps = maps[:, None].float()  # PyTorch does this in no other type
+    return functional.interpolate(maps, size, mode="bilinear", antialias=True)[:, 0]
 
 
 def min_max(maps):

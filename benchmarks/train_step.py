@@ -1,17 +1,19 @@
 """Images per second and memory of a training step, compared with the same step in PyTorch.
 
     python -m benchmarks.train_step --model=dcgan --model=ragan [--rounds=9] [--profile]
+    python -m benchmarks.train_step --model=dcgan --precision=bfloat16
     python -m benchmarks.train_step --model=attention_gan --steps=1    # 256 x 256, a step per turn
     python -m benchmarks.train_step --model=gain --set=loss=classifier --set=alpha=0
 
-Each side runs in its own process. They take turns of a few steps, so that changes of the machine's
-speed affect all of them, and ratios are computed round by round. PyTorch runs eager and compiled,
-channels-last; if it is not installed, only our side is measured. All sides must train the same
-number of parameters. Memory is the peak of a side's process, including libraries. For translators
-an image is a pair, one of each domain.
+Each side runs in its own process, in float32 and in bfloat16. They take turns of a few steps, so
+that changes of the machine's speed affect all of them, and ratios are computed round by round.
+PyTorch runs eager and compiled, channels-last, in bfloat16 by its autocast; if it is not installed,
+only our side is measured. All sides must train the same number of parameters. Memory is the peak of
+a side's process, including libraries. For translators an image is a pair, one of each domain.
 """
 
 import argparse
+import dataclasses
 import importlib
 import importlib.util
 import json
@@ -26,11 +28,12 @@ from pathlib import Path
 from attention_zoo import zoo
 from attention_zoo.cli import commands, parser
 from attention_zoo.common.quiet import import_tensorflow
-from attention_zoo.experiments.config import RunConfig
+from attention_zoo.experiments.config import PRECISIONS, RunConfig
 
 from . import machine
 
-SIDES = ("ours", "torch eager", "torch compiled")
+LIBRARIES = ("ours", "torch eager", "torch compiled")
+BFLOAT16 = " in bfloat16"  # the end of a side's name
 WARM_UP, TURN = 3, 2.0  # steps before the measurement; the minimum seconds of a turn
 CIFAR10, PAIRS = "--dataset=cifar10", "--dataset=horse2zebra --image_size=256 --batch_size=1"
 MODELS = {  # model: (PyTorch side, names of our options that it takes, flags of the run)
@@ -121,7 +124,8 @@ def keras_step(config, replicas=1):
 
 
 def pytorch_step(config, mode):
-    """(the PyTorch step, the data that it is called with); does not import TensorFlow."""
+    """(the PyTorch step, the data that it is called with, the number of trained parameters); does
+    not import TensorFlow."""
     import torch
 
     from . import torch_step
@@ -133,7 +137,13 @@ def pytorch_step(config, mode):
     make_step = getattr(importlib.import_module(f".{module}", __package__), name)
     step = make_step(mode, config.image_size, **options)
     data = {key: torch_step.tensor(array) for key, array in batch(config).items()}
-    return step, data
+    half = config.precision == "bfloat16"
+
+    def call(data):
+        with torch.autocast("cpu", torch.bfloat16, enabled=half):
+            return step(data)
+
+    return call, data, step.parameters
 
 
 def work(side, config):
@@ -144,8 +154,8 @@ def work(side, config):
     """
     library, _, mode = side.partition(" ")
     if library == "torch":
-        call, data = pytorch_step(config, mode)
-        step, count = lambda: call(data), call.parameters
+        call, data, count = pytorch_step(config, mode)
+        step = lambda: call(data)  # noqa: E731
     else:
         step, count = keras_step(config, int(mode or 1))
     for _ in range(WARM_UP):
@@ -159,16 +169,22 @@ def work(side, config):
         print(json.dumps(result), flush=True)
 
 
-def sides():
-    """The sides whose library is installed."""
-    return SIDES if importlib.util.find_spec("torch") else SIDES[:1]
+def sides(ours=False, precisions=PRECISIONS[:2]):
+    """The sides whose library is installed, those of each precision together. ours: ours alone."""
+    torch = importlib.util.find_spec("torch") and not ours
+    endings = {"float32": "", "bfloat16": BFLOAT16}
+    return [
+        f"{library}{endings[precision]}"
+        for precision in precisions
+        for library in (LIBRARIES if torch else LIBRARIES[:1])
+    ]
 
 
-def measure(config, rounds, steps=None, sides=SIDES[:1]):
+def measure(config, rounds, steps=None, sides=("ours",)):
     """{side: {"rates": images per second of each round, "megabytes": peak memory}}.
 
-    steps: per turn; None: at least one, and as many as take TURN seconds. sides: of SIDES, or
-    "ours N" for N replicas.
+    steps: per turn; None: at least one, and as many as take TURN seconds. sides: those of `sides`,
+    or "ours N" for N replicas.
     """
     workers, counts, measured = {}, {}, {side: {"rates": [], "megabytes": 0} for side in sides}
 
@@ -185,9 +201,12 @@ def measure(config, rounds, steps=None, sides=SIDES[:1]):
 
     try:
         for side in sides:
-            command = [sys.executable, "-m", "benchmarks.train_step", "--work", side]
+            command = [sys.executable, "-m", "benchmarks.train_step"]
+            command += ["--work", side.removesuffix(BFLOAT16)]
+            precision = "bfloat16" if side.endswith(BFLOAT16) else "float32"
+            own = dataclasses.replace(config, precision=precision).record()
             workers[side] = subprocess.Popen(
-                [*command, "--config", json.dumps(config.record())],
+                [*command, "--config", json.dumps(own)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 text=True,
@@ -241,31 +260,42 @@ def show(values, digits=1):
     return f"{statistics.median(values):7.{digits}f}  ({low} to {high})"
 
 
-def fastest_other(measured):
-    """The fastest side except ours; None if there is no other."""
-    others = [side for side in measured if side != "ours"]
-    return max(others, key=lambda side: statistics.median(measured[side]["rates"]), default=None)
+def comparisons(measured):
+    """{"ours / other": ratios round by round}: ours to the fastest side of PyTorch at the same
+    precision, and ours in bfloat16 to ours in float32."""
+    found = {}
+
+    def compare(ours, other):
+        pairs = zip(measured[ours]["rates"], measured[other]["rates"])
+        found[f"{ours} / {other}"] = [a / b for a, b in pairs]
+
+    for ours in ("ours", f"ours{BFLOAT16}"):
+        others = [f"{other}{ours.removeprefix('ours')}" for other in LIBRARIES[1:]]
+        others = [side for side in others if side in measured and ours in measured]
+        if others:
+            compare(ours, max(others, key=lambda s: statistics.median(measured[s]["rates"])))
+    if {"ours", f"ours{BFLOAT16}"} <= measured.keys():
+        compare(f"ours{BFLOAT16}", "ours")
+    return found
 
 
 def report(config, rounds, steps, sides):
-    """Measures the sides and prints rates, memory, the ratio and the share of the peak."""
+    """Measures the sides and prints rates, memory, the ratios and the share of the peak."""
     from . import flops
 
     measured = measure(config, rounds, steps, sides)
-    peak = machine.convolution_peak()
     size, digits = config.image_size, 1 if examples(config) > 1 else 3
     print(f"{config.model}, {size} x {size}, batch {config.batch_size}: ", end="")
     print("images per second, median (min to max), and peak memory")
     for side, values in measured.items():
-        print(f"  {side:<15} {show(values['rates'], digits)}  {values['megabytes']:.0f} MiB")
-    if other := fastest_other(measured):
-        ratios = [a / b for a, b in zip(measured["ours"]["rates"], measured[other]["rates"])]
-        print(f"  ours / {other}: {show(ratios, 3).strip()}, {rounds} rounds")
-    else:
-        print("  no comparison: PyTorch is not installed, or --set is used")
-    used = statistics.median(measured["ours"]["rates"]) * flops.per_image(config) / 1e9
-    print(f"  convolutions and matrix products: {used:.0f} GFLOP/s, ", end="")
-    print(f"{used / peak:.0%} of the measured convolution peak, {peak:.0f} GFLOP/s")
+        print(f"  {side:<27} {show(values['rates'], digits)}  {values['megabytes']:.0f} MiB")
+    for pair, ratios in comparisons(measured).items():
+        print(f"  {pair}: {show(ratios, 3).strip()}, {rounds} rounds")
+    for side in [side for side in measured if side.startswith("ours")]:
+        peak = machine.convolution_peak(bfloat16=side.endswith(BFLOAT16))
+        used = statistics.median(measured[side]["rates"]) * flops.per_image(config) / 1e9
+        print(f"  {side}: convolutions and matrix products {used:.0f} GFLOP/s, ", end="")
+        print(f"{used / peak:.0%} of the measured convolution peak, {peak:.0f} GFLOP/s")
 
 
 def run(arguments=None):
@@ -277,6 +307,9 @@ def run(arguments=None):
         "--set", action="append", default=[], help="as in main.py; measures only our side"
     )
     parser.add_argument(
+        "--precision", choices=PRECISIONS[:2], action="append", help="default: both"
+    )
+    parser.add_argument(
         "--profile", action="store_true", help="also prints the operations of our step"
     )
     parser.add_argument("--work", help=argparse.SUPPRESS)
@@ -286,10 +319,13 @@ def run(arguments=None):
         return work(flags.work, RunConfig.from_record(flags.config))
     for model in flags.model or MODELS:
         config = config_for(model, *(f"--set={pair}" for pair in flags.set))
-        report(config, flags.rounds, flags.steps, SIDES[:1] if flags.set else sides())
+        chosen = sides(ours=bool(flags.set), precisions=flags.precision or PRECISIONS[:2])
+        report(config, flags.rounds, flags.steps, chosen)
         if flags.profile:
-            print("  time in operations: ", end="")
-            print(", ".join(f"{name} {share:.0%}" for name, share in profile(config)[:10]))
+            for precision in flags.precision or PRECISIONS[:2]:
+                shares = profile(dataclasses.replace(config, precision=precision))
+                print(f"  time in operations, {precision}: ", end="")
+                print(", ".join(f"{name} {share:.0%}" for name, share in shares[:10]))
     return None
 
 

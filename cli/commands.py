@@ -87,7 +87,7 @@ def evaluate(given, arguments):
             )
     else:
         refuse(given, "image_size", "goes with --input: a network has its own")
-    import_tensorflow()
+    import_tensorflow(lean=True)
     from ..experiments import evaluation
 
     earlier = evaluation.read_scores(given["against"]) if "against" in given else None
@@ -121,7 +121,7 @@ def study(given, arguments):
     name = given["study"]
     output, data = Path(given.get("output", name)), optional(given, data="dataset")
     model = open_model(given) if "weights" in given else None
-    import_tensorflow()
+    import_tensorflow(lean=True)
     from .. import studies
     from ..studies.base import StudyRuns
 
@@ -166,7 +166,7 @@ def study(given, arguments):
 
 def publish(given, arguments):
     """Publishes the weights of a run."""
-    import_tensorflow()
+    import_tensorflow(lean=True)
     from ..experiments import publishing
 
     options = pick(given, f"output direction data_dir {SCORING}")
@@ -179,7 +179,7 @@ def publish(given, arguments):
 
 def import_(given, arguments):
     """Converts another program's checkpoint to weights of the zoo."""
-    import_tensorflow()
+    import_tensorflow(lean=True)
     from ..experiments import publishing
 
     model, file = given["model"], given["input"]
@@ -217,7 +217,7 @@ def export(given, arguments):
         refuse(given, "model weights", "goes without --all")
     elif "weights" not in given:
         raise UsageError("--mode=export needs --weights=TAG|RUN_DIR|FILE or --all")
-    import_tensorflow()
+    import_tensorflow(lean=True)
     from ..experiments import exporting
 
     if given.get("all"):
@@ -240,7 +240,7 @@ def translate(given, arguments):
 
 def demo(given, arguments):
     """Serves the page."""
-    import_tensorflow()
+    import_tensorflow(lean=True)
     from ..experiments import demo
 
     demo.serve(**pick(given, "weights port"))
@@ -282,7 +282,7 @@ def refuse(given, names, why, unless=""):
 
 def run_config(given):
     """The RunConfig of the flags of a training."""
-    import_tensorflow()
+    import_tensorflow(lean=True)
     from ..experiments.config import RunConfig
 
     return RunConfig.resolve(
@@ -295,7 +295,7 @@ def run_config(given):
 
 def open_model(given):
     """The LoadedModel of --weights, --model and --direction."""
-    import_tensorflow()
+    import_tensorflow(lean=True)
     from ..experiments import models
 
     model, direction = models.open_model(given["weights"], given.get("model")), None

@@ -188,7 +188,7 @@ FLAGS = {
         "auto",
     ),
     "precision": Flag(
-        "the type that layers compute in; variables are float32 in any case",
+        "the type that the training step computes in; weights are float32 in any case",
         one_of("float32", "bfloat16", "float16"),
         "float32|bfloat16|float16",
         "float32",

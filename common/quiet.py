@@ -9,13 +9,20 @@ import threading
 _LOCK = threading.Lock()
 
 
-def import_tensorflow():
+OPTIONAL = ("matplotlib", "pandas")  # of Keras, which imports them if they are installed
+
+
+def import_tensorflow(lean=False):
     """Imports TensorFlow without the lines that its C++ code writes to stderr before a log level
-    counts. Until it returns, nothing that this process writes to stderr appears."""
+    counts. Until it returns, nothing that this process writes to stderr appears.
+
+    lean: leave out what Keras imports for its own plots and tables, a quarter of the time;
+    keras.visualization then says that matplotlib is missing.
+    """
     with _LOCK:
         if "tensorflow" not in sys.modules:
             os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-            with _stderr_discarded():
+            with _stderr_discarded(), _hidden(OPTIONAL if lean else ()):
                 import tensorflow as tf
 
                 tf.config.list_physical_devices()
@@ -26,6 +33,18 @@ def _is_no_retracing(record):
     """False for TensorFlow's warning of frequent retracing. It counts functions of several models
     as one where Python gives them the same address."""
     return "triggered tf.function retracing" not in record.getMessage()
+
+
+@contextlib.contextmanager
+def _hidden(packages):
+    """Has the imports of packages that are not imported yet fail."""
+    packages = [name for name in packages if name not in sys.modules]
+    sys.modules.update(dict.fromkeys(packages))
+    try:
+        yield
+    finally:
+        for name in packages:
+            del sys.modules[name]
 
 
 @contextlib.contextmanager

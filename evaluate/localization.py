@@ -9,7 +9,6 @@ the object; boxes (N, 4) are (ymin, xmin, ymax, xmax) as shares of the side, end
 """
 
 import numpy as np
-from scipy import ndimage
 
 from ..common import interpolation
 
@@ -139,6 +138,8 @@ def largest_box(mask):
     Pixels that touch at a side or a corner are connected; of components with equally many pixels
     the first in reading order counts.
     """
+    from scipy import ndimage  # a tenth of a second, which few commands need
+
     labels, count = ndimage.label(mask, EIGHT)
     if not count:
         return None

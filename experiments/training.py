@@ -24,7 +24,7 @@ from ..common.errors import UsageError
 from ..datasets import open_dataset
 from ..evaluate import two_stage
 from ..trainers import callbacks
-from . import devices, run_directory
+from . import devices, precision, run_directory
 from .run_directory import RunError
 from .run_reports import write_report
 from .versions import versions
@@ -151,10 +151,9 @@ def make_trainer(config):
     """The trainer of a RunConfig with fresh weights, the same ones for the same seed."""
     keras.utils.set_random_seed(config.seed)
     spec = zoo.get(config.model)
-    default, mixed = keras.config.dtype_policy(), config.precision != "float32"
+    default, (policy, rewritten) = keras.config.dtype_policy(), precision.policy(config)
     try:
-        if mixed:  # only what is trained: the average is what is published
-            keras.config.set_dtype_policy(f"mixed_{config.precision}")
+        keras.config.set_dtype_policy(policy)  # of what is trained; the average is published
         networks = zoo.create(spec.name, **config.network_options)
         keras.config.set_dtype_policy(default)
         ema_networks = zoo.create(spec.name, **config.network_options)
@@ -164,7 +163,7 @@ def make_trainer(config):
         keras.config.set_dtype_policy(default)
     make_hparams, make = trainers.get(spec.trainer or spec.name).VARIANTS[config.loss]
     trainer = make(networks, ema_networks, make_hparams(**config.hparams), config.seed)
-    trainer.jit_compile = config.jit
+    trainer.jit_compile, trainer.bfloat16 = config.jit, rewritten
     trainer.steps_per_execution = config.steps_per_execution
     return trainer
 

@@ -7,52 +7,18 @@ random: no file of the real ones is needed.
 """
 
 import hashlib
-import importlib.abc
-import importlib.machinery
-import sys
-import types
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 import torch
+from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+from torch_fidelity.interpolate_compat_tensorflow import interpolate_bilinear_2d_like_tensorflow1x
 
+from attention_zoo.benchmarks import no_torchvision  # noqa: F401  before torch_fidelity
 from attention_zoo.evaluate import inception
-
-
-class NoTorchvision(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Empty modules in torchvision's place: torch-fidelity imports it, its Inception does not."""
-
-    def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] == "torchvision":
-            return importlib.machinery.ModuleSpec(name, self, is_package=True)
-        return None
-
-    def create_module(self, spec):
-        module = types.ModuleType(spec.name)
-        module.__getattr__ = self.attribute
-        return module
-
-    def exec_module(self, module):
-        pass
-
-    @staticmethod
-    def attribute(name):
-        if name.startswith("__"):
-            raise AttributeError(name)
-        return type(name, (), {})
-
-
-sys.meta_path.insert(0, NoTorchvision())
-from torch_fidelity.feature_extractor_inceptionv3 import (  # noqa: E402
-    FeatureExtractorInceptionV3,
-)
-from torch_fidelity.interpolate_compat_tensorflow import (  # noqa: E402
-    interpolate_bilinear_2d_like_tensorflow1x,
-)
-
-from attention_zoo.tests.helpers import FEATURES, LOGITS, random_arrays, random_images  # noqa: E402
+from attention_zoo.tests.helpers import FEATURES, LOGITS, random_arrays, random_images
 
 SIZES = [(32, 32), (64, 64), (299, 299), (400, 400), (48, 77)]
 

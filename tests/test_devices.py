@@ -200,7 +200,8 @@ def test_an_end_that_one_worker_finds_is_that_of_all(asked):
 
 
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
-def test_precision_is_that_of_what_lies_between(precision):
+def test_precision_is_that_of_what_lies_between(precision, monkeypatch):
+    monkeypatch.setattr("attention_zoo.experiments.precision.accelerated", lambda: True)
     once = "--set=n_critic=1"
     trainer, data = make_training("wgan wgan_gp", ONE, once, f"--precision={precision}")
     G, D, x = trainer.generator, trainer.discriminator, next(iter(data))["image"][:8]

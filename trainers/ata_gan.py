@@ -9,7 +9,7 @@ import tensorflow as tf
 from keras import ops
 
 from ..common.images import to_float
-from ..zoo.layers import cam
+from ..zoo.layers import cam, precision
 from . import base, dcgan, losses
 from .base import Recipe
 
@@ -76,7 +76,8 @@ class ATAGAN(dcgan.DCGAN):
         target = tf.stop_gradient(self.networks["teacher"](x, training=False))
         size = SIZES[self.hp.resize](target.shape[1], own.shape[1])
         target, own = (
-            cam.normalised(cam.resized(maps, size), self.hp.normalise) for maps in (target, own)
+            cam.normalised(precision.float32(cam.resized(maps, size)), self.hp.normalise)
+            for maps in (target, own)
         )
         return losses.soft_cam(teacher=target, discriminator=own, over=PIXELS[self.hp.pixels])
 

@@ -12,8 +12,9 @@ import numpy as np
 import tensorflow as tf
 
 from ..common.images import to_uint8
-from ..zoo.layers import self_attention
+from ..zoo.layers import precision, self_attention
 from ..zoo.layers.inference import Inference
+from . import optimizers
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,6 +107,23 @@ def mean_over_replicas(logs):
     return dict(zip(logs, tf.unstack(context.all_reduce(tf.distribute.ReduceOp.MEAN, values))))
 
 
+def in_bfloat16(function):
+    """A tf.function -> the same, in which TensorFlow's graph compiler rewrites convolutions,
+    products and what lies between them to bfloat16."""
+    options = tf.config.optimizer
+    name = "auto_mixed_precision_onednn_bfloat16"
+
+    def call(*args):
+        options.set_experimental_options({name: True})
+        try:
+            with precision.rewritten():
+                return function(*args)
+        finally:
+            options.set_experimental_options({name: False})
+
+    return call
+
+
 def repeated_arrays(data, strategy):
     """An endless iterator over the batches of what `Trainer.fit` takes, as dicts of arrays."""
 
@@ -135,6 +153,7 @@ class Trainer(keras.Model):
 
     ema_network = ""  # name of the network whose weights are averaged
     prepared = False  # has `prepare` been called?
+    bfloat16 = False  # is the step's graph rewritten to bfloat16? See zoo.layers.precision
 
     def __init__(self, networks, ema_networks, hp, seed):
         super().__init__()
@@ -229,7 +248,7 @@ class Trainer(keras.Model):
                 tf.while_loop(lambda i: i < count - 1, body, [0], parallel_iterations=1)
             return one(iterator.get_next())
 
-        self.train_function = execution
+        self.train_function = in_bfloat16(execution) if self.bfloat16 else execution
 
     def update(self, tape, loss, network, optimizer):
         """One optimiser step on the network's trainable weights; see `update_all`."""
@@ -250,7 +269,7 @@ class Trainer(keras.Model):
             least = tf.reduce_min(tf.stack(scales))
         all_gradients = tape.gradient(loss, variables, output_gradients=least)
         for (_, optimizer), own, gradients, scale in zip(pairs, variables, all_gradients, scales):
-            gradients = [tf.convert_to_tensor(g) / replicas for g in gradients]  # dense ones
+            gradients = [precision.float32(tf.convert_to_tensor(g)) / replicas for g in gradients]
             if self.scaled:
                 gradients = finite_together([g * (scale / least) for g in gradients])
             optimizer.apply(gradients, own)
@@ -272,7 +291,7 @@ class Trainer(keras.Model):
         t = tf.cast(self.step, tf.float32)
         decay = tf.minimum(self.hp.ema_decay, (1 + t) / (10 + t))
         for mean, value in self._averaged():
-            mean.assign(mean + (1 - decay) * (value - mean))
+            optimizers.move_towards(mean, value, 1 - decay)
 
     def extra_config(self):
         """{name: JSON value}: what a resumed run must share, beside its configuration."""
@@ -359,8 +378,8 @@ class GAN(Trainer):
         return {
             "d_loss": d_loss,
             "g_loss": g_loss,
-            "real_logit": tf.reduce_mean(real_logits),
-            "fake_logit": tf.reduce_mean(fake_logits),
+            "real_logit": tf.reduce_mean(precision.float32(real_logits)),
+            "fake_logit": tf.reduce_mean(precision.float32(fake_logits)),
         }
 
     def generator_inputs(self, z):

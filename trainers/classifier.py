@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
-from . import base, losses
+from . import base, losses, optimizers
 from .base import Recipe
 
 
@@ -99,7 +99,7 @@ class Classifier(base.Trainer):
         hp, rate = self.hp, self.hp.learning_rate
         if hp.decay_steps:
             rate = WarmUpCosine(rate, hp.decay_steps, hp.warm_up)
-        optimizer = keras.optimizers.SGD(rate, hp.momentum, nesterov=True)
+        optimizer = optimizers.SGD(rate, hp.momentum, nesterov=True)
         return {"classifier": (self.networks["classifier"], optimizer)}
 
     def train_step(self, batch):

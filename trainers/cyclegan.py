@@ -7,7 +7,7 @@ import keras
 import tensorflow as tf
 from keras import ops
 
-from . import base, losses
+from . import base, losses, optimizers
 from .base import Recipe
 
 ADVERSARIAL = {  # name -> loss of the discriminators, loss of the generators
@@ -131,7 +131,7 @@ class CycleGAN(base.Trainer):
         hp, rate = self.hp, self.hp.learning_rate
         if hp.decay_steps:
             rate = LinearDecay(rate, hp.decay_steps, hp.decay_from)
-        return keras.optimizers.Adam(rate, hp.beta_1, hp.beta_2)
+        return optimizers.Adam(rate, hp.beta_1, hp.beta_2)
 
     def _averaged(self):
         for name in self.generators:

@@ -3,10 +3,9 @@
 import dataclasses
 from math import inf
 
-import keras
 import tensorflow as tf
 
-from . import base, losses
+from . import base, losses, optimizers
 from .base import Recipe
 
 
@@ -37,7 +36,7 @@ RECIPES = {  # by data set
 class DCGAN(base.GAN):
     def optimizers(self):
         def adam():
-            return keras.optimizers.Adam(self.hp.learning_rate, self.hp.beta_1, self.hp.beta_2)
+            return optimizers.Adam(self.hp.learning_rate, self.hp.beta_1, self.hp.beta_2)
 
         return adam(), adam()
 

@@ -17,7 +17,8 @@ from keras import ops
 
 from ..common import interpolation
 from ..common.images import image_grid, scaled, to_float
-from . import base, losses
+from ..zoo.layers import precision
+from . import base, losses, optimizers
 from .base import Recipe
 
 POLICIES = {  # share of decay_steps done -> factor of the learning rate
@@ -111,7 +112,7 @@ class Policy(keras.optimizers.schedules.LearningRateSchedule):
         return {"peak": self.peak, "steps": self.steps, "policy": self.policy}
 
 
-class FastHead(keras.optimizers.SGD):
+class FastHead(optimizers.SGD):
     """SGD whose learning rate for the variables `head` is `factor` times as high."""
 
     def __init__(self, rate, momentum, head, factor):
@@ -191,7 +192,7 @@ def kernel(features):
     """Features (B, n, d) -> k_ij = exp(-|f_i - f_j|^2 / 2) (B, n, n), divided by the square roots
     of its sums over i and over j."""
     features = features - ops.mean(features, axis=1, keepdims=True)
-    product = ops.matmul(features, ops.transpose(features, (0, 2, 1)))
+    product = precision.matmul(features, ops.transpose(features, (0, 2, 1)))
     half = ops.sum(ops.square(features), axis=-1) / 2
     k = ops.exp(ops.minimum(product - half[:, :, None] - half[:, None], 0))
     root = ops.rsqrt(ops.sum(k, axis=-1))
@@ -211,7 +212,7 @@ def mean_field(log_p, image, hp, scale):
     unary = ops.reshape(log_p, (-1, side * side, classes))
     log_q = ops.log_softmax(unary)
     for _ in range(hp.iterations):
-        log_q = ops.log_softmax(unary + ops.matmul(message, ops.exp(log_q)))
+        log_q = ops.log_softmax(unary + precision.matmul(message, ops.exp(log_q)))
     return ops.reshape(log_q, (-1, side, side, classes))
 
 
@@ -231,13 +232,14 @@ class SEC(DeepLab):
 
     def loss_terms(self, image, classes, batch):
         hp, size = self.hp, image.shape[1]
-        p = floored(ops.softmax(self.scores(image, training=True)))  # (B, s, s, K)
+        scores = precision.float32(self.scores(image, training=True))
+        p = floored(ops.softmax(scores))  # (B, s, s, K)
         side = p.shape[1]
         at = slice(
             (size - 1 - self.stride * (side - 1)) // 2, None, self.stride
         )  # the pixels of the scores
         weights = interpolation.weights(size, side, antialias=True).astype("float32")
-        small = ops.einsum("ih,bhwc,jw->bijc", weights, image, weights)
+        small = precision.float32(ops.einsum("ih,bhwc,jw->bijc", weights, image, weights))
         log_p = ops.log(p)
         q = ops.exp(mean_field(ops.stop_gradient(log_p), small, hp, side / (12 * SEC_SIDE)))
         share = SEC_SIDE**2 / side**2

@@ -9,7 +9,7 @@ import tensorflow as tf
 from keras import ops
 
 from ..common.images import scaled, to_float, to_uint8
-from ..zoo.layers import grad_cam
+from ..zoo.layers import grad_cam, precision
 from . import base, classifier, losses
 from .base import Recipe
 
@@ -167,7 +167,7 @@ class GAIN(classifier.Classifier):
             tape.watch(f)
             logits = head(f, training=False)
             s = tf.reduce_sum(picked(logits, tf.reshape(classes, [-1])))
-        f, gradient = (tf.cast(x, head.variable_dtype) for x in (f, tape.gradient(s, f)))
+        f, gradient = map(precision.float32, (f, tape.gradient(s, f)))
         A = grad_cam.grad_cam(f, gradient)
         return grad_cam.to_image_size(tf.reshape(A, (-1, count, *A.shape[1:])), size)
 
@@ -180,7 +180,7 @@ class GAIN(classifier.Classifier):
         networks = self.networks if self.hp.judge == "shared" else self.ema_networks
         logits = networks["classifier"](star, training=False)
         logits = tf.reshape(logits, (-1, masks.shape[1], logits.shape[1]))  # (B, M, C)
-        return tf.sigmoid(picked(logits, classes))
+        return tf.sigmoid(precision.float32(picked(logits, classes)))
 
     def loss_terms(self, x, present, single=False, pixels=None):
         """{name: loss}, and as "mask" the mean of T, of images x (B, S, S, 3) with the classes

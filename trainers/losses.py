@@ -1,44 +1,54 @@
-"""Losses: pure functions that return a scalar. Adversarial losses take logits or scores (B, 1) or
-(B,)."""
+"""Losses: pure functions that return a scalar, computed in float32. Adversarial losses take logits
+or scores (B, 1) or (B,)."""
 
 from keras import ops
 
+from ..zoo.layers.precision import of_float32
 
+
+@of_float32
 def discriminator(*, real, fake):
     """-E log D(x) - E log(1 - D(G(z))), D = sigmoid(logit) (Goodfellow et al., 2014, eq. 1)."""
     return ops.mean(ops.softplus(-real)) + ops.mean(ops.softplus(fake))
 
 
+@of_float32
 def non_saturating_generator(*, fake):
     """-E log D(G(z)), D = sigmoid(logit) (Goodfellow et al., 2014, section 3)."""
     return ops.mean(ops.softplus(-fake))
 
 
+@of_float32
 def minimax_generator(*, fake):
     """E log(1 - D(G(z))), D = sigmoid(logit) (Goodfellow et al., 2014, equation 1)."""
     return -ops.mean(ops.softplus(fake))
 
 
+@of_float32
 def hinge_discriminator(*, real, fake):
     """E max(0, 1 - D(x)) + E max(0, 1 + D(G(z))) (Zhang et al., 2019, equation 4)."""
     return ops.mean(ops.relu(1 - real)) + ops.mean(ops.relu(1 + fake))
 
 
+@of_float32
 def hinge_generator(*, fake):
     """-E D(G(z)) (Zhang et al., 2019, equation 4)."""
     return -ops.mean(fake)
 
 
+@of_float32
 def wasserstein_critic(*, real, fake):
     """E f(G(z)) - E f(x) (Arjovsky et al., 2017, equation 2, negated)."""
     return ops.mean(fake) - ops.mean(real)
 
 
+@of_float32
 def wasserstein_generator(*, fake):
     """-E f(G(z)) (Arjovsky et al., 2017, algorithm 1, line 10)."""
     return -ops.mean(fake)
 
 
+@of_float32
 def gradient_penalty(*, gradient):
     """E (|grad f(x^)| - 1)^2, gradient (B, ...) at x^ (Gulrajani et al., 2017, equation 3)."""
     flat = ops.reshape(gradient, (ops.shape(gradient)[0], -1))
@@ -46,12 +56,14 @@ def gradient_penalty(*, gradient):
     return ops.mean(ops.square(norm - 1))
 
 
+@of_float32
 def soft_cam(*, teacher, discriminator, over=ops.mean):
     """E 1/2 (T - D)^2 of maps (B, h, w), as the mean over pixels, or with over=ops.sum as their sum
     (ATA-GAN, equation 2)."""
     return ops.mean(over(ops.square(teacher - discriminator) / 2, axis=(1, 2)))
 
 
+@of_float32
 def cross_entropy(*, logits, label, smoothing=0.0):
     """-E sum_k q_k log softmax(logits)_k; logits (B, K), label (B,).
 
@@ -63,6 +75,7 @@ def cross_entropy(*, logits, label, smoothing=0.0):
     return -ops.mean(ops.sum(q * log_p, axis=-1))
 
 
+@of_float32
 def sigmoid_cross_entropy(*, logits, label):
     """-E sum_c y_c log s_c + (1 - y_c) log(1 - s_c), s = sigmoid(logits), y (B, C) in [0, 1]
     (GAIN, L_cl)."""
@@ -75,12 +88,14 @@ def mean_over_present(values, present):
     return ops.mean(ops.sum(present * values, axis=1) / count)
 
 
+@of_float32
 def attention_mining(*, score, present):
     """E 1/n sum_c s^c(I*^c) over the n classes present: scores (B, K) of images masked by their
     attention, each for one class (GAIN, L_am)."""
     return mean_over_present(score, present)
 
 
+@of_float32
 def attention_supervision(*, attention, mask, known, present):
     """E 1/n sum_c mean (A^c - H^c)^2 over the n classes present (B, K); A and H (B, K, S, S), the
     mean over the known pixels (B, S, S) (GAIN, L_e)."""
@@ -90,31 +105,37 @@ def attention_supervision(*, attention, mask, known, present):
     return mean_over_present(ops.sum(gap, axis=(2, 3)) / pixels, present)
 
 
+@of_float32
 def least_squares_discriminator(*, real, fake):
     """1/2 E (D(x) - 1)^2 + 1/2 E D(G(z))^2 (Mao et al., 2017, equation 2, codes 0 and 1)."""
     return ops.mean(ops.square(real - 1)) / 2 + ops.mean(ops.square(fake)) / 2
 
 
+@of_float32
 def least_squares_generator(*, fake):
     """E (D(G(x)) - 1)^2 (Zhu et al., 2017, section 4)."""
     return ops.mean(ops.square(fake - 1))
 
 
+@of_float32
 def cycle(*, image, again):
     """E |F(G(x)) - x|, the mean over pixels (Zhu et al., 2017, equation 2, one direction)."""
     return ops.mean(ops.abs(again - image))
 
 
+@of_float32
 def identity(*, image, translated):
     """E |G(y) - y|, y from G's own target (Zhu et al., 2017, section 5.2, one direction)."""
     return ops.mean(ops.abs(translated - image))
 
 
+@of_float32
 def pixel(*, image, translated):
     """E |G(x) - x|, the mean over pixels (AttentionGAN slides, pixel loss, one direction)."""
     return ops.mean(ops.abs(translated - image))
 
 
+@of_float32
 def total_variation(*, masks):
     """E sum_h,w,c |A(h+1, w, c) - A(h, w, c)| + |A(h, w+1, c) - A(h, w, c)|, masks (B, H, W, n):
     the sum over an image's pixels and masks (AttentionGAN slides, attention loss)."""
@@ -133,6 +154,7 @@ def at_classes(log_p, classes, ignore):
     return ops.sum(q * log_p, axis=-1) * known, known
 
 
+@of_float32
 def pixel_cross_entropy(*, logits, classes, ignore=255):
     """-E log softmax(logits)_k over the pixels whose class k is not `ignore`; logits (B, h, w, K),
     classes (B, h, w). Without such pixels it is 0."""
@@ -140,6 +162,7 @@ def pixel_cross_entropy(*, logits, classes, ignore=255):
     return -ops.sum(log_p) / ops.maximum(ops.sum(known), 1)
 
 
+@of_float32
 def seed(*, log_p, classes, ignore=255):
     """-E 1/n sum_u log p_k(u) over the n pixels of an image whose cue k is not `ignore`; log_p (B,
     h, w, K), classes (B, h, w) (SEC, seeding loss)."""
@@ -156,6 +179,7 @@ def ranked(p, decay):
     return ops.einsum("j,bjc->bc", weights / ops.sum(weights), p)
 
 
+@of_float32
 def expand(*, p, labels, present, absent, background):
     """-E 1/|T| sum_T log G_c(d_present) - E 1/|T'| sum_T' log(1 - G_c(d_absent))
     - E log G_0(d_background), where G is `ranked`, T the classes present and T' the others; p (B,
@@ -166,6 +190,7 @@ def expand(*, p, labels, present, absent, background):
     return -log_present - log_absent - ops.mean(ops.log(ranked(p[..., :1], background)))
 
 
+@of_float32
 def constrain(*, log_p, log_q):
     """E 1/n sum_u sum_c Q log(Q / p) of the CRF's Q and p, both (B, h, w, K) (SEC,
     constrain-to-boundary loss)."""

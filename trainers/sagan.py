@@ -4,14 +4,13 @@ on dogs, with separate learning rates for generator and discriminator."""
 import dataclasses
 from math import inf
 
-import keras
 import numpy as np
 import tensorflow as tf
 
 from ..common.images import to_float
 from ..zoo.layers import self_attention
 from ..zoo.layers.labels import labels
-from . import base, dcgan, losses
+from . import base, dcgan, losses, optimizers
 from .base import Recipe
 
 
@@ -54,7 +53,7 @@ class SAGAN(base.GAN):
 
     def optimizers(self):
         def adam(rate):
-            return keras.optimizers.Adam(rate, self.hp.beta_1, self.hp.beta_2)
+            return optimizers.Adam(rate, self.hp.beta_1, self.hp.beta_2)
 
         return adam(self.hp.g_learning_rate), adam(self.hp.d_learning_rate)
 

@@ -8,7 +8,7 @@ from math import inf
 import keras
 import tensorflow as tf
 
-from . import base, dcgan, losses
+from . import base, dcgan, losses, optimizers
 from .base import Recipe
 
 RECIPES = {
@@ -107,7 +107,7 @@ class WGAN(base.GAN):
 class WGANGP(WGAN):
     def optimizers(self):
         def adam():
-            return keras.optimizers.Adam(self.hp.learning_rate, self.hp.beta_1, self.hp.beta_2)
+            return optimizers.Adam(self.hp.learning_rate, self.hp.beta_1, self.hp.beta_2)
 
         return adam(), adam()
 

@@ -19,12 +19,13 @@ import keras
 
 from . import dcgan, weights
 from .layers import cam
+from .layers.convolution import Conv2D
 from .networks import Networks
 
 
 def keep(x, filters, name):
     """(B, H, W, C) -> (B, H, W, filters): 3x3 convolution, BN, LeakyReLU 0.2."""
-    x = keras.layers.Conv2D(
+    x = Conv2D(
         filters, 3, padding="same", use_bias=False, kernel_initializer=dcgan.NORMAL, name=name
     )(x)
     return keras.layers.LeakyReLU(0.2, name=f"{name}_lrelu")(dcgan.norm(x, f"{name}_bn"))

@@ -28,6 +28,7 @@ import keras
 from keras import ops
 
 from . import cyclegan
+from .layers.precision import Float32
 from .networks import Networks
 
 
@@ -44,7 +45,7 @@ def scheme_1(features, width):
     """-> masks (B, H, W, 1), contents (B, H, W, 1, 3), foreground and background masks."""
     x = cyclegan.reflect(cyclegan.decode(features, width), 3)
     full = keras.config.floatx()
-    x = cyclegan.convolution(x, 4, 7, "head", dtype=full)
+    x = Float32(name="head_float32")(cyclegan.convolution(x, 4, 7, "head", dtype=full))
     mask, content = ops.split(x, [1], axis=-1)
     mask = keras.layers.Activation("sigmoid", dtype=full, name="masks")(mask)
     content = keras.layers.Activation("tanh", dtype=full, name="contents")(content)
@@ -57,7 +58,7 @@ def scheme_2(features, width, n):
     contents = ops.stack(ops.split(x, n - 1, axis=-1), axis=-2)
     full = keras.config.floatx()
     x = cyclegan.decode(features, width, "mask_")
-    x = cyclegan.convolution(x, n, 1, "mask", dtype=full)
+    x = Float32(name="mask_float32")(cyclegan.convolution(x, n, 1, "mask", dtype=full))
     masks = keras.layers.Softmax(dtype=full, name="masks")(x)
     return masks, contents, *ops.split(masks, [n - 1], axis=-1)
 

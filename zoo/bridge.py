@@ -28,7 +28,7 @@ import numpy as np
 import safetensors
 
 from . import weights
-from .layers import spectral_norm
+from .layers import convolution, spectral_norm
 from .weights import WeightsError
 
 LEAVES = {  # of PyTorch's layers
@@ -47,8 +47,8 @@ DTYPES = {  # of safetensors
 ITERATED = ("sn_u", "vector_u")  # u of spectral normalisation: TensorFlow Addons', tf.keras' own
 SEED = "seed_generator_state"  # of random layers, which no checkpoint holds
 PLAIN = {
-    spectral_norm.SNConv2D: keras.layers.Conv2D,
-    spectral_norm.SNConv2DTranspose: keras.layers.Conv2DTranspose,
+    spectral_norm.SNConv2D: convolution.Conv2D,
+    spectral_norm.SNConv2DTranspose: convolution.Conv2DTranspose,
     spectral_norm.SNDense: keras.layers.Dense,
     spectral_norm.SNEmbedding: keras.layers.Embedding,
 }

@@ -26,6 +26,9 @@ import keras
 from keras import ops
 
 from . import dcgan
+from .layers.convolution import Conv2D, DoublingConv2DTranspose
+from .layers.instance_norm import InstanceNorm
+from .layers.precision import Float32
 from .networks import Networks
 
 
@@ -39,9 +42,7 @@ def check(image_size, width, blocks):
 
 def norm(x, name):
     """Instance normalisation: mean 0 and deviation 1 for each channel of each image."""
-    return keras.layers.GroupNormalization(
-        groups=-1, epsilon=1e-5, center=False, scale=False, name=f"{name}_norm"
-    )(x)
+    return InstanceNorm(name=f"{name}_norm")(x)
 
 
 def active(x, name):
@@ -54,17 +55,17 @@ def reflect(x, by):
     return ops.pad(x, ((0, 0), (by, by), (by, by), (0, 0)), mode="reflect")
 
 
-def convolution(x, filters, side, name, strides=1, dtype=None):
+def convolution(x, filters, side, name, **options):
     """A convolution without padding. It has a bias, since instance normalisation here has none."""
-    return keras.layers.Conv2D(
-        filters, side, strides=strides, kernel_initializer=dcgan.NORMAL, dtype=dtype, name=name
-    )(x)
+    return Conv2D(filters, side, kernel_initializer=dcgan.NORMAL, name=name, **options)(x)
 
 
-def down(x, filters, name, side=3, strides=2, dtype=None):
+def down(x, filters, name, side=3, strides=2, **options):
     """(B, H, W, C) -> (B, H / 2, W / 2, filters): zero padding and a convolution alone."""
+    if side == 3:
+        return convolution(x, filters, side, name, strides=strides, around=1, **options)
     x = keras.layers.ZeroPadding2D(1, name=f"{name}_pad")(x)
-    return convolution(x, filters, side, name, strides, dtype)
+    return convolution(x, filters, side, name, strides=strides, **options)
 
 
 def residual(x, name):
@@ -76,14 +77,8 @@ def residual(x, name):
 
 
 def up(x, filters, name):
-    """(B, H, W, C) -> (B, 2H, 2W, filters): transposed convolution, normalisation, ReLU.
-
-    The convolution returns 2H + 1 rows, of which the first one is cropped; columns likewise.
-    """
-    x = keras.layers.Conv2DTranspose(
-        filters, 3, strides=2, kernel_initializer=dcgan.NORMAL, name=name
-    )(x)
-    x = keras.layers.Cropping2D(((1, 0), (1, 0)), name=f"{name}_crop")(x)
+    """(B, H, W, C) -> (B, 2H, 2W, filters): transposed convolution, normalisation, ReLU."""
+    x = DoublingConv2DTranspose(filters, kernel_initializer=dcgan.NORMAL, name=name)(x)
     return active(x, name)
 
 
@@ -105,7 +100,7 @@ def decode(x, width, prefix=""):
 def to_pictures(x, count, name):
     """(B, H, W, C) -> `count` pictures (B, H, W, 3 count) in [-1, 1]."""
     full = keras.config.floatx()
-    x = convolution(reflect(x, 3), 3 * count, 7, name, dtype=full)
+    x = Float32(name=f"{name}_float32")(convolution(reflect(x, 3), 3 * count, 7, name, dtype=full))
     return keras.layers.Activation("tanh", dtype=full, name=f"{name}_tanh")(x)
 
 

@@ -19,6 +19,7 @@ RAGAN has its attention: this is the row "+self-attention" in table 1 of the RAG
 import keras
 
 from .layers.batch_norm import BatchNorm
+from .layers.convolution import Conv2D, Conv2DTranspose
 from .layers.self_attention import SelfAttention
 from .networks import Networks
 
@@ -46,7 +47,7 @@ def norm(x, name):
 
 def up(x, filters, name):
     """(B, H, W, C) -> (B, 2H, 2W, filters): transposed convolution, BN, ReLU."""
-    x = keras.layers.Conv2DTranspose(
+    x = Conv2DTranspose(
         filters, 4, strides=2, padding="same", use_bias=False, kernel_initializer=NORMAL, name=name
     )(x)
     return keras.layers.ReLU(name=f"{name}_relu")(norm(x, f"{name}_bn"))
@@ -54,7 +55,7 @@ def up(x, filters, name):
 
 def down(x, filters, name, normalise=norm):
     """(B, H, W, C) -> (B, H/2, W/2, filters): convolution, `normalise` (or None), LeakyReLU 0.2."""
-    x = keras.layers.Conv2D(
+    x = Conv2D(
         filters,
         4,
         strides=2,
@@ -87,7 +88,7 @@ def generator_map(z, image_size, width, at=None):
             x = up(x, filters, f"up{size}")  # (B, size, size, filters)
         if size in at:
             x = at[size](x)
-    x = keras.layers.Conv2DTranspose(
+    x = Conv2DTranspose(
         3,
         4,
         strides=2,

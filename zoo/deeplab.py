@@ -24,6 +24,7 @@ from keras import ops
 
 from ..common import interpolation, variables
 from .layers import imagenet
+from .layers.convolution import Conv2D
 from .networks import Networks
 
 
@@ -57,7 +58,7 @@ class Interpolated(keras.layers.Layer):
 
 def conv(x, channels, side, name, dilation=1):
     """(B, H, W, C) -> (B, H, W, channels): a convolution and a ReLU."""
-    x = keras.layers.Conv2D(
+    x = Conv2D(
         channels,
         side,
         padding="same",
@@ -126,7 +127,7 @@ def segmenter(image_size, classes, width, fc, stride, dilation, normalise):
     x = conv(x, fc, 1, "fc7")
     small = keras.initializers.RandomNormal(stddev=0.01)
     full = {"dtype": keras.config.floatx()}
-    x = keras.layers.Conv2D(classes, 1, kernel_initializer=small, name="logits", **full)(x)
+    x = Conv2D(classes, 1, kernel_initializer=small, name="logits", **full)(x)
     logits = Interpolated(image_size, stride, name="segmentation", **full)(x)
     return keras.Model(image, logits, name="segmenter")
 

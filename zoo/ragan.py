@@ -26,10 +26,14 @@ sample:
 A generator that sees real images may learn to copy them; evaluate.memorisation measures this.
 """
 
+import math
+
 import keras
 from keras import ops
 
 from . import dcgan
+from .layers.convolution import Conv2D
+from .layers.precision import Float32Dense
 from .networks import Networks
 
 BANK_BYTES = 4 * 2**20
@@ -68,7 +72,9 @@ class WeightedSum(keras.layers.Layer):
         self.weight = self.add_weight(shape=(shape[1],), initializer="zeros", name="lambda")
 
     def call(self, codes):
-        return ops.einsum("n,bnhwc->bhwc", self.weight, codes)
+        _, count, *shape = codes.shape
+        flat = ops.reshape(codes, (-1, count, math.prod(shape)))  # a product is the fastest form
+        return ops.reshape(ops.matmul(self.weight[None], flat), (-1, *shape))
 
 
 @keras.saving.register_keras_serializable("zoo")
@@ -108,7 +114,7 @@ def encoder(image_size, attend_at, channels, width):
     x, size = image, image_size
     while size > attend_at:
         size //= 2
-        x = keras.layers.Conv2D(
+        x = Conv2D(
             min(width * image_size // (2 * size), 256),
             4,
             strides=2,
@@ -117,7 +123,7 @@ def encoder(image_size, attend_at, channels, width):
             name=f"encode{size}",
         )(x)
         x = keras.layers.LeakyReLU(0.2, name=f"encode{size}_lrelu")(x)
-    x = keras.layers.Conv2D(channels, 1, kernel_initializer="he_normal", name="features")(x)
+    x = Conv2D(channels, 1, kernel_initializer="he_normal", name="features")(x)
     return keras.Model(image, x, name="encoder")
 
 
@@ -125,13 +131,12 @@ def localiser(features, image_size, side, regions):
     """F: features (B, s, s, C) -> centres (B, N, 2) in pixels, so that boxes lie in the image."""
     full = {"dtype": keras.config.floatx()}  # bfloat16 is too coarse for positions in pixels
     x = keras.layers.Flatten(name="localise_flat")(features)
-    x = keras.layers.Dense(
+    x = Float32Dense(
         2 * regions,
         kernel_initializer=dcgan.NORMAL,
         bias_initializer=grid_of_centres,
         activation="sigmoid",
         name="localise",
-        **full,
     )(x)
     x = keras.layers.Rescaling(image_size - side, offset=side / 2, name="inside", **full)(x)
     return keras.layers.Reshape((regions, 2), name="centres", **full)(x)

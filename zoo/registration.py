@@ -18,7 +18,10 @@ CLASSES = {  # module -> its layers
     "vgg": ("AverageTo",),
     "layers.batch_norm": ("BatchNorm",),
     "layers.cam": ("CAM",),
+    "layers.convolution": ("Conv2D", "Conv2DTranspose", "DoublingConv2DTranspose"),
     "layers.grad_cam": ("OfAverage",),
+    "layers.instance_norm": ("InstanceNorm",),
+    "layers.precision": ("Float32", "Float32Dense"),
     "layers.self_attention": ("SelfAttention",),
     "layers.spectral_norm": ("SNConv2D", "SNConv2DTranspose", "SNDense", "SNEmbedding"),
 }

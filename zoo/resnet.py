@@ -17,6 +17,7 @@ import keras
 
 from .layers import imagenet
 from .layers.batch_norm import BatchNorm
+from .layers.convolution import Conv2D
 from .networks import Networks
 
 
@@ -29,7 +30,7 @@ def convolution(x, filters, size, name, stride=1):
         x = keras.layers.ZeroPadding2D(size // 2, name=f"{name}_pad")(x)
     elif stride > 1:  # subsampled first: TensorFlow 2.21 crashes on strided 1x1 kernels
         x, stride = keras.layers.MaxPooling2D(1, stride, name=f"{name}_pick")(x), 1
-    x = keras.layers.Conv2D(
+    x = Conv2D(
         filters,
         size,
         strides=stride,

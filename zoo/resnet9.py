@@ -15,12 +15,13 @@ The metrics read the layers `features`, `logits` and, for sFID, `middle`.
 import keras
 
 from .layers.batch_norm import BatchNorm
+from .layers.convolution import Conv2D
 from .networks import Networks
 
 
 def convolution(x, filters, name):
     """(B, H, W, C) -> (B, H, W, filters): a 3x3 convolution alone."""
-    return keras.layers.Conv2D(
+    return Conv2D(
         filters, 3, padding="same", use_bias=False, kernel_initializer="he_normal", name=name
     )(x)
 
@@ -42,7 +43,7 @@ def stage(x, filters, name):
 def classifier(image_size, classes, width, stages):
     """image (B, S, S, 3) in [-1, 1] -> logits (B, classes); see `build`."""
     image = keras.Input((image_size, image_size, 3), name="image")
-    x = keras.layers.Conv2D(24, 2, padding="same", trainable=False, name="whiten")(image)
+    x = Conv2D(24, 2, padding="same", trainable=False, name="whiten")(image)
     x = keras.layers.Activation("gelu", name="whiten_gelu")(x)
     for i, name in enumerate(("first", "middle", "map")[-stages:]):
         x = stage(x, width * 2**i, name)

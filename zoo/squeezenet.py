@@ -25,6 +25,7 @@ with the default.
 import keras
 
 from .layers import imagenet
+from .layers.convolution import Conv2D
 from .networks import Networks
 
 HEADS = ("gap", "conv")
@@ -32,7 +33,7 @@ HEADS = ("gap", "conv")
 
 def convolution(x, filters, size, name, stride=1, padding="same", relu=None, dtype=None):
     """(B, H, W, C) -> (B, H', W', filters), after a ReLU."""
-    x = keras.layers.Conv2D(
+    x = Conv2D(
         filters,
         size,
         strides=stride,

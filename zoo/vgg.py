@@ -24,6 +24,7 @@ import numpy as np
 from keras import ops
 
 from .layers import imagenet
+from .layers.convolution import Conv2D
 from .networks import Networks
 
 HEADS = ("gap", "fc")
@@ -71,7 +72,7 @@ def classifier(image_size, classes, width, head, normalise):
         if 1 < block <= pools:
             x = keras.layers.MaxPooling2D(2, name=f"pool{block - 1}")(x)
         for name in (f"conv{block}_{i + 1}" for i in range(convolutions)):
-            x = keras.layers.Conv2D(
+            x = Conv2D(
                 width * min(2 ** (block - 1), 8),
                 3,
                 padding="same",

@@ -21,7 +21,7 @@ sum_k W_kc f_k, divided by h w. No gradient has to be computed: this is the laye
 import keras
 from keras import ops
 
-from . import cam
+from . import cam, precision
 
 
 def grad_cam(features, gradient):
@@ -39,7 +39,7 @@ def to_image_size(maps, size):
     """A (B, C, h, w) -> (B, C, size, size), bilinear, then each map scaled to [0, 1]."""
     count = maps.shape[1]
     flat = cam.resized(ops.reshape(maps, (-1, *maps.shape[2:])), size)
-    return ops.reshape(cam.min_max(flat), (-1, count, size, size))
+    return ops.reshape(cam.min_max(precision.float32(flat)), (-1, count, size, size))
 
 
 def soft_mask(attention, steepness, sigma):

@@ -5,6 +5,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from . import precision
+from .convolution import Conv2D
 from .spectral_norm import SNConv2D
 
 VARIANTS = ("paper", "official")
@@ -50,7 +52,7 @@ class SelfAttention(keras.layers.Layer):
         self.gamma = self.add_weight(shape=(), initializer="zeros", name="gamma")
 
     def _conv(self, filters, name, shape):
-        kind = SNConv2D if self.spectral_norm else keras.layers.Conv2D
+        kind = SNConv2D if self.spectral_norm else Conv2D
         conv = kind(filters, 1, use_bias=False, dtype=self.dtype_policy, name=name)
         conv.build(shape)
         return conv
@@ -116,7 +118,7 @@ def attention_at(maps, size):
 def beta(q, k):
     """q (B, N, c), k (B, M, c) -> softmax over i of q_j k_i (B, N, M)."""
     scores = ops.matmul(q, ops.transpose(k, (0, 2, 1)))
-    return ops.cast(ops.softmax(ops.cast(scores, "float32"), axis=-1), q.dtype)
+    return ops.cast(ops.softmax(precision.float32(scores), axis=-1), q.dtype)
 
 
 def attend(q, k, v):

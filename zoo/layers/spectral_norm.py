@@ -9,6 +9,9 @@ keras.layers.SpectralNormalization overwrites it at each training call.
 import keras
 from keras import ops
 
+from . import precision
+from .convolution import Conv2D, Conv2DTranspose
+
 
 def _unit(x):
     return x / (ops.norm(x) + 1e-12)
@@ -47,16 +50,17 @@ class SpectralNorm:
         matrix = ops.reshape(matrix, (-1, matrix.shape[-1]))  # W^T (rest, out)
         matrix = ops.cast(matrix, self.variable_dtype)
         u = _unit(self.u)  # (1, out)
-        v = _unit(ops.matmul(u, ops.transpose(matrix)))  # W^T u (1, rest)
+        v = _unit(precision.matmul(u, ops.transpose(matrix)))  # W^T u (1, rest)
         if training:
-            u = _unit(ops.matmul(v, matrix))  # W v
+            u = _unit(precision.matmul(v, matrix))  # W v
             for _ in range(self.power_iterations - 1):
-                v = _unit(ops.matmul(u, ops.transpose(matrix)))
-                u = _unit(ops.matmul(v, matrix))
+                v = _unit(precision.matmul(u, ops.transpose(matrix)))
+                u = _unit(precision.matmul(v, matrix))
             self.u.assign(u)
         u, v = ops.stop_gradient(u), ops.stop_gradient(v)
-        sigma = ops.sum(ops.matmul(v, matrix) * u)
-        return ops.cast(kernel / (sigma + 1e-12), self.compute_dtype)
+        sigma = ops.sum(precision.matmul(v, matrix) * u)
+        kernel = precision.float32(kernel / (sigma + 1e-12))
+        return ops.cast(kernel, self.compute_dtype)
 
     def finish(self, y):
         """y (..., out) with the bias added and the activation applied."""
@@ -75,7 +79,7 @@ class SpectralNorm:
 
 
 @keras.saving.register_keras_serializable("zoo")
-class SNConv2D(SpectralNorm, keras.layers.Conv2D):
+class SNConv2D(SpectralNorm, Conv2D):
     """(B, H, W, C) -> (B, H', W', filters); kernel (h, w, C, filters)."""
 
     def build(self, shape):
@@ -87,7 +91,7 @@ class SNConv2D(SpectralNorm, keras.layers.Conv2D):
 
 
 @keras.saving.register_keras_serializable("zoo")
-class SNConv2DTranspose(SpectralNorm, keras.layers.Conv2DTranspose):
+class SNConv2DTranspose(SpectralNorm, Conv2DTranspose):
     """(B, H, W, C) -> (B, H', W', filters); kernel (h, w, filters, C)."""
 
     out_axis = 2
@@ -97,15 +101,7 @@ class SNConv2DTranspose(SpectralNorm, keras.layers.Conv2DTranspose):
         self.add_u(self.filters)
 
     def call(self, x, training=False):
-        y = ops.conv_transpose(
-            x,
-            self.normalised(self.kernel, training),
-            strides=self.strides,
-            padding=self.padding,
-            output_padding=self.output_padding,
-            dilation_rate=self.dilation_rate,
-        )
-        return self.finish(y)
+        return self.finish(self.convolution_op(x, self.normalised(self.kernel, training)))
 
 
 @keras.saving.register_keras_serializable("zoo")

@@ -1,0 +1,56 @@
+"""Adam and SGD, and a moving average, each variable in one pass over memory.
+
+TensorFlow's kernels compute what Keras' optimisers compose of ten operations.
+"""
+
+import keras
+import tensorflow as tf
+
+
+class Adam(keras.optimizers.Adam):
+    """keras.optimizers.Adam (Kingma and Ba, 2015, algorithm 1)."""
+
+    def __init__(self, learning_rate, beta_1, beta_2):
+        super().__init__(learning_rate, beta_1, beta_2)
+
+    def update_step(self, gradient, variable, learning_rate):
+        index = self._get_variable_index(variable)
+        step = tf.cast(self.iterations + 1, tf.float32)
+        tf.raw_ops.ResourceApplyAdam(
+            var=variable.handle,
+            m=self._momentums[index].handle,
+            v=self._velocities[index].handle,
+            beta1_power=tf.pow(self.beta_1, step),
+            beta2_power=tf.pow(self.beta_2, step),
+            lr=tf.cast(learning_rate, tf.float32),
+            beta1=self.beta_1,
+            beta2=self.beta_2,
+            epsilon=self.epsilon,
+            grad=gradient,
+        )
+
+
+class SGD(keras.optimizers.SGD):
+    """keras.optimizers.SGD with momentum."""
+
+    def update_step(self, gradient, variable, learning_rate):
+        if not self.momentum:
+            super().update_step(gradient, variable, learning_rate)
+            return
+        tf.raw_ops.ResourceApplyKerasMomentum(
+            var=variable.handle,
+            accum=self.momentums[self._get_variable_index(variable)].handle,
+            lr=tf.cast(learning_rate, tf.float32),
+            grad=gradient,
+            momentum=self.momentum,
+            use_nesterov=self.nesterov,
+        )
+
+
+def move_towards(mean, value, share):
+    """mean <- mean + share (value - mean), for two variables."""
+    if tf.distribute.get_strategy().num_replicas_in_sync > 1:  # keeps the variables in step
+        mean.assign(mean + share * (value - mean))
+        return
+    difference = tf.convert_to_tensor(mean) - value
+    tf.raw_ops.ResourceApplyGradientDescent(var=mean.handle, alpha=share, delta=difference)

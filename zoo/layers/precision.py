@@ -1,0 +1,100 @@
+"""What stays float32 in a training step whose graph TensorFlow's compiler rewrites to bfloat16
+(trainers.base.Trainer.bfloat16).
+
+The rewrite goes by lists of operations: convolutions and products become bfloat16, and so does what
+lies between or behind them, losses and optimisers included. It leaves alone the operations that are
+used here, and what follows them as far as the next product.
+"""
+
+import contextlib
+import functools
+
+import keras
+from keras import ops
+
+_rewritten = 0  # how many functions are being traced whose graphs will be rewritten
+
+
+@contextlib.contextmanager
+def rewritten():
+    """Marks the functions that are traced within the context as ones that will be rewritten."""
+    global _rewritten
+    _rewritten += 1
+    try:
+        yield
+    finally:
+        _rewritten -= 1
+
+
+def is_rewritten():
+    """Whether the function that is being traced will be rewritten."""
+    return _rewritten > 0
+
+
+def float32(x):
+    """x (...) in half precision or float32 -> its values in float32, which is then the type of what
+    is computed from them too, and of their gradient."""
+    if x.dtype in ("bfloat16", "float16"):
+        x = ops.cast(x, "float32")
+    return _operations()[0](x) if _rewritten else x
+
+
+def matmul(a, b):
+    """Float32 arrays a (..., n, k), b (..., k, m) -> a b, a float32 product with float32
+    gradients."""
+    return _operations()[1](a, b) if _rewritten else ops.matmul(a, b)
+
+
+def of_float32(function):
+    """A function of arrays and other values -> the same function of float32 for float arrays."""
+
+    def cast(x):
+        tensor = keras.ops.is_tensor(x) and keras.backend.is_float_dtype(x.dtype)
+        return float32(x) if tensor else x
+
+    @functools.wraps(function)
+    def call(*args, **kwargs):
+        return function(*map(cast, args), **{name: cast(x) for name, x in kwargs.items()})
+
+    return call
+
+
+@functools.cache
+def _operations():
+    """(x -> x, a, b -> a b) that the rewrite does not know: their gradients are made of them."""
+    import tensorflow as tf
+
+    @tf.custom_gradient
+    def same(x):
+        return tf.bitcast(tf.bitcast(x, tf.int32), tf.float32), same
+
+    @tf.custom_gradient
+    def product(a, b):
+        y = tf.raw_ops.BatchMatMulV3(x=a, y=b, Tout=tf.float32)
+        turned = tf.linalg.matrix_transpose
+        return y, lambda d: (product(d, turned(b)), product(turned(a), d))
+
+    tensor = tf.convert_to_tensor  # variables would need gradients of their own
+    return lambda x: same(tensor(x)), lambda a, b: product(tensor(a), tensor(b))
+
+
+@keras.saving.register_keras_serializable("zoo")
+class Float32Dense(keras.layers.Dense):
+    """keras.layers.Dense, (B, C) -> (B, units), in float32."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **{"dtype": "float32"} | kwargs)
+
+    def call(self, x):
+        return self.activation(matmul(float32(x), self.kernel) + self.bias)
+
+
+@keras.saving.register_keras_serializable("zoo")
+class Float32(keras.layers.Layer):
+    """x (...) -> the same in float32; see `float32`."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**{"dtype": "float32"} | kwargs)
+
+    def call(self, x):
+        return float32(x)
