@@ -124,8 +124,7 @@ def keras_step(config, replicas=1):
 
 
 def pytorch_step(config, mode):
-    """(the PyTorch step, the data that it is called with, the number of trained parameters); does
-    not import TensorFlow."""
+    """(the PyTorch step, the data that it is called with); does not import TensorFlow."""
     import torch
 
     from . import torch_step
@@ -137,13 +136,18 @@ def pytorch_step(config, mode):
     make_step = getattr(importlib.import_module(f".{module}", __package__), name)
     step = make_step(mode, config.image_size, **options)
     data = {key: torch_step.tensor(array) for key, array in batch(config).items()}
-    half = config.precision == "bfloat16"
+    return step, data
 
-    def call(data):
-        with torch.autocast("cpu", torch.bfloat16, enabled=half):
-            return step(data)
 
-    return call, data, step.parameters
+def in_precision(config, call, data):
+    """The PyTorch step as a function without arguments, in the configuration's precision."""
+    import torch
+
+    def step():
+        with torch.autocast("cpu", torch.bfloat16, enabled=config.precision == "bfloat16"):
+            return call(data)
+
+    return step
 
 
 def work(side, config):
@@ -154,8 +158,8 @@ def work(side, config):
     """
     library, _, mode = side.partition(" ")
     if library == "torch":
-        call, data, count = pytorch_step(config, mode)
-        step = lambda: call(data)  # noqa: E731
+        call, data = pytorch_step(config, mode)
+        step, count = in_precision(config, call, data), call.parameters
     else:
         step, count = keras_step(config, int(mode or 1))
     for _ in range(WARM_UP):
