@@ -11,6 +11,7 @@ import tensorflow as tf
 from attention_zoo.tests.helpers import drawn, gap
 from attention_zoo.zoo.layers import convolution, precision
 from attention_zoo.zoo.layers.convolution import Conv2D, Conv2DTranspose, DoublingConv2DTranspose
+from attention_zoo.zoo.layers.gelu import Gelu
 from attention_zoo.zoo.layers.instance_norm import MOST, InstanceNorm
 
 PAD, CROP = keras.layers.ZeroPadding2D, keras.layers.Cropping2D
@@ -29,6 +30,21 @@ CASES = {  # name: (ours, Keras' layers, shape of the input)
         lambda: Conv2D(7, 3, padding="same", dilation_rate=3),
         lambda: [keras.layers.Conv2D(7, 3, padding="same", dilation_rate=3)],
         (2, 12, 16, 5),
+    ),
+    "dilated, small": (
+        lambda: Conv2D(7, 3, padding="same", dilation_rate=2),
+        lambda: [keras.layers.Conv2D(7, 3, padding="same", dilation_rate=2)],
+        (2, 6, 8, 5),
+    ),
+    "wide": (
+        lambda: Conv2D(256, 3, padding="same"),
+        lambda: [keras.layers.Conv2D(256, 3, padding="same")],
+        (1, 9, 9, 2),
+    ),
+    "gelu": (
+        lambda: Gelu(),
+        lambda: [keras.layers.Activation("gelu")],
+        (2, 5, 4, 3),
     ),
     "doubling": (
         lambda: DoublingConv2DTranspose(7),
@@ -85,7 +101,8 @@ def test_it_is_the_composed_form(name, form):
     theirs.set_weights(ours.get_weights())
     expected = outcome(theirs, x)
     assert tuple(ours.compute_output_shape(shape)) == expected[0].shape
-    with precision.rewritten() if form == "rewritten" else contextlib.nullcontext():
+    step = precision.training_step(rewritten=True)
+    with step if form == "rewritten" else contextlib.nullcontext():
         found = outcome(ours, x)
     for a, b in zip(found, expected, strict=True):
         assert abs(a - b).max() < 2e-5 * max(1, abs(b).max())
@@ -118,15 +135,15 @@ def test_products_take_the_place_of_slow_gradients_in_rewritten_graphs_alone(mon
     )
     layer, x = Conv2D(3, 4, strides=2, padding="same"), drawn(2, 8, 8, 3)
     layer.build(x.shape)
-    for large in (x, drawn(2, 32, 32, 3)):
+    for whole in (x, drawn(2, 32, 32, 3)):
         with tf.GradientTape() as tape:
-            loss = tf.reduce_sum(layer(large))
+            loss = tf.reduce_sum(layer(whole))
         assert tape.gradient(loss, layer.kernel.value) is not None
     assert calls == []
-    with precision.rewritten(), tf.GradientTape() as tape:
+    with precision.training_step(rewritten=True), tf.GradientTape() as tape:
         loss = tf.reduce_sum(layer(x))
     tape.gradient(loss, layer.kernel.value)
-    assert calls == [(4, 2)]
+    assert calls == [(4, 2, 1)]
 
 
 def test_without_gradients_of_dilation_it_is_keras_own(monkeypatch):

@@ -289,7 +289,8 @@ def test_float16_leaves_out_a_step_whose_gradients_overflow_anywhere(mirrored):
 
 def compiled(trainer, data):
     """Does XLA compile a part of the training function?"""
-    graph = trainer.train_function.get_concrete_function(iter(data)).graph.as_graph_def()
+    function = trainer.train_function.compiled.get_concrete_function(iter(data), None)
+    graph = function.graph.as_graph_def()
     return any(f.attr["_XlaMustCompile"].b for f in graph.library.function)
 
 

@@ -436,6 +436,32 @@ def test_known_masks_join_the_batch_in_turn_and_move_with_their_image():
     assert trainer.mask_set["image"].dtype == "uint8"
 
 
+@pytest.mark.parametrize("count", [1, 2])
+def test_mining_begins_at_its_step_however_many_a_call_takes(count):
+    """Steps 0 to 5, of which the first three have no L_am: `fit` is the steps one by one."""
+    one, many = (make(delay=0.3) for _ in range(2))
+    many.steps_per_execution = count
+    assert [many.phase(*pair) for pair in ((0, 2), (3, 4), (2, 3))] == [False, True, None]
+    batch = examples()
+    del batch["classes"]
+    expected = [step_of(one, batch)["am_loss"] for _ in range(6)]
+    assert [value == 0 for value in expected] == [True] * 3 + [False] * 3
+    found = []
+    many.fit(
+        tf.data.Dataset.from_tensors(batch).repeat(6),
+        verbose=0,
+        callbacks=[
+            keras.callbacks.LambdaCallback(
+                on_train_batch_end=lambda _, logs: found.append(float(logs["am_loss"]))
+            )
+        ],
+    )
+    assert found == pytest.approx(expected[count - 1 :: count], rel=1e-3)
+    assert many.traced_phase is True
+    gaps = [gap([a], [b]) for a, b in zip(*(values(t.state().values()) for t in (one, many)))]
+    assert max(gaps) < 1e-4
+
+
 OPTIONS = {
     "alpha": 2.0,
     "omega": 1.0,

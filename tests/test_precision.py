@@ -77,7 +77,7 @@ def test_the_forms_are_those_of_float32():
     usual.build(x.shape)
     usual.set_weights(layer.get_weights())
     for context in (False, True):
-        with precision.rewritten() if context else contextlib.nullcontext():
+        with precision.training_step(rewritten=True) if context else contextlib.nullcontext():
             assert gap([np.asarray(layer(x))], [np.asarray(usual(x))]) < 1e-6
             assert precision.is_rewritten() is context
             for kind in ("float16", "bfloat16", "float32"):

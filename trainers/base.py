@@ -116,7 +116,7 @@ def in_bfloat16(function):
     def call(*args):
         options.set_experimental_options({name: True})
         try:
-            with precision.rewritten():
+            with precision.training_step(rewritten=True):
                 return function(*args)
         finally:
             options.set_experimental_options({name: False})
@@ -154,6 +154,7 @@ class Trainer(keras.Model):
     ema_network = ""  # name of the network whose weights are averaged
     prepared = False  # has `prepare` been called?
     bfloat16 = False  # is the step's graph rewritten to bfloat16? See zoo.layers.precision
+    traced_phase = None  # what `phase` said of the steps that are being traced
 
     def __init__(self, networks, ema_networks, hp, seed):
         super().__init__()
@@ -186,6 +187,12 @@ class Trainer(keras.Model):
     def batches_per_step(self):
         """Number of minibatches in the batch that one train_step takes."""
         return 1
+
+    def phase(self, first, last):
+        """What differs between steps and is known before them, for steps from number `first` to
+        number `last`: any hashable value. There is a graph for each, in which train_step finds it
+        as traced_phase (None outside of `fit`)."""
+        return None
 
     @property
     def step(self):
@@ -232,23 +239,32 @@ class Trainer(keras.Model):
         strategy, count = self.distribute_strategy, self.steps_per_execution
 
         @tf.function(jit_compile=self.jit_compile, reduce_retracing=True, autograph=False)
-        def one(batch):
+        def one(batch, phase):
+            self.traced_phase = phase
             logs = strategy.run(
                 lambda batch: mean_over_replicas(self.train_step(batch)), args=(batch,)
             )
             return {k: strategy.experimental_local_results(v)[0] for k, v in logs.items()}
 
         @tf.function(reduce_retracing=True, autograph=False)
-        def execution(iterator):
+        def execution(iterator, phase):
             def body(i):
-                one(iterator.get_next())
+                one(iterator.get_next(), phase)
                 return i + 1
 
             if count > 1:
                 tf.while_loop(lambda i: i < count - 1, body, [0], parallel_iterations=1)
-            return one(iterator.get_next())
+            return one(iterator.get_next(), phase)
 
-        self.train_function = in_bfloat16(execution) if self.bfloat16 else execution
+        run = in_bfloat16(execution) if self.bfloat16 else execution
+
+        def next_steps(iterator):
+            first = int(self.step.numpy())
+            with precision.training_step():
+                return run(iterator, self.phase(first, first + count - 1))
+
+        next_steps.compiled = execution  # what a test looks at
+        self.train_function = next_steps
 
     def update(self, tape, loss, network, optimizer):
         """One optimiser step on the network's trainable weights; see `update_all`."""

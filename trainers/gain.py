@@ -182,6 +182,22 @@ class GAIN(classifier.Classifier):
         logits = tf.reshape(logits, (-1, masks.shape[1], logits.shape[1]))  # (B, M, C)
         return tf.sigmoid(precision.float32(picked(logits, classes)))
 
+    @property
+    def first_mining_step(self):
+        """Number of the step from which L_am counts."""
+        return int(self.hp.delay * self.hp.decay_steps)
+
+    def phase(self, first, last):
+        """Whether L_am counts in all steps (True), in none (False), in the later ones (None)."""
+        counts = [step >= self.first_mining_step for step in (first, last)]
+        return counts[0] if counts[0] == counts[1] else None
+
+    def when_begun(self, scores, before):
+        """The result of the function `scores` once L_am counts, else `before`."""
+        if self.traced_phase is None:
+            return tf.cond(self.step >= self.first_mining_step, scores, lambda: before)
+        return scores() if self.traced_phase else before
+
     def loss_terms(self, x, present, single=False, pixels=None):
         """{name: loss}, and as "mask" the mean of T, of images x (B, S, S, 3) with the classes
         present (B, C). single: there is one class in each image. pixels (E, S, S): the class of
@@ -198,8 +214,7 @@ class GAIN(classifier.Classifier):
         if hp.alpha:
             T = grad_cam.soft_mask(A, hp.steepness, hp.sigma)
             masks = MASKING[hp.masking](T, here)
-            begun = self.step >= int(hp.delay * hp.decay_steps)
-            scores = tf.cond(begun, lambda: self.masked_scores(x, masks, classes), lambda: 0 * here)
+            scores = self.when_begun(lambda: self.masked_scores(x, masks, classes), 0 * here)
             terms["am_loss"] = losses.attention_mining(score=scores, present=here)
             terms["mask"] = losses.mean_over_present(ops.mean(T, (2, 3)), here)
         if pixels is not None:

@@ -19,6 +19,7 @@ CLASSES = {  # module -> its layers
     "layers.batch_norm": ("BatchNorm",),
     "layers.cam": ("CAM",),
     "layers.convolution": ("Conv2D", "Conv2DTranspose", "DoublingConv2DTranspose"),
+    "layers.gelu": ("Gelu",),
     "layers.grad_cam": ("OfAverage",),
     "layers.instance_norm": ("InstanceNorm",),
     "layers.precision": ("Float32", "Float32Dense"),

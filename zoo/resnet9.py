@@ -16,6 +16,7 @@ import keras
 
 from .layers.batch_norm import BatchNorm
 from .layers.convolution import Conv2D
+from .layers.gelu import Gelu
 from .networks import Networks
 
 
@@ -44,7 +45,7 @@ def classifier(image_size, classes, width, stages):
     """image (B, S, S, 3) in [-1, 1] -> logits (B, classes); see `build`."""
     image = keras.Input((image_size, image_size, 3), name="image")
     x = Conv2D(24, 2, padding="same", trainable=False, name="whiten")(image)
-    x = keras.layers.Activation("gelu", name="whiten_gelu")(x)
+    x = Gelu(name="whiten_gelu")(x)
     for i, name in enumerate(("first", "middle", "map")[-stages:]):
         x = stage(x, width * 2**i, name)
     x = keras.layers.GlobalAveragePooling2D(name="features")(

@@ -7,13 +7,16 @@ the same. Other backends use Keras' operations.
 """
 
 import functools
+from math import inf
 
 import keras
 from keras import ops
 
 from . import precision
 
-SMALL = 64  # pixels of a map on which products are faster than oneDNN's gradient of a kernel
+# Products are faster than oneDNN's gradient of a kernel on maps of at most SMALL pixels, and for at
+# least WIDE outputs with at most ROWS pixels in a batch.
+SMALL, WIDE, ROWS = 64, 256, 4096
 
 
 def _on_tensorflow():
@@ -47,44 +50,49 @@ def _small(layer, shape):
     (B, h, w, C)."""
     (side, other), (stride, across) = layer.kernel_size, layer.strides
     known = layer.padding == "same" and side == other and stride == across and side % stride == 0
-    small = None not in shape[1:3] and shape[1] * shape[2] <= SMALL
-    return precision.is_rewritten() and known and small and max(layer.dilation_rate) == 1
+    if not precision.is_rewritten() or not known or None in shape[1:3]:
+        return False
+    pixels = shape[1] * shape[2]
+    wide = layer.filters >= WIDE and pixels * (shape[0] or inf) <= ROWS
+    return pixels <= SMALL or wide
 
 
-def kernel_gradient(x, dy, side, stride):
+def kernel_gradient(x, dy, side, stride, dilation=1):
     """x (B, H, W, C), dy (B, H / stride, W / stride, D) -> the gradient (side, side, C, D) of the
     kernel of a convolution of x with padding "same", as products of dy with the rows of each
-    window. side: a multiple of stride."""
+    window. side: a multiple of stride, which is 1 with dilation."""
     import tensorflow as tf
 
     (_, height, width, channels), (_, h, w, outputs) = x.shape, dy.shape
-    more = [(n - 1) * stride + side - size for n, size in ((h, height), (w, width))]
+    reach = (side - 1) * dilation + 1
+    more = [(n - 1) * stride + reach - size for n, size in ((h, height), (w, width))]
     x = tf.pad(x, [[0, 0], *([m // 2, m - m // 2] for m in more), [0, 0]])
     high, wide = (height + more[0]) // stride, (width + more[1]) // stride
     across = stride * channels
     x = tf.reshape(x, (-1, high, stride, wide, across))
     dy, rows = tf.reshape(dy, (-1, outputs)), []
-    for i in range(side):
+    for i in range(0, reach, dilation):
         parts = [
             tf.slice(x, (0, i // stride, i % stride, j, 0), (-1, h, 1, w, across))
-            for j in range(side // stride)
+            for j in range(0, reach // stride, dilation)
         ]
         row = tf.reshape(tf.concat(parts, axis=-1), (-1, side * channels))
         rows.append(tf.matmul(row, dy, transpose_a=True))
     return tf.reshape(tf.stack(rows), (side, side, channels, outputs))
 
 
-def _convolved(x, kernel, stride):
+def _convolved(x, kernel, stride, dilation):
     """A convolution with padding "same" whose kernel's gradient is `kernel_gradient`."""
     import tensorflow as tf
 
     @tf.custom_gradient
     def convolved(x, kernel):
         def gradient(dy):
-            dx = tf.nn.conv2d_transpose(dy, kernel, tf.shape(x), stride, "SAME")
-            return dx, kernel_gradient(x, dy, kernel.shape[0], stride)
+            options = {"strides": stride, "padding": "SAME", "dilations": dilation}
+            dx = tf.nn.conv2d_transpose(dy, kernel, tf.shape(x), **options)
+            return dx, kernel_gradient(x, dy, kernel.shape[0], stride, dilation)
 
-        return tf.nn.conv2d(x, kernel, stride, "SAME"), gradient
+        return tf.nn.conv2d(x, kernel, stride, "SAME", dilations=dilation), gradient
 
     return convolved(x, tf.convert_to_tensor(kernel))
 
@@ -130,7 +138,7 @@ class Conv2D(keras.layers.Conv2D):
         if not _on_tensorflow() or (dilated and not _dilates()):
             return super().convolution_op(inputs, kernel)
         if _small(self, self.compute_output_shape(inputs.shape)):
-            return _convolved(inputs, kernel, self.strides[0])
+            return _convolved(inputs, kernel, self.strides[0], self.dilation_rate[0])
         import tensorflow as tf
 
         return tf.nn.conv2d(inputs, kernel, self.strides, padding, dilations=self.dilation_rate)
@@ -149,7 +157,8 @@ class Conv2DTranspose(keras.layers.Conv2DTranspose):
     """keras.layers.Conv2DTranspose, (B, H, W, C) -> (B, H', W', filters)."""
 
     def convolution_op(self, inputs, kernel):
-        if _on_tensorflow() and _small(self, inputs.shape):
+        undilated = max(self.dilation_rate) == 1
+        if _on_tensorflow() and undilated and _small(self, inputs.shape):
             return _transposed(inputs, kernel, self.strides[0])
         return ops.conv_transpose(
             inputs,

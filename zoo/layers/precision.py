@@ -1,5 +1,5 @@
-"""What stays float32 in a training step whose graph TensorFlow's compiler rewrites to bfloat16
-(trainers.base.Trainer.bfloat16).
+"""What layers know of a training step that is being traced, and what stays float32 in one whose
+graph TensorFlow's compiler rewrites to bfloat16 (trainers.base.Trainer.bfloat16).
 
 The rewrite goes by lists of operations: convolutions and products become bfloat16, and so does what
 lies between or behind them, losses and optimisers included. It leaves alone the operations that are
@@ -12,23 +12,29 @@ import functools
 import keras
 from keras import ops
 
-_rewritten = 0  # how many functions are being traced whose graphs will be rewritten
+_steps = []  # for each training step that is being traced: whether it will be rewritten
 
 
 @contextlib.contextmanager
-def rewritten():
-    """Marks the functions that are traced within the context as ones that will be rewritten."""
-    global _rewritten
-    _rewritten += 1
+def training_step(rewritten=False):
+    """Marks the functions that are traced within the context as parts of a training step.
+
+    All threads see the mark, since the replicas of a strategy are traced in threads of their own.
+    """
+    _steps.append(rewritten)
     try:
         yield
     finally:
-        _rewritten -= 1
+        _steps.remove(rewritten)
+
+
+def in_training_step():
+    return bool(_steps)
 
 
 def is_rewritten():
     """Whether the function that is being traced will be rewritten."""
-    return _rewritten > 0
+    return any(_steps)
 
 
 def float32(x):
@@ -36,13 +42,13 @@ def float32(x):
     is computed from them too, and of their gradient."""
     if x.dtype in ("bfloat16", "float16"):
         x = ops.cast(x, "float32")
-    return _operations()[0](x) if _rewritten else x
+    return _operations()[0](x) if is_rewritten() else x
 
 
 def matmul(a, b):
     """Float32 arrays a (..., n, k), b (..., k, m) -> a b, a float32 product with float32
     gradients."""
-    return _operations()[1](a, b) if _rewritten else ops.matmul(a, b)
+    return _operations()[1](a, b) if is_rewritten() else ops.matmul(a, b)
 
 
 def of_float32(function):
