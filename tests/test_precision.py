@@ -19,6 +19,8 @@ from attention_zoo.tools.scale import make_training
 from attention_zoo.trainers import base
 from attention_zoo.zoo.layers import precision
 from attention_zoo.zoo.layers.precision import Float32, Float32Dense, float32, matmul, of_float32
+from attention_zoo.zoo.layers.self_attention import SelfAttention
+from attention_zoo.zoo.layers.spectral_norm import SNConv2D
 
 rewrites = pytest.mark.skipif(
     not ways.INSTRUCTIONS & ways.instructions(), reason="this processor has no bfloat16"
@@ -70,6 +72,25 @@ def test_what_the_rewrite_would_take_along_stays_float32():
     assert np.array_equal(compiled(step)(a)["product"], plain["product"])  # it is off again
 
 
+@rewrites
+def test_sigma_and_the_softmax_of_attention_stay_float32():
+    x = tf.constant(drawn(2, 4, 4, 16))
+    conv, attention = SNConv2D(8, 3), SelfAttention()
+    for layer in (conv, attention):
+        layer.build(x.shape)
+    dense = tf.constant(drawn(16, 16))
+
+    def step(x):
+        x = tf.reshape(tf.reshape(x, (-1, 16)) @ dense, x.shape)
+        conv(x, training=True)
+        return attention(x, return_attention=True), conv.u + 0.0
+
+    found, plain = base.in_bfloat16(compiled(step))(x), compiled(step)(x)
+    assert not any(rounded(v) for v in (*found, *plain))
+    assert abs(found[0].numpy().sum(-1) - 1).max() < 1e-6
+    assert gap([np.asarray(v) for v in found], [np.asarray(v) for v in plain]) < 0.1
+
+
 def test_the_forms_are_those_of_float32():
     x, layer = drawn(4, 6), Float32Dense(3, activation="sigmoid", bias_initializer="ones")
     usual = keras.layers.Dense(3, activation="sigmoid")
@@ -95,7 +116,7 @@ def test_the_forms_are_those_of_float32():
 
 
 @rewrites
-@pytest.mark.parametrize("name", ["dcgan", "sagan", "attention_gan", "gain"])
+@pytest.mark.parametrize("name", ["dcgan", "gain"])
 def test_a_step_computes_in_bfloat16_and_keeps_float32(name):
     """Its losses are nearly those of float32, and none of them is a value of bfloat16."""
     steps = {}
