@@ -2,7 +2,7 @@
 
 The layers, sizes, loss, optimiser, augmentation and moving average are those of zoo.resnet9,
 zoo.resnet, zoo.squeezenet and zoo.vgg, for images below 128 x 128 and with global average pooling,
-and of trainers.classifier, at the maximum learning rate.
+of zoo.efficientnet_lite, and of trainers.classifier, at the maximum learning rate.
 """
 
 import functools
@@ -130,7 +130,51 @@ class VGG16(Network):
         self.logits = nn.Linear(8 * width, classes)
 
 
+class Same(nn.Conv2d):
+    """A convolution with Keras' padding "same": of an odd number of zeros more stand at the end."""
+
+    def forward(self, x):
+        (side, _), (stride, _), size = self.kernel_size, self.stride, x.shape[2]
+        more = max((-(-size // stride) - 1) * stride + side - size, 0)
+        ends = (more // 2, more - more // 2)
+        return super().forward(functional.pad(x, ends * 2))
+
+
+def relu6_norm(inputs, outputs, side=1, stride=1, groups=1):
+    conv = Same(inputs, outputs, side, stride, groups=groups, bias=False)
+    return nn.Sequential(conv, nn.BatchNorm2d(outputs, 1e-3, momentum=0.01), nn.ReLU6())
+
+
+class Bottleneck(nn.Module):
+    def __init__(self, inputs, expansion, side, stride, outputs):
+        super().__init__()
+        inner = inputs * expansion
+        layers = [relu6_norm(inputs, inner)] if expansion > 1 else []
+        layers += [relu6_norm(inner, inner, side, stride, inner), relu6_norm(inner, outputs)[:2]]
+        self.layers, self.adds = nn.Sequential(*layers), stride == 1 and inputs == outputs
+
+    def forward(self, x):
+        return self.layers(x) + x if self.adds else self.layers(x)
+
+
+class EfficientNetLite0(Network):
+    STAGES = "1,3,1,16,1 6,3,2,24,2 6,5,2,40,2 6,3,2,80,3 6,5,1,112,3 6,5,2,192,4 6,3,1,320,1"
+
+    def __init__(self, classes, width):
+        super().__init__()
+        layers, inputs = [relu6_norm(3, width, 3, 2)], width
+        for stage in self.STAGES.split():
+            expansion, side, stride, channels, count = map(int, stage.split(","))
+            for i in range(count):
+                outputs = channels * width // 32
+                layers.append(Bottleneck(inputs, expansion, side, 1 if i else stride, outputs))
+                inputs = outputs
+        self.features = nn.Sequential(*layers, relu6_norm(inputs, 40 * width))
+        self.logits = nn.Linear(40 * width, classes)
+
+
 NETWORKS = {"resnet9": ResNet9, "resnet18": ResNet18, "squeezenet": SqueezeNet, "vgg16": VGG16}
+NETWORKS |= {"efficientnet_lite0": EfficientNetLite0}
 
 
 def augment(x, crop=2):
@@ -171,6 +215,6 @@ class Classifier(torch_step.Step):
         return {"loss": loss.item(), "accuracy": accuracy.item()}
 
 
-resnet9, resnet18, squeezenet, vgg16 = (
+resnet9, resnet18, squeezenet, vgg16, efficientnet_lite0 = (
     functools.partial(Classifier, network) for network in NETWORKS.values()
 )

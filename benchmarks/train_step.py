@@ -52,6 +52,11 @@ MODELS = {  # model: (PyTorch side, names of our options that it takes, flags of
     "resnet18": ("torch_classifiers.resnet18", "classes width", CIFAR10),
     "squeezenet": ("torch_classifiers.squeezenet", "classes width", CIFAR10),
     "vgg16": ("torch_classifiers.vgg16", "classes width", CIFAR10),
+    "efficientnet_lite0": (
+        "torch_classifiers.efficientnet_lite0",
+        "classes width",
+        f"{CIFAR10} --image_size=128 --batch_size=16",
+    ),
     "gain": (
         "torch_gain.GAIN",
         "classes width stages backbone",

@@ -67,11 +67,12 @@ class Extractor:
     run: Callable
 
 
-def of_classifier(network, name, digest):
+def of_classifier(network, name, digest, interpolation="bilinear"):
     """The Extractor of a classifier with layers "features", "logits" and a map "middle".
 
-    Images of another size than the network's are resized to it, bilinearly and antialiased.
-    spatial: the first SPATIAL_CHANNELS of the map, as sFID takes them (Nash et al., 2021).
+    Images of another size than the network's are resized to it, antialiased, by interpolation
+    "bilinear" or "bicubic". spatial: the first SPATIAL_CHANNELS of the map, as sFID takes them
+    (Nash et al., 2021).
     """
     import keras
 
@@ -84,7 +85,7 @@ def of_classifier(network, name, digest):
         with float32_products:
             x = keras.ops.convert_to_tensor(to_float(images))
             if images.shape[1:3] != (size, size):
-                x = keras.ops.image.resize(x, (size, size), antialias=True)
+                x = keras.ops.image.resize(x, (size, size), interpolation, antialias=True)
             features, logits, spatial = inner.predict_on_batch(x)
         spatial = spatial[..., :SPATIAL_CHANNELS].reshape(len(images), -1)
         return {"features": features, "logits": logits, "spatial": spatial}

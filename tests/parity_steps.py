@@ -30,6 +30,7 @@ FLAGS = {  # small networks, whose learning rate is at its highest from the firs
     "resnet18": f"{SMALL} --set=width=8 --set=warm_up=0",
     "squeezenet": f"{SMALL} --set=width=8 --set=warm_up=0",
     "vgg16": f"{SMALL} --set=width=8 --set=warm_up=0",
+    "efficientnet_lite0": "--image_size=64 --batch_size=4 --set=width=8 --set=warm_up=0",
     "gain": "--batch_size=4 --set=width=8 --set=warm_up=0",
     "deeplab": "--batch_size=4 --set=width=4 --set=fc=16 --set=flip=false --set=learning_rate=0.05 "
     "--set=head_rate=10",
@@ -55,6 +56,8 @@ def in_pytorch(variable):
     v = variable.numpy()
     if variable.name == "u":  # (1, out)
         return v[0]
+    if v.ndim == 4 and "_depthwise/" in variable.path:  # (h, w, C, 1)
+        return v.transpose(2, 3, 0, 1)
     return v.transpose(3, 2, 0, 1) if v.ndim == 4 else v.T
 
 

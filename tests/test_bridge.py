@@ -21,7 +21,8 @@ from attention_zoo.zoo import bridge
 from attention_zoo.zoo.layers.self_attention import SelfAttention
 from attention_zoo.zoo.layers.spectral_norm import SNConv2D, SNConv2DTranspose, SNDense
 
-TINY = {  # model -> options of a small network in torchvision's layout
+TINY = {  # model -> options of a small network in the layout of its checkpoints
+    "efficientnet_lite0": {"image_size": 32, "width": 4, "classes": 3},
     "resnet18": {"image_size": 128, "width": 4, "classes": 3},
     "squeezenet": {"image_size": 128, "width": 4, "classes": 3, "head": "conv"},
     "vgg16": {"image_size": 32, "width": 2, "classes": 3, "head": "fc"},
@@ -48,7 +49,9 @@ def torch_state(name, network):
     state = {}
     for path, array in values(network).items():
         layer, leaf = path.split("/")
-        if array.ndim == 4:  # (H, W, I, O) -> (O, I, H, W)
+        if layer.endswith("_depthwise"):  # (H, W, C, 1) -> (C, 1, H, W)
+            array = array.transpose(2, 3, 0, 1)
+        elif array.ndim == 4:  # (H, W, I, O) -> (O, I, H, W)
             array = np.moveaxis(np.moveaxis(array, 3, 0), 3, 1)
         elif layer == "fc6" and array.ndim == 2:  # rows of (7, 7, C) -> columns of (C, 7, 7)
             order = [(h * 7 + w) * 16 + c for c in range(16) for h in range(7) for w in range(7)]
@@ -124,6 +127,10 @@ def test_the_names_are_torchvision_s():
     }
     for name, names in expected.items():
         assert set(torch_state(name, tiny(name))) == names
+    blocks = [f"_blocks.{i}._bn{k}.{x}" for i in range(16) for k in (0, 1, 2) for x in stats]
+    lite = {n for n in torch_state("efficientnet_lite0", tiny("efficientnet_lite0")) if "_bn" in n}
+    first = {f"_blocks.0._bn0.{x}" for x in stats}  # which expands nothing
+    assert lite == {*blocks, *(f"_bn{k}.{x}" for k in (0, 1) for x in stats)} - first
     pairs = {
         "resnet18": {"stage1_in_2": "layer1.0.conv2", "middle_1_bn": "layer3.1.bn1"},
         "squeezenet": {
@@ -148,7 +155,8 @@ def test_the_options_are_the_checkpoint_s():
         state = torch_state(name, tiny(name))
         found = {"width": TINY[name]["width"]}
         found |= bridge.options(name, state)
-        assert found == TINY[name] | {"normalise": "imagenet", "image_size": 224}
+        scale = {} if name == "efficientnet_lite0" else {"normalise": "imagenet"}
+        assert found == TINY[name] | scale | {"image_size": 224}
     assert bridge.options("ragan", {"layer/kernel": np.zeros(1)}) == {}
 
 
@@ -492,7 +500,7 @@ def test_the_command_takes_hdf5_by_layer(tmp_path, monkeypatch):
         ),
         (
             [*IMPORT, "--input=x", "--model=ragan"],
-            "known of resnet18, squeezenet, vgg16, cyclegan, attention_gan, not of rag",
+            "known of resnet18, squeezenet, vgg16, efficientnet_lite0, cyclegan, attention_gan",
         ),
         ([*IMPORT, "--input=x", "--steps=3"], "--mode=import does not use --steps"),
         ([*IMPORT, "--input=x", "--set=width=4", "--output=notes.txt"], "cannot write the weights"),

@@ -8,7 +8,7 @@ import tensorflow as tf
 from attention_zoo import zoo
 from attention_zoo.experiments import run_directory as run
 from attention_zoo.trainers import classifier, losses
-from attention_zoo.zoo import resnet, resnet9, squeezenet, vgg
+from attention_zoo.zoo import efficientnet_lite, resnet, resnet9, squeezenet, vgg
 from attention_zoo.zoo.layers import cam
 
 
@@ -283,12 +283,24 @@ def test_squeezenet_and_vgg_16_by_hand():
         (squeezenet.build, {"image_size": 67}, [(16, 16, 48), (16, 16, 64), (64,)]),
         (squeezenet.build, {"image_size": 224}, [(13, 13, 48), (13, 13, 64), (64,)]),
         (squeezenet.build, {"image_size": 64, "head": "conv"}, [(16, 16, 48), (16, 16, 5), (5,)]),
+        (efficientnet_lite.build, {"image_size": 64}, [(4, 4, 28), (2, 2, 320), (320,)]),
+        (efficientnet_lite.build, {"image_size": 75}, [(5, 5, 28), (3, 3, 320), (320,)]),
+        (
+            efficientnet_lite.build,
+            {"image_size": 64, "output_stride": 16},
+            [(4, 4, 28), (4, 4, 320), (320,)],
+        ),
+        (
+            efficientnet_lite.build,
+            {"image_size": 64, "output_stride": 8},
+            [(8, 8, 28), (8, 8, 320), (320,)],
+        ),
         (vgg.build, {"image_size": 32}, [(4, 4, 64), (4, 4, 64), (64,)]),
         (vgg.build, {"image_size": 128}, [(16, 16, 64), (8, 8, 64), (64,)]),
         (vgg.build, {"image_size": 32, "head": "fc"}, [(4, 4, 64), (2, 2, 64), (512,)]),
     ],
 )
-def test_maps_and_features_of_squeezenet_and_vgg(build, options, shapes):
+def test_maps_and_features(build, options, shapes):
     keras.utils.set_random_seed(0)
     network = build(classes=5, width=8, **options)["classifier"]
     layers = [network.get_layer(name) for name in ("middle", "map", "features")]
@@ -319,6 +331,8 @@ def test_maps_and_features_of_squeezenet_and_vgg(build, options, shapes):
         (squeezenet.build, {"image_size": 31}, "image_size must be at least 32"),
         (squeezenet.build, {"width": 6}, "width a multiple of 4"),
         (squeezenet.build, {"head": "fc"}, "squeezenet has gap, conv"),
+        (efficientnet_lite.build, {"width": 6}, "width a multiple of 4"),
+        (efficientnet_lite.build, {"output_stride": 4}, "must be one of 8, 16, 32, not 4"),
         (vgg.build, {"image_size": 31}, "image_size must be at least 32"),
         (vgg.build, {"classes": 1}, "classes 2"),
         (vgg.build, {"head": "conv"}, "vgg16 has gap, fc"),
@@ -329,6 +343,48 @@ def test_maps_and_features_of_squeezenet_and_vgg(build, options, shapes):
 def test_a_classifier_that_cannot_be_built_is_refused(build, wrong, line):
     with pytest.raises(ValueError, match=line):
         build(**wrong)
+
+
+def test_efficientnet_lite0_by_hand():
+    """The rows of its table 1: kernels, a scale and an offset for each normalised channel, and two
+    statistics, which its authors do not count."""
+    rows = ((1, 3, 16, 1), (6, 3, 24, 2), (6, 5, 40, 2), (6, 3, 80, 3))
+    rows += ((6, 5, 112, 3), (6, 5, 192, 4), (6, 3, 320, 1))
+    total, inputs = 27 * 32 + 2 * 32, 32
+    for expansion, side, outputs, count in rows:
+        for _ in range(count):
+            inner = expansion * inputs
+            total += (inputs * inner + 2 * inner) * (expansion > 1)
+            total += side**2 * inner + 2 * inner + inner * outputs + 2 * outputs
+            inputs = outputs
+    total += 320 * 1280 + 2 * 1280 + 1280 * 1000 + 1000
+    assert total == 4_652_008
+    network = efficientnet_lite.build()["classifier"]
+    assert sum(np.prod(v.shape) for v in network.trainable_variables) == total
+    statistics = sum(np.prod(v.shape) for v in network.non_trainable_variables)
+    params = zoo.get("efficientnet_lite0").params
+    assert params == {"image_size=224,classes=1000": {"classifier": total + statistics}}
+
+
+def test_dilation_takes_the_place_of_strides():
+    """With output stride 16 or 8 the kernels see the same pixels: away from the edges the dilated
+    map holds the values of the strided one at every second or fourth place."""
+    options = {"image_size": 256, "classes": 2, "width": 8}
+    networks = {}
+    for stride in (32, 16, 8):
+        keras.utils.set_random_seed(0)
+        network = efficientnet_lite.build(**options, output_stride=stride)["classifier"]
+        networks[stride] = keras.Model(network.input, network.get_layer("block10_project").output)
+    x = images(1, size=256)
+    strided, same, dense = (networks[s].predict_on_batch(x) for s in (32, 16, 8))
+    assert np.array_equal(strided, same)  # block 10 has stride 16
+    assert dense.shape == (1, 32, 32, 28)
+    gaps = {
+        (i, j): abs(strided[:, 5:-5, 5:-5] - dense[:, i::2, j::2][:, 5:-5, 5:-5]).max()
+        for i in (0, 1)
+        for j in (0, 1)
+    }
+    assert min(gaps.values()) < 1e-4 * abs(strided).max() < sorted(gaps.values())[1]
 
 
 @pytest.mark.parametrize("build", [resnet.build, squeezenet.build, vgg.build])

@@ -74,6 +74,7 @@ def test_what_the_rewrite_would_take_along_stays_float32():
 
 @rewrites
 def test_sigma_and_the_softmax_of_attention_stay_float32():
+    keras.utils.set_random_seed(0)
     x = tf.constant(drawn(2, 4, 4, 16))
     conv, attention = SNConv2D(8, 3), SelfAttention()
     for layer in (conv, attention):
@@ -85,10 +86,13 @@ def test_sigma_and_the_softmax_of_attention_stay_float32():
         conv(x, training=True)
         return attention(x, return_attention=True), conv.u + 0.0
 
-    found, plain = base.in_bfloat16(compiled(step))(x), compiled(step)(x)
+    u = conv.u.numpy()
+    found = base.in_bfloat16(compiled(step))(x)
+    conv.u.assign(u)
+    plain = compiled(step)(x)
     assert not any(rounded(v) for v in (*found, *plain))
     assert abs(found[0].numpy().sum(-1) - 1).max() < 1e-6
-    assert gap([np.asarray(v) for v in found], [np.asarray(v) for v in plain]) < 0.1
+    assert gap([np.asarray(v) for v in found[1:]], [np.asarray(v) for v in plain[1:]]) < 0.02
 
 
 def test_the_forms_are_those_of_float32():

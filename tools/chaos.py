@@ -79,7 +79,7 @@ def serve():
     """The process of a ForkServer: answers each request, a line of JSON, with an integer."""
     from attention_zoo.common.quiet import import_tensorflow
 
-    import_tensorflow()
+    import_tensorflow(lean=True)  # a library below pandas starts a thread
     import tensorflow_datasets  # noqa: F401
 
     from attention_zoo.cli import main

@@ -39,6 +39,7 @@ RUNS = {  # "MODEL" or "MODEL LOSS": flags; covers every model of the zoo
     "resnet18": TINY,
     "squeezenet": TINY,
     "vgg16": TINY,
+    "efficientnet_lite0": TINY,
     "gain": (*MANY, *VGG16, "--set=delay=0"),
     "gain gain_ext": (*MANY, *VGG16, "--set=loss=gain_ext", "--set=masks=8", SLOW),
     "deeplab": (*MANY, "--set=fc=8", SLOW),

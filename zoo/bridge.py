@@ -27,7 +27,7 @@ import ml_dtypes
 import numpy as np
 import safetensors
 
-from . import weights
+from . import efficientnet_lite, weights
 from .layers import convolution, spectral_norm
 from .weights import WeightsError
 
@@ -104,6 +104,17 @@ def _vgg16():
     return names
 
 
+def _efficientnet_lite0():
+    """That of the package efficientnet_lite_pytorch."""
+    names = {"stem": "_conv_stem", "stem_bn": "_bn0", "head": "_conv_head", "head_bn": "_bn1"}
+    names["logits"] = "_fc"
+    for i in range(sum(stage[-1] for stage in efficientnet_lite.STAGES)):
+        for k, part in enumerate(("expand", "depthwise", "project")):
+            names[f"block{i}_{part}"] = f"_blocks.{i}._{part}_conv"
+            names[f"block{i}_{part}_bn"] = f"_blocks.{i}._bn{k}"
+    return names
+
+
 def _cyclegan(arrays):
     """`resnet_9blocks` and `resnet_6blocks` of pytorch-CycleGAN-and-pix2pix, without dropout."""
     blocks = sum(k.endswith(".conv_block.1.weight") for k in arrays)
@@ -149,6 +160,7 @@ LAYOUTS = {  # a Layout, or a function of the arrays that returns it; torchvisio
     "resnet18": Layout(_resnet18(), "fc.bias", IMAGENET),
     "squeezenet": Layout(_squeezenet(), "classifier.1.bias", IMAGENET | {"head": "conv"}),
     "vgg16": Layout(_vgg16(), "classifier.6.bias", IMAGENET | {"head": "fc"}, {"fc6": 7}),
+    "efficientnet_lite0": Layout(_efficientnet_lite0(), "_fc.bias", {"image_size": 224}),
     "cyclegan": _cyclegan,
     "attention_gan": _attention_gan,
 }
@@ -289,7 +301,10 @@ def convert(name, arrays, network, source="the checkpoint"):
         if side and array.ndim == 2 and array.shape[1] % side**2 == 0:
             array = array.reshape(len(array), -1, side, side)
             return array.transpose(2, 3, 1, 0).reshape(-1, len(array))
-        return array.transpose(2, 3, 1, 0) if array.ndim == 4 else array.T
+        if array.ndim != 4:
+            return array.T
+        one_a_channel = layer.endswith("_depthwise")
+        return array.transpose(2, 3, 0, 1) if one_a_channel else array.transpose(2, 3, 1, 0)
 
     return _match(network, arrays, theirs, transposed, source)
 

@@ -490,6 +490,26 @@ _SPECS = (
         ),
     ),
     ModelSpec(
+        name="efficientnet_lite0",
+        paper="Tan, Le: EfficientNet: Rethinking Model Scaling for Convolutional Neural Networks, "
+        "ICML 2019",
+        source="arXiv:1905.11946; the Lite variant: github.com/tensorflow/tpu, 2020",
+        task="classification; features of the metrics for photographs",
+        module="efficientnet_lite",
+        datasets=("cifar10", "creatures"),
+        batch=("image", "label"),
+        kind="classification",
+        trainer="classifier",
+        params={"image_size=224,classes=1000": {"classifier": 4_694_024}},
+        reported={"top-1 accuracy, ImageNet, Lite0, 224 x 224 (its authors)": 0.751},
+        deviations=(
+            "The Lite variant's B0: ReLU6, no squeeze-and-excitation (paper: swish, with it).",
+            "`output_stride` 16 or 8 replaces strides by dilation.",
+            "No dropout and no stochastic depth in training.",
+            *_COSINE,
+        ),
+    ),
+    ModelSpec(
         name="gain",
         paper="Li, Wu, Peng, Ernst, Fu: Tell Me Where to Look: Guided Attention Inference Network, "
         "CVPR 2018",

@@ -201,13 +201,16 @@ def _arrays(network):
 
 def round_to_float16(network):
     """Rounds a network's kernels to float16, unless that changes its probe; returns {path: array}
-    as they are stored."""
+    as they are stored. Depthwise kernels (h, w, C, 1) stay: they are small, and matter most."""
     whole, before = _arrays(network), probe(network)
+
+    def rounded(array):
+        depthwise = array.ndim == 4 and array.shape[-1] == 1
+        kernel = array.ndim > 1 and array.dtype == "float32" and not depthwise
+        return array.astype("float16") if kernel else array
+
     with np.errstate(over="ignore"):
-        arrays = {
-            k: a.astype("float16") if a.ndim > 1 and a.dtype == "float32" else a
-            for k, a in whole.items()
-        }
+        arrays = {k: rounded(a) for k, a in whole.items()}
     fill(network, arrays, network.name)
     if _close(probe(network), before):
         return arrays

@@ -1,0 +1,131 @@
+"""EfficientNet-Lite0: EfficientNet, rethinking model scaling for convolutional neural networks (Tan
+and Le, ICML 2019), in the variant that its authors published in 2020 for small devices: without
+squeeze-and-excitation, with ReLU6 in place of swish.
+
+    image -> 3x3/2 32 -> 7 stages of inverted bottlenecks, the last of stage 5 = `middle`
+          -> 1x1 1280 = `map` -> global average = `features` (1280) -> dense -> `logits`
+
+| paper (table 1, B0)                          | here                                           |
+|----------------------------------------------|------------------------------------------------|
+| stages 2 to 8, MBConv1 and MBConv6           | STAGES, `bottleneck`                           |
+| expansion, depthwise convolution, projection | its `_expand`, `_depthwise`, `_project`        |
+| stage 9, Conv1x1 & Pooling & FC              | `head` = `map`, `features`, `logits`           |
+
+Channels are those of width 32. An output stride of 16 or 8 in place of 32 keeps the last maps twice
+or four times as large: strides become dilation (Chen et al., 2017, section 3.1), with the same
+weights.
+"""
+
+import keras
+
+from .layers import imagenet
+from .layers.batch_norm import BatchNorm
+from .layers.convolution import Conv2D
+from .networks import Networks
+
+STAGES = (  # (expansion, side of the kernel, stride, channels, blocks)
+    (1, 3, 1, 16, 1),
+    (6, 3, 2, 24, 2),
+    (6, 5, 2, 40, 2),
+    (6, 3, 2, 80, 3),
+    (6, 5, 1, 112, 3),
+    (6, 5, 2, 192, 4),
+    (6, 3, 1, 320, 1),
+)
+MIDDLE = 10  # number of the last block of stride 16
+STRIDES = (8, 16, 32)
+
+
+def normal(fan_out):
+    """Kernels from N(0, 2 / fan_out), as its authors have them."""
+    return keras.initializers.RandomNormal(stddev=(2 / fan_out) ** 0.5)
+
+
+def norm(x, name):
+    return BatchNorm(momentum=0.99, epsilon=1e-3, name=f"{name}_bn")(x)
+
+
+def relu6(x, name):
+    return keras.layers.ReLU(6.0, name=name)(x)
+
+
+def convolution(x, filters, name, side=1, stride=1):
+    """(B, H, W, C) -> (B, ceil(H / stride), ..., filters), batch normalised."""
+    x = Conv2D(
+        filters,
+        side,
+        strides=stride,
+        padding="same",
+        kernel_initializer=normal(side**2 * filters),
+        use_bias=False,
+        name=name,
+    )(x)
+    return norm(x, name)
+
+
+def depthwise(x, side, stride, dilation, name):
+    """(B, H, W, C) -> (B, ceil(H / stride), ..., C): a kernel for each channel, batch
+    normalised."""
+    x = keras.layers.DepthwiseConv2D(
+        side,
+        strides=stride,
+        padding="same",
+        dilation_rate=dilation,
+        depthwise_initializer=normal(side**2),
+        use_bias=False,
+        name=name,
+    )(x)
+    return norm(x, name)
+
+
+def bottleneck(x, expansion, side, stride, dilation, filters, name, out):
+    """(B, H, W, C) -> (B, ceil(H / stride), ..., filters), with a shortcut where that has the shape
+    of x. out: the name of the last layer."""
+    y = x
+    if expansion > 1:
+        y = convolution(y, expansion * x.shape[-1], f"{name}_expand")
+        y = relu6(y, f"{name}_expand_relu")
+    y = relu6(depthwise(y, side, stride, dilation, f"{name}_depthwise"), f"{name}_depthwise_relu")
+    y = convolution(y, filters, f"{name}_project")
+    if stride == 1 and x.shape[-1] == filters:
+        return keras.layers.Add(name=out)([y, x])
+    return keras.layers.Identity(name=out)(y)
+
+
+def classifier(image_size, classes, width, output_stride, normalise):
+    """image (B, S, S, 3) in [-1, 1] -> logits (B, classes); see `build`."""
+    image = keras.Input((image_size, image_size, 3), name="image")
+    x = imagenet.normalised(image, normalise)
+    x = relu6(convolution(x, width, "stem", side=3, stride=2), "stem_relu")
+    number, reach = 0, 2  # of the block; pixels between values of the classifier of stride 32
+    for expansion, side, stride, channels, count in STAGES:
+        filters = channels * width // 32
+        for i in range(count):
+            dilation = max(reach // output_stride, 1)
+            step = stride if i == 0 and reach < output_stride else 1
+            reach *= stride if i == 0 else 1
+            out = "middle" if number == MIDDLE else f"block{number}"
+            name = f"block{number}"
+            x = bottleneck(x, expansion, side, step, dilation, filters, name, out)
+            number += 1
+    x = relu6(convolution(x, 40 * width, "head"), "map")
+    x = keras.layers.GlobalAveragePooling2D(name="features")(x)
+    logits = keras.layers.Dense(classes, dtype=keras.config.floatx(), name="logits")(x)
+    return keras.Model(image, logits, name="classifier")
+
+
+def build(image_size=224, classes=1000, width=32, output_stride=32, normalise="none"):
+    """-> Networks "classifier": image (B, S, S, 3) in [-1, 1] -> logits (B, classes).
+
+    width: channels of the first convolution, a multiple of 4; 32 is Lite0. output_stride: pixels
+    between values of the last map, 32, 16 or 8. normalise: as in zoo.layers.imagenet; the authors'
+    weights take "none".
+    """
+    if image_size < 32 or classes < 2 or width < 4 or width % 4:
+        raise ValueError("image_size must be at least 32, classes 2, width a multiple of 4, from 4")
+    if output_stride not in STRIDES:
+        raise ValueError(f"output_stride must be one of 8, 16, 32, not {output_stride}")
+    imagenet.check(normalise)
+    return Networks(
+        {"classifier": lambda: classifier(image_size, classes, width, output_stride, normalise)}
+    )
