@@ -57,8 +57,7 @@ def step(model, flags):
         name = f"convolution peak{precision} after {model}"
         peaks.append({"name": name, "side": "machine", "unit": "GFLOP/s", "rounds": values})
         found += own
-    half, full = (measured[side]["rates"] for side in (f"ours{ending}", "ours"))
-    ratios = [a / b for a, b in zip(half, full)]
+    ratios = train_step.comparisons(measured)[f"ours{ending} / ours"]
     name = f"{title(config)}, bfloat16 / float32"
     found.append({"name": name, "side": "ours", "unit": "times", "rounds": ratios})
     return found + peaks

@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-import tensorflow as tf
 from absl import logging
 
 from ..common.errors import UsageError
+from ..zoo.layers.precision import accelerated
 
 INSTRUCTIONS = {"avx512_bf16", "amx_bf16", "bf16"}  # names of Linux for those of x86 and of Arm
 
@@ -27,11 +27,6 @@ def policy(config):
         logging.warning("this processor has no bfloat16 instructions: float32 is used")
         return "float32", False
     return "float32", True
-
-
-def accelerated():
-    """Whether there is a GPU or a TPU."""
-    return any(tf.config.list_logical_devices(kind) for kind in ("GPU", "TPU"))
 
 
 def instructions():

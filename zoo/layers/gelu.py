@@ -18,20 +18,13 @@ class Gelu(keras.layers.Layer):
     """
 
     def call(self, x):
-        if not precision.in_training_step() or not _compiles():
+        on_cpu = keras.backend.backend() == "tensorflow" and not precision.accelerated()
+        if not precision.in_training_step() or not on_cpu:
             return ops.gelu(x, approximate=False)
         return ops.cast(_compiled()(ops.cast(x, "float32")), self.compute_dtype)
 
     def compute_output_shape(self, shape):
         return shape
-
-
-def _compiles():
-    if keras.backend.backend() != "tensorflow":
-        return False
-    import tensorflow as tf
-
-    return not tf.config.list_logical_devices("GPU") and not tf.config.list_logical_devices("TPU")
 
 
 @functools.cache

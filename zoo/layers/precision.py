@@ -37,6 +37,13 @@ def is_rewritten():
     return any(_steps)
 
 
+def accelerated():
+    """Whether TensorFlow has a GPU or a TPU."""
+    import tensorflow as tf
+
+    return any(tf.config.list_logical_devices(kind) for kind in ("GPU", "TPU"))
+
+
 def float32(x):
     """x (...) in half precision or float32 -> its values in float32, which is then the type of what
     is computed from them too, and of their gradient."""
