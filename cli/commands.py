@@ -131,7 +131,7 @@ def study(given, arguments):
         print(found.table)
         print(f"report: {found.folder}")
         return
-    if name == "fid_spatial":
+    if name in ("fid_spatial", "floor"):
         found = answer(
             request=request_of(given),
             output=output,

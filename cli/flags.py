@@ -6,7 +6,7 @@ import difflib
 from dataclasses import dataclass, field
 from typing import Any
 
-METRICS = ("fid", "sfid", "kid", "kid_blocks10", "is", "classes", "precision_recall")
+METRICS = ("fid", "sfid", "kid", "kid_blocks10", "is", "classes", "breeds", "precision_recall")
 METRICS += ("density_coverage", "localization")
 
 
@@ -110,6 +110,11 @@ STUDIES = {
         "which metric notices that the layout of images is broken?",
         "dataset data_dir image_size num seed extractor inception output",
         {"num": "how many images (default: 10000, or all where there are fewer)"},
+    ),
+    "floor": Study(
+        "how far apart do metrics find two sets of real images?",
+        "dataset data_dir image_size num seed extractor inception output",
+        {"num": "how many images of each set at most (default: 10000, or half of all)"},
     ),
     "attention": Study("where does self-attention help a SAGAN?", COMPARES),
     "regional": Study("regional attention, self-attention or none, with DCGAN's loss", COMPARES),

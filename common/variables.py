@@ -1,4 +1,4 @@
-"""Setting variables from arrays: all of them, or none."""
+"""Setting variables from arrays: all of them, or none; and which ones are a network's last."""
 
 
 class Misfit(ValueError):
@@ -33,3 +33,8 @@ def assign(variables, arrays):
     check({name: variable.shape for name, variable in variables.items()}, arrays)
     for name, variable in variables.items():
         variable.assign(arrays[name])
+
+
+def last_layer(network):
+    """The last layer of a keras.Model that has weights."""
+    return next(layer for layer in reversed(network.layers) if layer.weights)

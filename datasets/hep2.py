@@ -1,4 +1,4 @@
-"""HEp-2 cells in the forms of the contests, each cut out by its mask: `hep2:PATH`.
+"""HEp-2 cells in the forms of the contests: `hep2:PATH`.
 
 The files are available to registered researchers only. Their layout here follows published programs
 that read them (github.com/PetterS/hep-2, lorecioni/HEp-2-CellsClassification, george-chou/
@@ -16,13 +16,19 @@ HEp-2_cell_classification). PATH is one of
                                      "specimen" in their names are used, if there are any
         00001.png, 00001_Mask.png    a cell and its mask, anywhere below, of any number of digits
 
-    ICPR 2012's contest of cells: training/ and test/ in I3A's form, with test/gt_test.csv
+    ICPR 2012's contest of cells: training/ and test/ in I3A's form, with test/gt_test.csv, and
+        gt_validation.csv if there is one
 
-The first and the last have the splits of the contest, 14 specimens each. For I3A, every fifth
-specimen of a pattern, from the second on, belongs to the test split. If the files do not name the
-specimens, the cells of a pattern, and those of a specimen (100 to 200), are assumed to have
-consecutive numbers: the last fifth of a pattern is the test split, and the 200 cells before it (or
-another fifth, if the pattern has less than 1,000) are left out, so that no specimen is in both.
+A cell is cut out by its mask. Where no cell has a mask, each picture is a cell: that is enough for
+classification, generation and teaching, while localisation needs masks.
+
+The first and the last have the splits of the contest, 14 specimens each. For I3A, cells in folders
+named training, validation and test (or train, val, test) are the splits; without a test split that
+is validation. Else every fifth specimen of a pattern, from the second on, belongs to the test
+split. If the files do not name the specimens, the cells of a pattern, and those of a specimen (100
+to 200), are assumed to have consecutive numbers: the last fifth of a pattern is the test split, and
+the 200 cells before it (or another fifth, if the pattern has less than 1,000) are left out, so that
+no specimen is in both.
 """
 
 import csv
@@ -50,19 +56,27 @@ SYNONYMS = {"numem": "nuclear membrane", "centromeric": "centromere"}
 TRAINING = {1, 2, 3, 5, 6, 7, 8, 9, 11, 14, 18, 20, 25, 26}  # MIVIA's specimens, by the contest
 FORMS = (
     "Images/01/01.bmp, Images/01/01.csv and Cells/Cell_Masks/01/001.png (MIVIA's Main_Dataset), "
-    "or gt_training.csv with 00001.png and 00001_Mask.png (I3A's task 1)"
+    "or gt_training.csv with 00001.png and, if there are masks, 00001_Mask.png (I3A's task 1)"
 )
+LABEL_FILES = {"train": "gt_training.csv", "validation": "gt_validation.csv", "test": "gt_test.csv"}
+SPLITS = {  # name of a folder -> split
+    **dict.fromkeys(("training", "train"), "train"),
+    **dict.fromkeys(("validation", "val"), "validation"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}
 MARGIN = 0.25  # around a cell, as a fraction of its longer side, inside the picture
 GAP = 200
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A line of a label file; intensity and specimen are "" if the file does not name them."""
+    """A line of a label file. mask: None where there is none. folder: of the SPLITS that the
+    picture lies in, or "". intensity and specimen are "" if the file does not name them."""
 
     image: Path
-    mask: Path
+    mask: Path | None
     pattern: str
+    folder: str = ""
     intensity: str = ""
     specimen: str = ""
 
@@ -70,9 +84,10 @@ class Cell:
 class Hep2:
     """The cells of one split of a folder.
 
-    Examples have "image" (S, S, 3) with three equal channels; "mask" (S, S, 1); "bbox" (4,);
-    "label", an index into `classes`; and "intensity", 1 for positive, if the file names it for
-    every cell of the split. I3A's patterns have the order of the data set `cells`.
+    Examples have "image" (S, S, 3) with three equal channels; "label", an index into `classes`;
+    where the folder has masks, "mask" (S, S, 1) and "bbox" (4,); and "intensity", 1 for positive,
+    if the file names it for every cell of the split. I3A's patterns have the order of the data set
+    `cells`.
     """
 
     size = 64  # default size of the pictures
@@ -83,8 +98,11 @@ class Hep2:
         self.cells = splits.get(split)
         if not self.cells:
             raise DataError(f"{self.root} has no cells for the split {split!r}")
-        files = {file for cell in self.cells for file in (cell.image, cell.mask)}
-        labels = "\n".join(f"{c.mask.name} {c.pattern} {c.intensity}" for c in self.cells)
+        self.masked = any(cell.mask for its_cells in splits.values() for cell in its_cells)
+        files = {file for cell in self.cells for file in (cell.image, cell.mask) if file}
+        labels = "\n".join(
+            f"{(c.mask or c.image).name} {c.pattern} {c.intensity}" for c in self.cells
+        )
         self.key = f"hep2-{folder.digest(self.root, sorted(files), labels)}"
 
     @staticmethod
@@ -94,14 +112,16 @@ class Hep2:
 
     def examples(self, image_size):
         """Yields a dict per readable cell; logs and counts the others."""
-        skipped = Skipped("not a readable cell and mask")
+        needed = "cell and mask" if self.masked else "cell"
+        skipped = Skipped(f"not a readable {needed}")
         picture = functools.lru_cache(1)(grey)  # the cells of a specimen are consecutive
         rated = all(cell.intensity for cell in self.cells)
         for cell in self.cells:
             try:
-                example = cut(picture(cell.image), grey(cell.mask) > 0, image_size)
+                example = self._example(cell, picture, image_size)
             except folder.UNREADABLE:
-                skipped.add(f"{cell.image}, {cell.mask.name}")
+                mask = cell.mask.name if cell.mask else "no mask"
+                skipped.add(f"{cell.image}, {mask}" if self.masked else cell.image)
                 continue
             example["label"] = np.asarray(self.classes.index(cell.pattern), np.int32)
             if rated:
@@ -109,7 +129,15 @@ class Hep2:
             yield example
         skipped.report(len(self.cells), "cells")
         if skipped.count == len(self.cells):
-            raise DataError(f"{self.root} holds no readable cell with its mask: {FORMS}")
+            raise DataError(f"{self.root} holds no readable {needed}: {FORMS}")
+
+    def _example(self, cell, picture, image_size):
+        if not self.masked:
+            image = np.repeat(picture(cell.image)[..., None], 3, 2)
+            return {"image": resize.whole(image, image_size)}
+        if not cell.mask:
+            raise ValueError("a cell without a mask among others that have one")
+        return cut(picture(cell.image), grey(cell.mask) > 0, image_size)
 
 
 def read_folder(root):
@@ -147,16 +175,21 @@ def main_dataset(root):
 
 
 def numbered(root):
-    """The splits of a folder with gt_training.csv, in it or in a folder in it."""
+    """The splits of a folder with gt_training.csv, in it or in a folder in it; "test" is validation
+    where there is no other."""
     files = {
-        name: next(iter([*root.glob(name), *root.glob(f"*/{name}")]), None)
-        for name in ("gt_training.csv", "gt_test.csv")
+        split: next(iter([*root.glob(name), *root.glob(f"*/{name}")]), None)
+        for split, name in LABEL_FILES.items()
     }
-    if not files["gt_training.csv"]:
+    if not files["train"]:
         raise DataError(f"{root} holds none of the forms of hep2:PATH: {FORMS}")
-    training = listed(files["gt_training.csv"])
-    if files["gt_test.csv"]:
-        return {"train": training, "test": listed(files["gt_test.csv"])}
+    splits = {split: listed(file) for split, file in files.items() if file}
+    training = splits["train"]
+    if len(splits) == 1:
+        splits = {split: [cell for cell in training if cell.folder == split] for split in files}
+    test = splits.get("test") or splits.get("validation")
+    if splits["train"] and test:
+        return {**splits, "test": test}
     named = all(cell.specimen for cell in training)
     train, test = by_specimen(training) if named else by_number(training)
     return {"train": train, "test": test}
@@ -174,15 +207,20 @@ def listed(file):
         key: next((i for i, name in enumerate(header) if key in name.lower()), None)
         for key in ("intensity", "specimen")
     }
-    return [
-        Cell(
-            image=images.get(int(line[0]), file.parent / f"{line[0]}.png"),
-            mask=masks.get(int(line[0]), file.parent / f"{line[0]}_Mask.png"),
-            pattern=pattern(line[1]),
-            **{key: line[i].lower() for key, i in columns.items() if i is not None},
+    found = []
+    for line in sorted(rows, key=lambda line: int(line[0])):
+        image = images.get(int(line[0]), file.parent / f"{line[0]}.png")
+        places = [p.lower() for p in image.relative_to(file.parent).parts[:-1]]
+        found.append(
+            Cell(
+                image=image,
+                mask=masks.get(int(line[0])),
+                pattern=pattern(line[1]),
+                folder=next((SPLITS[place] for place in places if place in SPLITS), ""),
+                **{key: line[i].lower() for key, i in columns.items() if i is not None},
+            )
         )
-        for line in sorted(rows, key=lambda line: int(line[0]))
-    ]
+    return found
 
 
 def by_specimen(training):
@@ -209,8 +247,9 @@ def by_number(training):
 
 
 def lines(file, *, columns, number):
-    """(header, lines) of a label file. Each line must have at least `columns` columns, as many as
-    the header, and a number in column `number`; else DataError."""
+    """(header, lines) of a label file; the header is [] if the first line has a number in column
+    `number`. Each line must have at least `columns` columns, as many as the header, and a number
+    there; else DataError."""
     try:
         text = file.read_text("utf-8", "replace").splitlines()
     except OSError as error:
@@ -218,6 +257,8 @@ def lines(file, *, columns, number):
     mark = ";" if text and ";" in text[0] else ","
     table = [[value.strip() for value in line] for line in csv.reader(text, delimiter=mark) if line]
     header, *rows = table or [[]]
+    if len(header) > number and header[number].isdecimal():
+        header, rows = [], table
     columns = max(columns, len(header))
     for line in rows:
         if len(line) < columns or not line[number].isdecimal():

@@ -3,6 +3,7 @@
 import numpy as np
 
 LEAST = 0.1  # as a share of the samples per class if all classes were equally frequent
+IMAGENET, BREEDS = 1_000, slice(151, 269)  # ImageNet's classes; of these the 118 breeds of dogs
 
 
 def class_coverage(logits):
@@ -18,3 +19,16 @@ def class_coverage(logits):
     present = p[p > 0]
     entropy = -np.sum(present * np.log(present)) / np.log(classes)
     return float(np.mean(p >= LEAST / classes)), abs(float(entropy))
+
+
+def breed_coverage(logits):
+    """Logits (N, 1000) of ImageNet's classes -> (share of its 118 breeds of dogs that are present,
+    share of the samples whose largest logit is a breed).
+
+    A breed is present if at least LEAST * N / 118 samples have their largest logit there.
+    """
+    count, classes = np.shape(logits)
+    if count < 1 or classes != IMAGENET:
+        raise ValueError(f"breeds take logits (N, {IMAGENET}), not {(count, classes)}")
+    p = np.bincount(np.argmax(logits, 1), minlength=classes)[BREEDS] / count
+    return float(np.mean(p >= LEAST / len(p))), float(p.sum())

@@ -59,12 +59,14 @@ float32_products = _Float32Products()
 class Extractor:
     """name: as in the names of metrics. digest: of its weights. run: uint8 (BLOCK, S, S, 3) ->
     {kind: float32 (BLOCK, D)}: "features" (FID, KID, ...), "logits" (the Inception Score) and
-    "spatial" (sFID: a map of few channels, flattened).
+    "spatial" (sFID: a map of few channels, flattened). classes: the number of logits,
+    where it matters.
     """
 
     name: str
     digest: str
     run: Callable
+    classes: int | None = None
 
 
 def of_classifier(network, name, digest, interpolation="bilinear"):
@@ -90,7 +92,7 @@ def of_classifier(network, name, digest, interpolation="bilinear"):
         spatial = spatial[..., :SPATIAL_CHANNELS].reshape(len(images), -1)
         return {"features": features, "logits": logits, "spatial": spatial}
 
-    return Extractor(name, digest, run)
+    return Extractor(name, digest, run, network.output_shape[-1])
 
 
 def of_inception(network, digest):
@@ -157,8 +159,7 @@ class Features:
         for kind, parts in rows.items():
             self.computed["rows", kind] = {"rows": np.concatenate(parts)}
         for kind, sums in moments.items():
-            arrays = {"count": np.array(sums.count), "mean": sums.mean, "cov": sums.cov}
-            self.computed["moments", kind] = arrays
+            self.computed["moments", kind] = sums.arrays()
         if self.cache:
             for form, kind in missing:
                 path = self._path(form, kind)
@@ -179,6 +180,26 @@ class Features:
         """{"count", "mean" (D,), "cov" (D, D)}, float64."""
         self.prepare({("moments", kind)})
         return self.computed["moments", kind]
+
+
+class RowFeatures:
+    """Features at hand, rows (N, D) of the kind "features", in the place of Features."""
+
+    def __init__(self, rows):
+        self._rows = rows
+
+    def prepare(self, wanted):
+        """Does nothing: there is nothing to compute."""
+
+    def rows(self, kind):
+        """(N, D), as given."""
+        return self._rows
+
+    def moments(self, kind):
+        """{"count", "mean" (D,), "cov" (D, D)}, float64."""
+        sums = Moments(self._rows.shape[1])
+        sums.add(self._rows)
+        return sums.arrays()
 
 
 def read(path, names):

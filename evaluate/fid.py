@@ -69,6 +69,10 @@ class Moments:
             raise ValueError(f"a covariance needs 2 rows at least, not {self.count}")
         return self._all()[2] / (self.count - 1)
 
+    def arrays(self):
+        """{"count", "mean", "cov"} as arrays."""
+        return {"count": np.array(self.count), "mean": self.mean, "cov": self.cov}
+
 
 def moments(features):
     """(N, D) -> mean (D,), covariance (D, D)."""

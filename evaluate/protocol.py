@@ -74,6 +74,13 @@ METRICS = {
         real=False,
         higher=True,
     ),
+    "breeds": Metric(
+        ("breeds", "dogs"),
+        lambda real, fake: [(v, None) for v in coverage.breed_coverage(fake.rows("logits"))],
+        ("rows", "logits"),
+        real=False,
+        higher=True,
+    ),
     "precision_recall": Metric(
         ("precision", "recall"), _pair(prdc.precision_recall), ROWS, higher=True
     ),
@@ -87,8 +94,13 @@ class ScoreError(UsageError):
     """Scores that cannot be measured, or must not be compared; the message says why."""
 
 
-def check(metrics, real, fake):
-    """Raises ScoreError if a metric needs more images than `real` or `fake`."""
+def check(metrics, real, fake, classes):
+    """Raises ScoreError if a metric needs more images than `real` or `fake`, or logits of other
+    classes than the extractor has."""
+    if "breeds" in metrics and classes != coverage.IMAGENET:
+        raise ScoreError(
+            "breeds needs the classes of ImageNet: extractor=zoo:efficientnet_lite0-imagenet"
+        )
     few, many = sorted((real, fake))
     if few < LEAST:
         raise ScoreError(f"metrics need {LEAST} images of each side, not {real} and {fake}")

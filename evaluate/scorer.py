@@ -71,7 +71,7 @@ class Scorer:
 
     def __init__(self, images, about, extractor, spec, cache, progress=False):
         metrics, count = spec.metrics, spec.count
-        protocol.check(metrics, len(images), count)
+        protocol.check(metrics, len(images), count, extractor.classes)
         self.extractor, self.metrics, self.count, self.spec = extractor, metrics, count, spec
         self.progress = progress
         size = images.shape[1]

@@ -84,9 +84,12 @@ class RunConfig:
             raise UsageError(f"loss={loss}: {spec.name} has {', '.join(module.VARIANTS)}")
         make_hparams, _ = module.VARIANTS[loss]
         hparams = dataclasses.asdict(make_hparams()) | recipe.hparams
-        hparams |= recipe.variants.get(loss, {})
         options = zoo.options(spec.name) | recipe.options
         del options["image_size"]
+        backbone = settings.get("backbone", options.get("backbone", spec.name))
+        for key in (loss, backbone):
+            for name, value in recipe.variants.get(key, {}).items():
+                (options if name in options else hparams)[name] = value
         changed = typed(settings, {**options, **hparams, "loss": default_loss})
         options = {k: changed.get(k, v) for k, v in options.items()}
         hparams = {k: changed.get(k, v) for k, v in hparams.items()}

@@ -25,6 +25,10 @@ CONFIG |= {"options", "hparams", "every"}
 # values of run directories that were written before these options existed
 LEGACY_DEFAULTS = {"precision": "float32", "jit": False, "steps_per_execution": 1}
 LEGACY_HPARAMS = {"most": "max_classes"}  # old name -> name of today
+LEGACY_VALUES = {  # of options and hyper-parameters that older runs do not record
+    "options": {"start": "", "backbone": "vgg16", "output_stride": 32},
+    "hparams": {"head_rate": 1.0, "frozen_statistics": False},
+}
 
 
 class RunError(UsageError):
@@ -92,6 +96,10 @@ class Run:
 
     def _compare(self, old):
         new = self.config
+        for part, values in LEGACY_VALUES.items():
+            if part in old and part in new:
+                added = {k: v for k, v in values.items() if k in new[part]}
+                old = {**old, part: added | old[part]}
         differing = [k for k in {**old, **new} if old.get(k) != new.get(k) and k not in RESUMABLE]
         if differing:
             changes = "; ".join(f"{k} was {old.get(k)!r}, now {new.get(k)!r}" for k in differing)

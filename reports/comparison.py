@@ -128,6 +128,28 @@ def distortions(rows, examples):
     return plots.png(figure)
 
 
+def floors(rows, extractor):
+    """FID and KID of real images against real images over the number of images. rows: [{"count",
+    "fid", "fid_low", "fid_high", "kid"}]. extractor: its name."""
+    figure, ((left, right),) = plots.panels(9, 3.2, 1, 2)
+    counts, fid = ([row[key] for row in rows] for key in ("count", "fid"))
+    left.fill_between(
+        counts, *([row[key] for row in rows] for key in ("fid_low", "fid_high")), alpha=0.3
+    )
+    left.plot(counts, fid, marker="o", markersize=4)
+    for place in zip(counts, fid):
+        left.annotate(f"{place[1]:.3g}", place, (0, 6), textcoords="offset points", fontsize=7)
+    left.set(xscale="log", yscale="log", ylabel=f"FID, {extractor}")
+    right.plot(counts, [row["kid"] for row in rows], marker="o", markersize=4)
+    right.axhline(0, color="grey", linewidth=0.8)
+    right.set(xscale="log", ylabel=f"KID, {extractor}")
+    for axes in (left, right):
+        axes.set(xlabel="real images on each side", xticks=counts)
+        axes.set_xticklabels([f"{count:,}" for count in counts])
+        axes.minorticks_off()
+    return plots.png(figure)
+
+
 def table(runs, metrics):
     """Rows of text, the first of them the head: of each run the last value of each metric, and its
     best one with the step."""

@@ -6,6 +6,7 @@ import importlib
 STUDIES = {  # name -> (file, function)
     "memorisation": ("memorisation", "memorisation"),
     "fid_spatial": ("spatial", "fid_spatial"),
+    "floor": ("floor", "floor"),
     "attention": ("comparison", "compare"),
     "regional": ("comparison", "compare"),
     "regional_wgan": ("comparison", "compare"),

@@ -100,7 +100,10 @@ def localize(object_maps, data, split="test"):
     chosen on training images."""
     train, test = data.arrays("train"), data.arrays(split)
     if not all({"mask", "bbox"} <= arrays.keys() for arrays in (train, test)):
-        raise UsageError(f"{data.name} has no masks and boxes to find")
+        raise UsageError(
+            f"localization needs masks and boxes, and {data.name} has none: give a data set that "
+            "has them"
+        )
     threshold = best_threshold(object_maps, train)
     maps, masks, kept = objects(object_maps, test)
     measured = localization.scores(maps, masks, test["bbox"][kept], threshold)

@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 
 from attention_zoo import zoo
+from attention_zoo.common import variables
 from attention_zoo.experiments import run_directory as run
 from attention_zoo.trainers import classifier, losses
 from attention_zoo.zoo import efficientnet_lite, resnet, resnet9, squeezenet, vgg
@@ -205,11 +206,84 @@ def test_every_hyper_parameter_is_checked_and_acts():
         {"momentum": 0.5},
         {"weight_decay": 0.1},
         {"smoothing": 0.5},
+        {"head_rate": 3.0},
+        {"frozen_statistics": True},
         {"crop": 1},
         {"flip": False},
         {"ema_decay": 0.0},
     ):
         assert abs(after(**hp) - usual).max() > 1e-7, hp
+
+
+def test_the_head_s_rate_is_a_factor_of_the_backbone_s():
+    """Of two trainers of equal weights one moves its last layer five times as far, and all else
+    equally far."""
+    batch = {"image": tf.constant(images(6)), "label": tf.constant([0, 1, 2, 0, 1, 2])}
+    moves = []
+    for rate in (1.0, 5.0):
+        trainer = make(learning_rate=0.01, head_rate=rate)
+        trained = trainer.networks["classifier"].trainable_variables
+        before = [np.array(v) for v in trained]
+        trainer.train_step(batch)
+        moves.append({v.path: np.asarray(v) - old for v, old in zip(trained, before)})
+    usual, fast = moves
+    for path, move in usual.items():
+        factor = 5 if path.startswith("logits/") else 1
+        assert abs(fast[path] - factor * move).max() < 1e-6, path
+    assert abs(usual["logits/kernel"]).max() > 1e-4
+
+
+def test_frozen_statistics_are_used_and_kept():
+    trainer = make(frozen_statistics=True)
+    network = trainer.networks["classifier"]
+    averages = [v for v in network.variables if "moving_" in v.path]
+    for v in averages:
+        v.assign(v + 0.5)
+    before = [np.array(v) for v in averages]
+    x, label = images(4), tf.constant([0, 1, 2, 0])
+    x_shifted = classifier.augment(tf.constant(x), 2, True, trainer.key())
+    logits = network(x_shifted, training=False)
+    expected = losses.cross_entropy(logits=logits, label=label, smoothing=0.1)
+    loss = trainer.train_step({"image": tf.constant(x), "label": label})["loss"]
+    assert float(loss) == pytest.approx(float(expected), abs=1e-6)
+    assert before and all(np.array_equal(old, v) for old, v in zip(before, averages))
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("resnet9", {"width": 4}),
+        ("resnet18", {"width": 4}),
+        ("squeezenet", {"width": 4, "head": "conv"}),
+        ("vgg16", {"width": 2}),
+        ("efficientnet_lite0", {"width": 4}),
+    ],
+)
+def test_every_classifier_starts_from_weights_of_other_classes(name, options, tmp_path):
+    """All but the last layer is that of the published network, at another image size too."""
+    old = {**options, "image_size": 32, "classes": 5}
+    published = zoo.create(name, **old)["classifier"]
+    for i, v in enumerate(published.variables):
+        v.assign(v + images(1, seed=i).mean() + 0.01)
+    about = {"network": "classifier", "options": old, "dataset": "none", "scores": {}}
+    zoo.save(name, "mine", published, {**about, "origin": {}, "license": "none"}, tmp_path)
+    new = {**options, "image_size": 48, "classes": 3, "start": f"{name}:{tmp_path}/mine"}
+    made = [zoo.create(name, **new) for _ in range(2)]
+    trainer = classifier.Classifier(*made, classifier.HParams(), seed=0)
+    last = variables.last_layer(made[0]["classifier"]).name
+    head = [np.array(v) for v in made[0]["classifier"].get_layer(last).weights]
+    trainer.prepare(iter([]))
+    for networks in made:
+        ours = {v.path: np.asarray(v) for v in networks["classifier"].variables}
+        theirs = {v.path: np.asarray(v) for v in published.variables}
+        assert theirs.keys() == ours.keys()
+        for path in theirs:
+            if not path.startswith(f"{last}/"):
+                assert abs(ours[path] - theirs[path]).max() < 2e-3, path  # stored in float16
+    kept = made[0]["classifier"].get_layer(last).weights
+    assert all(np.array_equal(old, v) for old, v in zip(head, kept))
+    with pytest.raises(zoo.WeightsError, match="does not fit the backbone"):
+        zoo.create(name, **{**new, "width": 8}).load_start_weights()
 
 
 def test_the_paper_s_resnet_18_by_hand():

@@ -18,6 +18,7 @@ from attention_zoo.cli import commands, main, parser
 from attention_zoo.evaluate import spatial
 from attention_zoo.experiments import publishing, training
 from attention_zoo.experiments import run_directory as run
+from attention_zoo.studies import floor
 from attention_zoo.tests.helpers import command, lines, mistake, same_run
 
 ROOT = Path(__file__).parent.parent
@@ -405,6 +406,26 @@ def test_study_of_broken_layout(folder, capsys, monkeypatch):
     assert rows["noise"] > rows["other real images (train)"] > rows["the same images"]
     assert (place / "fid_spatial.md").read_text().count("\n| ") == len(rows)
     assert Image.open(place / "fid_spatial.png").size[0] > 1000
+
+
+def test_study_of_the_floor(folder, capsys, monkeypatch):
+    """More real images bring FID closer to 0; KID has no such bias."""
+    monkeypatch.setattr(floor, "COUNTS", (20, 60, 120, 500))
+    place = folder / "floor"
+    flags = ["--mode=study", "--study=floor", "--dataset=creatures/tiny", f"--output={place}"]
+    said = lines(capsys, *flags, f"--data_dir={folder}", "--image_size=32")
+    assert said[-1] == f"study: {place}"
+    found = json.loads((place / "floor.json").read_text())
+    assert found["extractor"] == "resnet9-creatures"
+    assert [row["count"] for row in found["rows"]] == [20, 60, 120]
+    fid = [row["fid"] for row in found["rows"]]
+    assert fid[0] > 1.5 * fid[1] > 1.5 * fid[2] > 0
+    assert all(row["fid_low"] <= row["fid"] <= row["fid_high"] for row in found["rows"])
+    assert abs(found["rows"][2]["kid"]) < 0.2 * abs(fid[2])
+    assert (place / "floor.md").read_text().count("\n| ") == 3
+    assert Image.open(place / "floor.png").size[0] > 800
+    flags += ["--num=19", f"--data_dir={folder}"]
+    assert "the study needs 40" in mistake(capsys, *flags)
 
 
 def test_nan_stops_the_run_with_one_line(folder):

@@ -192,6 +192,7 @@ DEFAULTS = {  # mode -> the library's functions, whose defaults its help states
     "translate": "experiments.translating.translate_folder",
     "study --study=memorisation": "studies.memorisation.memorisation",
     "study --study=fid_spatial": "studies.spatial.fid_spatial",
+    "study --study=floor": "studies.floor.floor",
     "study --study=teaching": "studies.comparison.teaching",
     "study --study=gain": "studies.gain.gain",
     "study --study=biased": "studies.gain.biased",

@@ -5,7 +5,9 @@ import pytest
 from PIL import Image
 
 from attention_zoo import datasets
+from attention_zoo.common.errors import UsageError
 from attention_zoo.datasets import cells, hep2
+from attention_zoo.tasks import scoring
 
 PATTERNS = ("Homogeneous", "Speckled", "Nucleolar", "Centromere", "Golgi", "NuMem")
 
@@ -178,7 +180,7 @@ def test_unreadable_cells_are_named_counted_and_left_out(tmp_path, caplog):
     held = datasets.arrays(name, image_size=16, data_dir=tmp_path)
     assert greys(held) == [1, 6]
     said = caplog.text
-    assert "00002.png, 00002_Mask.png" in said and "00003.png" in said
+    assert "00002.png, no mask" in said and "00003.png" in said
     assert "skipped 4 of 6 cells" in said
 
 
@@ -229,12 +231,48 @@ def test_what_is_wrong_is_said_in_one_line(tmp_path, make, split, message):
     assert not list((tmp_path / "data").glob("attention_zoo/*"))
 
 
-def test_cells_without_their_masks_are_refused(tmp_path):
-    name = i3a(tmp_path / "d", PATTERNS)
-    for mask in (tmp_path / "d").glob("*_Mask.png"):
+def test_cells_without_masks_are_whole_pictures(tmp_path):
+    """Localisation alone says that it needs masks; one mask in the folder makes them required."""
+    name = i3a(tmp_path / "d", PATTERNS * 10)
+    masks = sorted((tmp_path / "d").glob("*_Mask.png"))
+    for mask in masks[1:]:
         mask.unlink()
-    with pytest.raises(datasets.DataError, match="holds no readable cell with its mask"):
-        datasets.load(name, data_dir=tmp_path / "data")
+    held = datasets.arrays(name, image_size=16, data_dir=tmp_path)
+    assert greys(held) == [1] and "mask" in held
+    masks[0].unlink()
+    held = datasets.arrays(name, image_size=20, data_dir=tmp_path)
+    assert sorted(held) == ["image", "label"] and len(held["image"]) == 36
+    assert (held["image"][0] == 1).all()
+    with pytest.raises(UsageError, match="needs masks and boxes, and hep2:.* has none"):
+        scoring.localize(None, datasets.open_dataset(name, 16, tmp_path))
+
+
+@pytest.mark.parametrize("places", [("training", "validation"), ("train", "val", "test")])
+def test_folders_are_the_splits(tmp_path, places):
+    """Cells 1 to 3 in the first folder, 4 to 6 in the next one, and so on; no masks, no header."""
+    numbers = range(1, 3 * len(places) + 1)
+    for number in numbers:
+        place = tmp_path / "d" / "cells" / places[(number - 1) // 3]
+        save(np.full((9, 9), number, np.uint8), place / f"{number:05d}.png")
+    rows = [f"{n},Golgi" for n in numbers]
+    (tmp_path / "d" / "gt_training.csv").write_text("\n".join(rows))
+    name, last = f"hep2:{tmp_path / 'd'}", numbers[-1]
+    found = {
+        split: greys(datasets.arrays(name, split, image_size=16, data_dir=tmp_path))
+        for split in ("train", "validation", "test")
+    }
+    test = [last - 2, last - 1, last]
+    assert found == {"train": [1, 2, 3], "validation": [4, 5, 6], "test": test}
+
+
+def test_label_files_are_the_splits(tmp_path):
+    for place, number in (("training", 1), ("validation", 2)):
+        save(np.full((9, 9), number, np.uint8), tmp_path / "d" / place / "1.png")
+        (tmp_path / "d" / place / f"gt_{place}.csv").write_text("id,class\n1,Golgi")
+    source = {"name": f"hep2:{tmp_path / 'd'}", "image_size": 16, "data_dir": tmp_path}
+    assert greys(datasets.arrays(split="test", **source)) == [2]
+    assert greys(datasets.arrays(split="validation", **source)) == [2]
+    assert greys(datasets.arrays(**source)) == [1]
 
 
 def test_it_is_named_among_the_data_sets():

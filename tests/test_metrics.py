@@ -397,6 +397,18 @@ def test_inception_score_of_a_collapsed_generator_is_one():
     assert (collapsed, deviation) == pytest.approx((1, 0), abs=1e-12)
 
 
+def test_breed_coverage_in_closed_form():
+    """Of 1,000 samples a breed needs one: breeds 151 and 268 have it, 200 has many, and 150 and 269
+    are no dogs."""
+    classes = np.repeat([151, 268, 200, 150, 269], [1, 1, 498, 300, 200])
+    present, dogs = coverage.breed_coverage(np.eye(1000, dtype="float32")[classes])
+    assert present == pytest.approx(3 / 118) and dogs == 0.5
+    present, _ = coverage.breed_coverage(np.eye(1000)[np.repeat([151, 200], [1, 1199])])
+    assert present == pytest.approx(1 / 118)
+    with pytest.raises(ValueError, match="breeds take logits"):
+        coverage.breed_coverage(np.zeros((3, 10)))
+
+
 def test_class_coverage_in_closed_form():
     def found(counts):
         return coverage.class_coverage(np.eye(len(counts))[np.repeat(range(len(counts)), counts)])

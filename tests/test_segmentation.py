@@ -14,7 +14,8 @@ from attention_zoo.evaluate import crf, segmentation
 from attention_zoo.tests.helpers import drawn, loss_of
 from attention_zoo.trainers import deeplab as training
 from attention_zoo.trainers import losses
-from attention_zoo.zoo import deeplab, vgg
+from attention_zoo.zoo import deeplab, efficientnet_lite, vgg
+from attention_zoo.zoo.networks import copy_backbone
 
 TRUTH = np.array([[0, 0, 0], [1, 1, 2], [255, 255, 2]], np.uint8)
 FOUND = np.array([[0, 0, 1], [1, 1, 0], [2, 3, 2]])
@@ -207,6 +208,10 @@ def test_every_option_of_the_network_changes_it():
     for wrong in ({"stride": 3}, {"image_size": 34}, {"image_size": 28}, {"classes": 1}):
         with pytest.raises(ValueError, match="must be"):
             tiny(**wrong)
+    with pytest.raises(ValueError, match="backbone takes one of vgg16, efficientnet_lite0"):
+        tiny(backbone="resnet9")
+    with pytest.raises(ValueError, match="one of 8, 16 with backbone=efficientnet_lite0"):
+        tiny(backbone="efficientnet_lite0")
 
 
 def test_scores_are_interpolated_about_the_pixels_that_they_are_of():
@@ -217,13 +222,54 @@ def test_scores_are_interpolated_about_the_pixels_that_they_are_of():
     assert inner.tolist() == [0, 0, 0.5, 1.5, 2.5, 3.5, 4.5, 5.5, 6.5, 7.5, 8, 8]
 
 
+@pytest.mark.parametrize(("size", "stride", "first"), [(64, 8, 7), (97, 16, 0)])
+def test_scores_of_efficientnet_lie_where_its_strides_put_them(size, stride, first):
+    """With all kernels at their middle tap alone, a score depends on one pixel, its own."""
+    network = tiny(backbone="efficientnet_lite0", width=4, image_size=size, stride=stride)
+    for v in network.trainable_variables:
+        if len(v.shape) == 4:
+            kernel = np.zeros(v.shape)
+            middle = v.shape[0] // 2
+            kernel[middle, middle] = abs(drawn(*v.shape[2:])) + 0.1
+            v.assign(kernel / kernel.sum((0, 1, 2), keepdims=True))
+    scores = keras.Model(network.input, network.get_layer("logits").output)
+    x = tf.constant(np.full((1, size, size, 3), 0.5, "float32"))
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        one = tf.reduce_sum(scores(x)[0, 2, 1])
+    (row, column), *more = np.argwhere(abs(tape.gradient(one, x)[0]).numpy().sum(-1) > 0)
+    assert (row, column) == (first + 2 * stride, first + stride) and not more
+    layer = network.get_layer("segmentation")
+    assert layer.origin(scores.output_shape[1]) == first
+    assert network.output_shape == (None, size, size, 3)
+
+
+def test_a_segmenter_starts_from_efficientnet_and_from_a_segmenter():
+    usual = {"backbone": "efficientnet_lite0", "width": 4, "image_size": 64, "stride": 8}
+    network = tiny(**usual)
+    source = efficientnet_lite.build(image_size=32, width=4, classes=5)["classifier"]
+    for i, v in enumerate(source.variables):
+        v.assign(drawn(*v.shape, seed=i) ** 2)
+    before = {v.path: np.array(v) for v in network.variables}
+    copy_backbone(network, source, new=("fc6", "fc7"))
+    theirs = {v.path: np.asarray(v) for v in source.variables}
+    for v in network.variables:
+        own = v.path.partition("/")[0] in ("fc6", "fc7", "logits")
+        assert np.array_equal(v, (before if own else theirs)[v.path]), v.path
+    other, logits = tiny(**usual), network.get_layer("logits").kernel
+    logits.assign(logits + 1)
+    copy_backbone(other, network)
+    assert np.array_equal(other.get_layer("fc6").kernel, network.get_layer("fc6").kernel)
+    assert abs(np.asarray(other.get_layer("logits").kernel) - np.asarray(logits)).min() > 0.9
+
+
 def test_a_segmenter_starts_from_a_classifier_s_convolutions(tmp_path):
     classifier = vgg.build(image_size=64, width=2, classes=3)["classifier"]
     for i, v in enumerate(classifier.trainable_variables):
         v.assign(drawn(*v.shape, seed=i))
     network = tiny(image_size=64, stride=8)
     before = np.asarray(network.get_layer("fc6").kernel)
-    deeplab.copy_convolutions(network, classifier)
+    copy_backbone(network, classifier, new=("fc6", "fc7"))
     x = drawn(1, 64, 64, 3)
     ours = keras.Model(network.input, network.get_layer("conv5_3_relu").output)(x)
     theirs = np.asarray(keras.Model(classifier.input, classifier.get_layer("map").output)(x))
@@ -236,8 +282,8 @@ def test_a_segmenter_starts_from_a_classifier_s_convolutions(tmp_path):
 
     other = tiny(width=3)
     values = [np.array(v) for v in other.variables]
-    with pytest.raises(ValueError, match=r"no conv1_1 of shape \(3, 3, 3, 3\)"):
-        deeplab.copy_convolutions(other, classifier)
+    with pytest.raises(ValueError, match="does not fit the backbone .conv1_1/kernel"):
+        copy_backbone(other, classifier, new=("fc6", "fc7"))
     assert all(np.array_equal(a, b) for a, b in zip(values, other.variables))
 
 
@@ -252,7 +298,7 @@ def test_a_run_begins_with_the_classifier_s_convolutions(tmp_path):
     for network in (trainer.networks["segmenter"], trainer.ema_networks["segmenter"]):
         ours, theirs = (n.get_layer("conv5_1").kernel for n in (network, classifier))
         assert abs(np.asarray(ours) - np.asarray(theirs)).max() < 1e-3  # stored in float16
-    with pytest.raises(zoo.WeightsError, match="a segmenter takes the convolutions of a vgg16"):
+    with pytest.raises(zoo.WeightsError, match="give the backbone, width and head"):
         deeplab.build(
             **{**TINY, "width": 3, "start": f"vgg16:{tmp_path}/mine"}
         ).load_start_weights()

@@ -24,7 +24,8 @@ class Recipe:
     image_size: the images' height and width in pixels. batch_size: images, or pairs, in an update.
     steps: updates of the network that is measured. load_size: the size at which images are kept,
     if each update cuts a part of image_size out of them. options: of the networks. hparams: values
-    that differ from the defaults of HParams; variants: the same for one key of VARIANTS.
+    that differ from the defaults of HParams; variants: what differs further, options or hparams,
+    with a key of VARIANTS, a backbone, or one model of several: {"sec": {"learning_rate": 0.005}}.
     """
 
     image_size: int

@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
+from ..common import variables
 from . import base, losses, optimizers
 from .base import Recipe
 
@@ -18,7 +19,9 @@ class HParams:
     """learning_rate: the highest one. decay_steps: steps after which the rate is 0 (0: it is
     constant, without a warm-up). warm_up: share of decay_steps in which the rate rises (ours).
     momentum: section 3.4. weight_decay: of kernels (section 3.4: 1e-4). smoothing: of labels
-    (Szegedy et al., 2016; Jordan, 2024: 0.2). crop: pixels by which an image is shifted at most
+    (Szegedy et al., 2016; Jordan, 2024: 0.2). head_rate: factor of the last layer's rate, for
+    weights that start trained (`start`). frozen_statistics: batch normalisation uses the averages
+    that training starts from, and keeps them. crop: pixels by which an image is shifted at most
     (section 4.2: 4; Jordan: 2). flip: mirror half of the images (section 4.2). ema_decay: of the
     moving average of the weights (ours; 0: none).
     """
@@ -29,6 +32,8 @@ class HParams:
     momentum: float = 0.9
     weight_decay: float = 5e-4
     smoothing: float = 0.1
+    head_rate: float = 1.0
+    frozen_statistics: bool = False
     crop: int = 2
     flip: bool = True
     ema_decay: float = 0.99
@@ -36,7 +41,7 @@ class HParams:
     def __post_init__(self):
         base.check(self, learning_rate=(0, inf), decay_steps=(0, inf), warm_up=(0, 1))
         base.check(self, momentum=(0, 1), weight_decay=(0, inf), crop=(0, 1000))
-        base.check(self, smoothing=(0, 1), ema_decay=(0, 1))
+        base.check(self, smoothing=(0, 1), head_rate=(0, inf), ema_decay=(0, 1))
 
 
 RECIPES = {  # by data set; ours
@@ -99,15 +104,17 @@ class Classifier(base.Trainer):
         hp, rate = self.hp, self.hp.learning_rate
         if hp.decay_steps:
             rate = WarmUpCosine(rate, hp.decay_steps, hp.warm_up)
-        optimizer = optimizers.SGD(rate, hp.momentum, nesterov=True)
-        return {"classifier": (self.networks["classifier"], optimizer)}
+        network = self.networks["classifier"]
+        head = variables.last_layer(network).trainable_variables
+        optimizer = optimizers.SGD(rate, hp.momentum, True, head, hp.head_rate)
+        return {"classifier": (network, optimizer)}
 
     def train_step(self, batch):
         network = self.networks["classifier"]
         x = augment(batch["image"], self.hp.crop, self.hp.flip, self.key())
         kernels = [w for w in network.trainable_variables if len(w.shape) > 1]
         with tf.GradientTape() as tape:
-            logits = network(x, training=True)
+            logits = network(x, training=not self.hp.frozen_statistics)
             loss = losses.cross_entropy(
                 logits=logits, label=batch["label"], smoothing=self.hp.smoothing
             )

@@ -34,8 +34,9 @@ class HParams:
     """learning_rate, policy: over decay_steps the rate is divided by 10 after each quarter (step:
     GAIN's notes, 2,000 of 8,000), or falls as (1 - t)^0.9 (poly: Chen et al., 2017); with
     decay_steps=0 it is constant. momentum, weight_decay (of kernels), head_rate (factor of the last
-    layer's rate): section 5. flip: mirror half of the images. ema_decay: of the moving average of
-    the weights (ours; 0: none).
+    layer's rate): section 5. flip: mirror half of the images. frozen_statistics: batch
+    normalisation uses the averages that training starts from, and keeps them. ema_decay: of the
+    moving average of the weights (ours; 0: none).
     """
 
     learning_rate: float = 1e-3
@@ -45,6 +46,7 @@ class HParams:
     weight_decay: float = 5e-4
     head_rate: float = 10.0
     flip: bool = True
+    frozen_statistics: bool = False
     ema_decay: float = 0.99
 
     def __post_init__(self):
@@ -112,19 +114,6 @@ class Policy(keras.optimizers.schedules.LearningRateSchedule):
         return {"peak": self.peak, "steps": self.steps, "policy": self.policy}
 
 
-class FastHead(optimizers.SGD):
-    """SGD whose learning rate for the variables `head` is `factor` times as high."""
-
-    def __init__(self, rate, momentum, head, factor):
-        super().__init__(rate, momentum)
-        self.head, self.factor = tuple(v.path for v in head), factor
-
-    def apply(self, grads, trainable_variables=None):
-        paths = [v.path for v in trainable_variables]
-        factors = [self.factor if path in self.head else 1.0 for path in paths]
-        super().apply([f * g for f, g in zip(factors, grads)], trainable_variables)
-
-
 def mirrored(tensors, key):
     """Tensors (B, S, S, C) with half of the examples mirrored, the same ones in each tensor."""
     draw = base.uniform((tf.shape(tensors[0])[0], 1, 1, 1), key)
@@ -155,11 +144,12 @@ class DeepLab(base.Trainer):
         if hp.decay_steps:
             rate = Policy(rate, hp.decay_steps, hp.policy)
         head = network.get_layer("logits").trainable_variables
-        return {"segmenter": (network, FastHead(rate, hp.momentum, head, hp.head_rate))}
+        optimizer = optimizers.SGD(rate, hp.momentum, head=head, head_rate=hp.head_rate)
+        return {"segmenter": (network, optimizer)}
 
     def loss_terms(self, image, classes, batch):
         """{name: loss} of a batch; their sum is minimised."""
-        logits = self.networks["segmenter"](image, training=True)
+        logits = self.networks["segmenter"](image, training=not self.hp.frozen_statistics)
         loss = losses.pixel_cross_entropy(logits=logits, classes=classes[..., 0])
         return {"cross_entropy": loss * base.replica_weight(tf.not_equal(classes, 255))}
 
@@ -228,16 +218,15 @@ class SEC(DeepLab):
         super().__init__(networks, ema_networks, hp, seed)
         segmenter = networks["segmenter"]
         self.scores = keras.Model(segmenter.input, segmenter.get_layer("logits").output)
-        self.stride = segmenter.get_layer("segmentation").stride
+        self.interpolated = segmenter.get_layer("segmentation")
 
     def loss_terms(self, image, classes, batch):
         hp, size = self.hp, image.shape[1]
-        scores = precision.float32(self.scores(image, training=True))
+        scores = precision.float32(self.scores(image, training=not hp.frozen_statistics))
         p = floored(ops.softmax(scores))  # (B, s, s, K)
         side = p.shape[1]
-        at = slice(
-            (size - 1 - self.stride * (side - 1)) // 2, None, self.stride
-        )  # the pixels of the scores
+        first, stride = int(self.interpolated.origin(side)), self.interpolated.stride
+        at = slice(first, None, stride)  # the pixels of the scores
         weights = interpolation.weights(size, side, antialias=True).astype("float32")
         small = precision.float32(ops.einsum("ih,bhwc,jw->bijc", weights, image, weights))
         log_p = ops.log(p)

@@ -203,8 +203,8 @@ class GAIN(classifier.Classifier):
         present (B, C). single: there is one class in each image. pixels (E, S, S): the class of
         each pixel of the last E images."""
         hp, head = self.hp, self.networks["head"]
-        f = self.networks["features"](x, training=True)  # (B, h, w, D)
-        logits = head(f, training=True)
+        f = self.networks["features"](x, training=not hp.frozen_statistics)  # (B, h, w, D)
+        logits = head(f, training=not hp.frozen_statistics)
         smooth = present * (1 - hp.smoothing) + hp.smoothing / 2
         terms = {"loss": losses.sigmoid_cross_entropy(logits=logits, label=smooth)}
         if hp.alpha or pixels is not None:

@@ -31,7 +31,18 @@ class Adam(keras.optimizers.Adam):
 
 
 class SGD(keras.optimizers.SGD):
-    """keras.optimizers.SGD with momentum."""
+    """keras.optimizers.SGD with momentum. head: variables whose learning rate is head_rate times as
+    high."""
+
+    def __init__(self, learning_rate, momentum, nesterov=False, head=(), head_rate=1.0):
+        super().__init__(learning_rate, momentum, nesterov)
+        self.head, self.head_rate = {v.path for v in head}, head_rate
+
+    def apply(self, grads, trainable_variables=None):
+        if self.head_rate != 1:
+            paths = [v.path for v in trainable_variables]
+            grads = [g * self.head_rate if p in self.head else g for g, p in zip(grads, paths)]
+        super().apply(grads, trainable_variables)
 
     def update_step(self, gradient, variable, learning_rate):
         if not self.momentum:

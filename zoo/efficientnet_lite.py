@@ -21,7 +21,7 @@ import keras
 from .layers import imagenet
 from .layers.batch_norm import BatchNorm
 from .layers.convolution import Conv2D
-from .networks import Networks
+from .networks import of_classifier
 
 STAGES = (  # (expansion, side of the kernel, stride, channels, blocks)
     (1, 3, 1, 16, 1),
@@ -92,10 +92,10 @@ def bottleneck(x, expansion, side, stride, dilation, filters, name, out):
     return keras.layers.Identity(name=out)(y)
 
 
-def classifier(image_size, classes, width, output_stride, normalise):
-    """image (B, S, S, 3) in [-1, 1] -> logits (B, classes); see `build`."""
-    image = keras.Input((image_size, image_size, 3), name="image")
-    x = imagenet.normalised(image, normalise)
+def blocks(x, width, output_stride):
+    """Images (B, S, S, 3), normalised -> the last block's output (B, s, s, 10 width), s = ceil(S /
+    output_stride). Its value i is about pixel output_stride * i of a picture of k * output_stride +
+    1 pixels, and output_stride * (i + 1) - 1 where S is a multiple of output_stride."""
     x = relu6(convolution(x, width, "stem", side=3, stride=2), "stem_relu")
     number, reach = 0, 2  # of the block; pixels between values of the classifier of stride 32
     for expansion, side, stride, channels, count in STAGES:
@@ -108,24 +108,32 @@ def classifier(image_size, classes, width, output_stride, normalise):
             name = f"block{number}"
             x = bottleneck(x, expansion, side, step, dilation, filters, name, out)
             number += 1
+    return x
+
+
+def classifier(image_size, classes, width, output_stride, normalise):
+    """image (B, S, S, 3) in [-1, 1] -> logits (B, classes); see `build`."""
+    image = keras.Input((image_size, image_size, 3), name="image")
+    x = blocks(imagenet.normalised(image, normalise), width, output_stride)
     x = relu6(convolution(x, 40 * width, "head"), "map")
     x = keras.layers.GlobalAveragePooling2D(name="features")(x)
     logits = keras.layers.Dense(classes, dtype=keras.config.floatx(), name="logits")(x)
     return keras.Model(image, logits, name="classifier")
 
 
-def build(image_size=224, classes=1000, width=32, output_stride=32, normalise="none"):
+def build(image_size=224, classes=1000, width=32, output_stride=32, normalise="none", start=""):
     """-> Networks "classifier": image (B, S, S, 3) in [-1, 1] -> logits (B, classes).
 
     width: channels of the first convolution, a multiple of 4; 32 is Lite0. output_stride: pixels
     between values of the last map, 32, 16 or 8. normalise: as in zoo.layers.imagenet; the authors'
-    weights take "none".
+    weights take "none". start: MODEL:TAG, the weights that
+    training starts from, all but the last layer's.
     """
     if image_size < 32 or classes < 2 or width < 4 or width % 4:
         raise ValueError("image_size must be at least 32, classes 2, width a multiple of 4, from 4")
     if output_stride not in STRIDES:
         raise ValueError(f"output_stride must be one of 8, 16, 32, not {output_stride}")
     imagenet.check(normalise)
-    return Networks(
-        {"classifier": lambda: classifier(image_size, classes, width, output_stride, normalise)}
+    return of_classifier(
+        lambda: classifier(image_size, classes, width, output_stride, normalise), start
     )

@@ -21,31 +21,12 @@ be computed without one (zoo.layers.grad_cam), and the network `attention` does 
 """
 
 import keras
-import numpy as np
 
-from ..common import variables
 from . import registry
 from .layers import cam, grad_cam
-from .networks import Networks
+from .networks import Networks, copy_backbone
 
 LAYERS = ("map", "middle")
-
-
-def copy_backbone(classifier, source):
-    """Sets all weights of a classifier but its last layer's to those of another, the source.
-
-    A source that lacks one of them, or has one of another shape, raises ValueError, and no weight
-    is set.
-    """
-    ours = {v.path: v for v in classifier.variables if not v.path.startswith("logits/")}
-    theirs = {v.path: np.asarray(v) for v in source.variables if v.path in ours}
-    try:
-        variables.assign(ours, theirs)
-    except variables.Misfit as error:
-        raise ValueError(
-            f"does not fit the backbone ({error.names}): give the backbone, width and head that it "
-            "was made with"
-        ) from None
 
 
 def explained(classifier):
@@ -91,6 +72,7 @@ def build(
     head="gap",
     normalise="none",
     stages=3,
+    output_stride=32,
     start="",
 ):
     """-> Networks "classifier": image (B, S, S, 3) in [-1, 1] -> logits (B, classes); "features":
@@ -98,17 +80,17 @@ def build(
     classes, S, S) from 0 to 1}. All share the same weights.
 
     With layer="middle" or head="fc" there is no "attention". backbone: a classifier of the zoo.
-    width, head, normalise, stages: options of the backbone; only width is one of every backbone.
-    layer: the layer whose output is f, "map" or "middle". start: MODEL:TAG, the weights that
-    training starts from.
+    width, head, normalise, stages, output_stride: options of the backbone; only width is one of
+    every backbone. layer: the layer whose output is f, "map" or "middle". start: MODEL:TAG, the
+    weights that training starts from, all but the last layer's.
     """
     backbones = registry.names("classification")
     if backbone not in backbones:
         raise ValueError(f"backbone takes one of {', '.join(backbones)}, not {backbone!r}")
     if layer not in LAYERS:
         raise ValueError(f"layer takes one of {', '.join(LAYERS)}, not {layer!r}")
-    usual = {"head": "gap", "normalise": "none", "stages": 3}
-    options = {"head": head, "normalise": normalise, "stages": stages}
+    usual = {"head": "gap", "normalise": "none", "stages": 3, "output_stride": 32}
+    options = dict(zip(usual, (head, normalise, stages, output_stride)))
     options = {name: value for name, value in options.items() if value != usual[name]}
     for name in sorted(options.keys() - registry.options(backbone).keys()):
         raise ValueError(f"{backbone} has no option {name}: leave it at {usual[name]}")

@@ -2,6 +2,9 @@
 
 from collections.abc import Mapping
 
+import numpy as np
+
+from ..common import variables
 from . import weights
 
 
@@ -68,3 +71,32 @@ class Networks(Mapping):
         except ValueError as error:
             raise weights.WeightsError(f"start={self.start}: {error}") from None
         return True
+
+
+def of_classifier(make, start=""):
+    """The Networks of a model whose only network is a classifier, which a function () makes; start:
+    as of Networks."""
+    networks = Networks(
+        {"classifier": make},
+        start=start,
+        transfer=lambda source: copy_backbone(networks["classifier"], source),
+    )
+    return networks
+
+
+def copy_backbone(network, source, new=()):
+    """Sets all weights of a network but those of its last layer to the source's.
+
+    new: names of more layers that keep their own weights. A source that lacks a weight, or has it
+    in another shape, raises ValueError, and no weight is set.
+    """
+    kept = {variables.last_layer(network).name, *new}
+    ours = {v.path: v for v in network.variables if v.path.partition("/")[0] not in kept}
+    theirs = {v.path: np.asarray(v) for v in source.variables if v.path in ours}
+    try:
+        variables.assign(ours, theirs)
+    except variables.Misfit as error:
+        raise ValueError(
+            f"does not fit the backbone ({error.names}): give the backbone, width and head that it "
+            "was made with"
+        ) from None

@@ -18,7 +18,7 @@ import keras
 from .layers import imagenet
 from .layers.batch_norm import BatchNorm
 from .layers.convolution import Conv2D
-from .networks import Networks
+from .networks import of_classifier
 
 
 def convolution(x, filters, size, name, stride=1):
@@ -70,13 +70,14 @@ def classifier(image_size, classes, width, normalise):
     return keras.Model(image, logits, name="classifier")
 
 
-def build(image_size=32, classes=10, width=64, normalise="none"):
+def build(image_size=32, classes=10, width=64, normalise="none", start=""):
     """-> Networks "classifier": image (B, S, S, 3) in [-1, 1] -> logits (B, classes).
 
     width: channels of the first stage. normalise: "imagenet" for weights trained elsewhere
-    (zoo.layers.imagenet).
+    (zoo.layers.imagenet). start: MODEL:TAG, the weights that
+    training starts from, all but the last layer's.
     """
     if image_size < 8 or classes < 2 or width < 1:
         raise ValueError("image_size must be at least 8, classes 2, width 1")
     imagenet.check(normalise)
-    return Networks({"classifier": lambda: classifier(image_size, classes, width, normalise)})
+    return of_classifier(lambda: classifier(image_size, classes, width, normalise), start)

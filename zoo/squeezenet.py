@@ -26,7 +26,7 @@ import keras
 
 from .layers import imagenet
 from .layers.convolution import Conv2D
-from .networks import Networks
+from .networks import of_classifier
 
 HEADS = ("gap", "conv")
 
@@ -85,15 +85,16 @@ def classifier(image_size, classes, width, head, normalise):
     return keras.Model(image, logits, name="classifier")
 
 
-def build(image_size=32, classes=10, width=64, head="gap", normalise="none"):
+def build(image_size=32, classes=10, width=64, head="gap", normalise="none", start=""):
     """-> Networks "classifier": image (B, S, S, 3) in [-1, 1] -> logits (B, classes).
 
     width: channels of the first convolution, a multiple of 4. head: "gap" or "conv" (see above).
     normalise: "imagenet" for weights trained elsewhere (zoo.layers.imagenet).
+    start: MODEL:TAG, the weights that training starts from, all but the last layer's.
     """
     if image_size < 32 or classes < 2 or width < 4 or width % 4:
         raise ValueError("image_size must be at least 32, classes 2, width a multiple of 4, from 4")
     if head not in HEADS:
         raise ValueError(f"unknown head {head!r}: squeezenet has {', '.join(HEADS)}")
     imagenet.check(normalise)
-    return Networks({"classifier": lambda: classifier(image_size, classes, width, head, normalise)})
+    return of_classifier(lambda: classifier(image_size, classes, width, head, normalise), start)

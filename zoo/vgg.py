@@ -25,7 +25,7 @@ from keras import ops
 
 from .layers import imagenet
 from .layers.convolution import Conv2D
-from .networks import Networks
+from .networks import of_classifier
 
 HEADS = ("gap", "fc")
 RELUS = {"conv4_3": "middle", "conv5_3": "map"}  # names that the metrics ask for
@@ -92,15 +92,16 @@ def classifier(image_size, classes, width, head, normalise):
     return keras.Model(image, logits, name="classifier")
 
 
-def build(image_size=32, classes=10, width=64, head="gap", normalise="none"):
+def build(image_size=32, classes=10, width=64, head="gap", normalise="none", start=""):
     """-> Networks "classifier": image (B, S, S, 3) in [-1, 1] -> logits (B, classes).
 
     width: channels of the first convolution. head: "gap" or "fc" (see above). normalise:
     "imagenet" for weights trained elsewhere (zoo.layers.imagenet).
+    start: MODEL:TAG, the weights that training starts from, all but the last layer's.
     """
     if image_size < 32 or classes < 2 or width < 1:
         raise ValueError("image_size must be at least 32, classes 2, width 1")
     if head not in HEADS:
         raise ValueError(f"unknown head {head!r}: vgg16 has {', '.join(HEADS)}")
     imagenet.check(normalise)
-    return Networks({"classifier": lambda: classifier(image_size, classes, width, head, normalise)})
+    return of_classifier(lambda: classifier(image_size, classes, width, head, normalise), start)
