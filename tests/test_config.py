@@ -38,6 +38,18 @@ def test_a_recipe_can_give_a_loss_values_of_its_own():
     assert found[1]["policy"] == "poly"
 
 
+@pytest.mark.parametrize("model", ["gain", "deeplab"])
+def test_efficientnet_as_a_backbone_starts_from_imagenet_s_weights(model):
+    data, asked = "creatures/many", {"backbone": "efficientnet_lite0"}
+    assert RunConfig.resolve(model, data).options["start"] == ""
+    config = RunConfig.resolve(model, data, settings=asked)
+    options = config.options
+    assert options["start"] == "efficientnet_lite0:imagenet" and options["normalise"] == "none"
+    assert options["width"] == 32 and config.hparams["head_rate"] == 10
+    own = RunConfig.resolve(model, data, settings=asked | {"start": "", "head_rate": 2})
+    assert own.options["start"] == "" and own.hparams["head_rate"] == 2
+
+
 def test_pictures_larger_than_the_network_keep_their_ratio():
     config = RunConfig.resolve("cyclegan", "horse2zebra", image_size=128)
     assert (config.image_size, config.load_size) == (128, 143)
@@ -117,4 +129,4 @@ def test_every_recipe_of_every_model_resolves(name):
         names = {field.name for field in dataclasses.fields(make)}
         for recipe in module.RECIPES.values():
             assert recipe.hparams.keys() <= names | {"masks"}
-            assert recipe.variants.keys() <= module.VARIANTS.keys()
+            assert recipe.variants.keys() <= {*module.VARIANTS, *zoo.names("classification")}

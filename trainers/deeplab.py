@@ -82,6 +82,19 @@ class SECHParams(HParams):
         base.check(self, **dict.fromkeys(("sigma_alpha", "sigma_beta", "sigma_gamma"), (0.01, inf)))
 
 
+BACKBONES = {  # what else goes with a backbone; ours
+    "efficientnet_lite0": {
+        "width": 32,
+        "fc": 256,
+        "stride": 8,
+        "normalise": "none",
+        "start": "efficientnet_lite0:imagenet",
+        "learning_rate": 0.005,
+        "head_rate": 10.0,
+        "policy": "poly",
+        "weight_decay": 1e-5,
+    }
+}
 RECIPES = {  # by data set
     "creatures": Recipe(  # ours; weights start at random
         image_size=64,
@@ -89,13 +102,14 @@ RECIPES = {  # by data set
         steps=4_000,
         options={"classes": 9, "width": 16, "fc": 256, "stride": 4, "dilation": 4},
         hparams={"learning_rate": 0.02, "policy": "poly", "head_rate": 1.0},
-        variants={"sec": {"learning_rate": 0.005}},  # with more all becomes background
+        variants={"sec": {"learning_rate": 0.005}, **BACKBONES},  # sec: more: all background
     ),
     "voc2012": Recipe(  # GAIN's notes
         image_size=321,
         batch_size=15,
         steps=8_000,
         options={"normalise": "imagenet", "start": "vgg16:imagenet"},
+        variants=BACKBONES,
     ),
 }
 
@@ -218,15 +232,16 @@ class SEC(DeepLab):
         super().__init__(networks, ema_networks, hp, seed)
         segmenter = networks["segmenter"]
         self.scores = keras.Model(segmenter.input, segmenter.get_layer("logits").output)
-        self.interpolated = segmenter.get_layer("segmentation")
+        self.stride = segmenter.get_layer("segmentation").stride
 
     def loss_terms(self, image, classes, batch):
         hp, size = self.hp, image.shape[1]
         scores = precision.float32(self.scores(image, training=not hp.frozen_statistics))
         p = floored(ops.softmax(scores))  # (B, s, s, K)
         side = p.shape[1]
-        first, stride = int(self.interpolated.origin(side)), self.interpolated.stride
-        at = slice(first, None, stride)  # the pixels of the scores
+        at = slice(
+            (size - 1 - self.stride * (side - 1)) // 2, None, self.stride
+        )  # the pixels of the scores
         weights = interpolation.weights(size, side, antialias=True).astype("float32")
         small = precision.float32(ops.einsum("ih,bhwc,jw->bijc", weights, image, weights))
         log_p = ops.log(p)

@@ -91,15 +91,28 @@ OURS = {  # for weights that start at random: attention is guided once it has fo
     "options": {"backbone": "resnet9", "stages": 2, "width": 32},
     "hparams": {"learning_rate": 0.02, "warm_up": 0.2, "delay": 0.5, "judge": "average"},
 }
+BACKBONES = {  # what else goes with a backbone; ours
+    "efficientnet_lite0": {
+        "width": 32,
+        "stages": 3,
+        "normalise": "none",
+        "output_stride": 16,
+        "start": "efficientnet_lite0:imagenet",
+        "learning_rate": 0.005,
+        "head_rate": 10.0,
+        "weight_decay": 1e-5,
+    }
+}
 RECIPES = {  # by data set
-    "creatures": Recipe(image_size=64, batch_size=16, steps=2_000, **OURS),
+    "creatures": Recipe(image_size=64, batch_size=16, steps=2_000, variants=BACKBONES, **OURS),
     "voc2012": Recipe(  # notes, section 3: 35 epochs of 10,582 images; their size: DeepLab's
         image_size=321,
         batch_size=1,
         steps=370_370,
         options={"normalise": "imagenet", "start": "vgg16:imagenet"},
+        variants=BACKBONES,
     ),
-    "folder": Recipe(image_size=64, batch_size=16, steps=10_000, **OURS),
+    "folder": Recipe(image_size=64, batch_size=16, steps=10_000, variants=BACKBONES, **OURS),
 }
 
 

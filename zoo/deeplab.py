@@ -17,8 +17,7 @@ EfficientNet-Lite0 (zoo.efficientnet_lite) with dilation in place of its last st
 For other strides than 8, or images below 128 x 128, dilation follows the same rule: each
 convolution reaches as far across the image as its counterpart in zoo.vgg's classifier, whose
 weights `start` copies. With backbone="efficientnet_lite0" its last block takes the place of
-conv5_3 and pool5, and its values lie where its strides put them. The CRF is not part of the
-network: see evaluate.crf.
+conv5_3 and pool5. The CRF is not part of the network: see evaluate.crf.
 """
 
 import keras
@@ -38,19 +37,12 @@ BACKBONES = ("vgg16", "efficientnet_lite0")
 class Interpolated(keras.layers.Layer):
     """(B, h, w, C) -> (B, size, size, C), bilinear interpolation by two matrix products.
 
-    Samples lie `stride` pixels apart, the first at pixel `first` (None: they are centred in the
-    image); beyond them the outermost values go on.
+    Samples lie `stride` pixels apart, centred in the image; beyond them the outermost values go on.
     """
 
-    def __init__(self, size, stride, first=None, **kwargs):
+    def __init__(self, size, stride, **kwargs):
         super().__init__(**kwargs)
-        self.size, self.stride, self.first = size, stride, first
-
-    def origin(self, side):
-        """The pixel of the first of `side` samples."""
-        if self.first is not None:
-            return self.first
-        return (self.size - 1 - self.stride * (side - 1)) / 2
+        self.size, self.stride = size, stride
 
     def call(self, x):
         rows, columns = (ops.cast(self._weights(side), x.dtype) for side in x.shape[1:3])
@@ -59,15 +51,14 @@ class Interpolated(keras.layers.Layer):
 
     def _weights(self, side):
         """(size, side): weights of linear interpolation between points `stride` pixels apart."""
-        places = (np.arange(self.size) - self.origin(side)) / self.stride
-        return interpolation.at(places, side)
+        first = (self.size - 1 - self.stride * (side - 1)) / 2
+        return interpolation.at((np.arange(self.size) - first) / self.stride, side)
 
     def compute_output_shape(self, shape):
         return (shape[0], self.size, self.size, shape[3])
 
     def get_config(self):
-        own = {"size": self.size, "stride": self.stride, "first": self.first}
-        return {**super().get_config(), **own}
+        return {**super().get_config(), "size": self.size, "stride": self.stride}
 
 
 def conv(x, channels, side, name, dilation=1):
@@ -151,16 +142,15 @@ def vgg_features(x, image_size, width, stride):
 def segmenter(image_size, classes, backbone, width, fc, stride, dilation, normalise):
     """image (B, S, S, 3) in [-1, 1] -> logits (B, S, S, classes); see `build`."""
     image = keras.Input((image_size, image_size, 3), name="image")
-    x, first = imagenet.normalised(image, normalise), None
+    x = imagenet.normalised(image, normalise)
     if backbone == "vgg16":
         x = vgg_features(x, image_size, width, stride)
     else:
         x = efficientnet_lite.blocks(x, width, stride)
-        first = 0 if image_size % stride else stride - 1
     x = conv(x, fc, 3, "fc6", dilation)
     x = conv(x, fc, 1, "fc7")
     small = keras.initializers.RandomNormal(stddev=0.01)
     full = {"dtype": keras.config.floatx()}
     x = Conv2D(classes, 1, kernel_initializer=small, name="logits", **full)(x)
-    logits = Interpolated(image_size, stride, first, name="segmentation", **full)(x)
+    logits = Interpolated(image_size, stride, name="segmentation", **full)(x)
     return keras.Model(image, logits, name="segmenter")

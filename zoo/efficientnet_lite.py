@@ -14,6 +14,12 @@ squeeze-and-excitation, with ReLU6 in place of swish.
 Channels are those of width 32. An output stride of 16 or 8 in place of 32 keeps the last maps twice
 or four times as large: strides become dilation (Chen et al., 2017, section 3.1), with the same
 weights.
+
+The authors' padding moves each map of an image of even size away from its middle: value i of the
+last map is about pixel 32 i + 31. With an output stride of 16 or 8 the last stride is padded the
+other way round, so that value i is about pixel 16 i + 7 or 8 i + 3, its place in a map that is
+stretched over the image. In an image of k * output_stride + 1 pixels it is about pixel
+output_stride * i.
 """
 
 import keras
@@ -63,13 +69,17 @@ def convolution(x, filters, name, side=1, stride=1):
     return norm(x, name)
 
 
-def depthwise(x, side, stride, dilation, name):
-    """(B, H, W, C) -> (B, ceil(H / stride), ..., C): a kernel for each channel, batch
-    normalised."""
+def depthwise(x, side, stride, dilation, early, name):
+    """(B, H, W, C) -> (B, ceil(H / stride), ..., C): a kernel for each channel, batch normalised.
+    early: with stride 2 and an even H, value i is about pixel 2 i, not 2 i + 1."""
+    early = early and x.shape[1] % 2 == 0
+    if early:
+        around = (side // 2, side // 2 - 1)
+        x = keras.layers.ZeroPadding2D((around, around), name=f"{name}_pad")(x)
     x = keras.layers.DepthwiseConv2D(
         side,
         strides=stride,
-        padding="same",
+        padding="valid" if early else "same",
         dilation_rate=dilation,
         depthwise_initializer=normal(side**2),
         use_bias=False,
@@ -78,14 +88,15 @@ def depthwise(x, side, stride, dilation, name):
     return norm(x, name)
 
 
-def bottleneck(x, expansion, side, stride, dilation, filters, name, out):
+def bottleneck(x, expansion, side, stride, dilation, early, filters, name, out):
     """(B, H, W, C) -> (B, ceil(H / stride), ..., filters), with a shortcut where that has the shape
-    of x. out: the name of the last layer."""
+    of x. early: as of `depthwise`. out: the name of the last layer."""
     y = x
     if expansion > 1:
         y = convolution(y, expansion * x.shape[-1], f"{name}_expand")
         y = relu6(y, f"{name}_expand_relu")
-    y = relu6(depthwise(y, side, stride, dilation, f"{name}_depthwise"), f"{name}_depthwise_relu")
+    y = depthwise(y, side, stride, dilation, early, f"{name}_depthwise")
+    y = relu6(y, f"{name}_depthwise_relu")
     y = convolution(y, filters, f"{name}_project")
     if stride == 1 and x.shape[-1] == filters:
         return keras.layers.Add(name=out)([y, x])
@@ -94,8 +105,7 @@ def bottleneck(x, expansion, side, stride, dilation, filters, name, out):
 
 def blocks(x, width, output_stride):
     """Images (B, S, S, 3), normalised -> the last block's output (B, s, s, 10 width), s = ceil(S /
-    output_stride). Its value i is about pixel output_stride * i of a picture of k * output_stride +
-    1 pixels, and output_stride * (i + 1) - 1 where S is a multiple of output_stride."""
+    output_stride)."""
     x = relu6(convolution(x, width, "stem", side=3, stride=2), "stem_relu")
     number, reach = 0, 2  # of the block; pixels between values of the classifier of stride 32
     for expansion, side, stride, channels, count in STAGES:
@@ -103,10 +113,11 @@ def blocks(x, width, output_stride):
         for i in range(count):
             dilation = max(reach // output_stride, 1)
             step = stride if i == 0 and reach < output_stride else 1
+            early = step * reach == output_stride < 32 and step == 2
             reach *= stride if i == 0 else 1
             out = "middle" if number == MIDDLE else f"block{number}"
             name = f"block{number}"
-            x = bottleneck(x, expansion, side, step, dilation, filters, name, out)
+            x = bottleneck(x, expansion, side, step, dilation, early, filters, name, out)
             number += 1
     return x
 
