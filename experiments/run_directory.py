@@ -97,7 +97,7 @@ class Run:
     def _compare(self, old):
         new = self.config
         for part, values in LEGACY_VALUES.items():
-            if part in old and part in new:
+            if old.get(part) and new.get(part):
                 added = {k: v for k, v in values.items() if k in new[part]}
                 old = {**old, part: added | old[part]}
         differing = [k for k in {**old, **new} if old.get(k) != new.get(k) and k not in RESUMABLE]
