@@ -162,13 +162,21 @@ class Client:
 def _array(name, value):
     if isinstance(value, bytes | str):
         raise Invalid(f"{name} is a batch: put the bytes into a list")
-    array = np.asarray(value)
+    try:
+        array = np.asarray(value)
+    except ValueError:
+        raise Invalid(f"{name} is ragged: its rows must have the same lengths") from None
     if array.dtype.kind in "SO" and all(isinstance(element, bytes) for element in value):
         return np.array(value, object)  # type S drops trailing zero bytes
+    if array.dtype in (np.uint64, object):
+        whole = [v for v in array.ravel().tolist() if isinstance(v, int)]
+        if not all(-(2**63) <= v < 2**63 for v in whole):
+            raise Invalid(f"{name} takes whole numbers of int64, from -2^63 to 2^63 - 1")
     kinds = {"f": "float32", "i": "int64", "u": "int64"}
     if array.dtype.kind not in kinds:
         raise Invalid(f"{name} must be numbers or bytes, not {array.dtype}")
-    return array.astype(kinds[array.dtype.kind])
+    with np.errstate(over="ignore"):  # the server refuses what is infinite
+        return array.astype(kinds[array.dtype.kind])
 
 
 def _json(array):

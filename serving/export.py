@@ -83,7 +83,13 @@ def _save(model, folder):
         for name, (function, specs) in endpoints.items():
             inputs = [example(spec, PROBE, model.size, rng) for spec in specs]
             requests |= {f"{name}/{s.name}": x for s, x in zip(specs, inputs)}
-            outputs = function(*map(tf.constant, inputs))
+            try:
+                outputs = function(*map(tf.constant, inputs))
+            except tf.errors.InvalidArgumentError as error:
+                why = error.message.splitlines()[0]
+                raise ExportError(
+                    f"{model.name}: {name} gives no answer to a probe: {why}"
+                ) from None
             answers |= {f"{name}/{k}": value.numpy() for k, value in outputs.items()}
     np.savez(folder / "requests.npz", **requests)
     return answers
@@ -127,8 +133,10 @@ def _load(folders):
     """Runs the SavedModels of folders in another process, which writes their answers.npz."""
     env = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
     env |= {"CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "3"}
-    command = [sys.executable, "-P", loaded.__file__, *(str(f.resolve()) for f in folders)]
-    done = subprocess.run(command, cwd=folders[0], env=env, capture_output=True, text=True)
+    # relative paths: TensorFlow takes a path with [ or \\ for a pattern
+    command = [sys.executable, "-P", os.path.abspath(loaded.__file__), *(f.name for f in folders)]
+    place = folders[0].parent
+    done = subprocess.run(command, cwd=place, env=env, capture_output=True, text=True)
     if done.returncode:
         last = done.stderr.strip().rpartition("\n")[2]
         raise ExportError(f"the SavedModel does not load by itself: {last}")
@@ -165,7 +173,8 @@ def _place(folder, home):
     """Moves a folder to the next free version in `home`; returns its path."""
     home.mkdir(exist_ok=True)
     while True:
-        path = home / str(max(files.versions(home), default=0) + 1)
+        taken = [int(p.name) for p in home.iterdir() if p.name.isdecimal()]  # by whatever it is
+        path = home / str(max(taken, default=0) + 1)
         try:
             folder.rename(path)
         except OSError as error:  # another export has taken the version

@@ -115,16 +115,39 @@ spec:
 """
 
 
+def is_saved_model(folder):
+    """Whether a folder is a SavedModel."""
+    return any((Path(folder) / f"saved_model.{end}").is_file() for end in ("pb", "pbtxt"))
+
+
+def is_version(path):
+    """Whether a path is a version: a SavedModel whose name is a whole number from 1, without
+    leading zeros, that fits int64."""
+    name = path.name
+    is_number = name.isascii() and name.isdecimal() and name[0] != "0" and int(name) < 2**63
+    return is_number and is_saved_model(path)
+
+
 def versions(home):
     """The versions of a model, integers in ascending order."""
-    return sorted(int(p.name) for p in Path(home).iterdir() if p.name.isdecimal())
+    return sorted(int(p.name) for p in Path(home).iterdir() if is_version(p))
+
+
+def homes(root):
+    """The folders in a folder that are not hidden: each may be a model's."""
+    return [p for p in sorted(Path(root).iterdir()) if p.is_dir() and p.name[0] != "."]
 
 
 def models(root):
     """{name: versions} of the models in a folder."""
-    homes = [p for p in sorted(Path(root).iterdir()) if p.is_dir() and p.name[0] != "."]
-    numbers = {home.name: versions(home) for home in homes}
+    numbers = {home.name: versions(home) for home in homes(root)}
     return {name: all_versions for name, all_versions in numbers.items() if all_versions}
+
+
+def skipped(root):
+    """The paths in a folder that look like versions of its models and are none."""
+    paths = [p for home in homes(root) for p in sorted(home.iterdir()) if p.name[0] != "."]
+    return [p for p in paths if (p.is_dir() or p.name.isdecimal()) and not is_version(p)]
 
 
 def write(root):

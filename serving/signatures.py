@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from ..common.images import foreground, scaled, unscaled
 from ..zoo.layers import cam, self_attention
+from .rest import EMPTY
 
 PIXELS = 25e6  # limit for an encoded picture; a larger one is refused before it is decoded
 AREA = 2**18  # limit in pixels for a picture to translate; a larger one is reduced
@@ -30,6 +31,14 @@ def noise(seed, latent):
         return tf.random.stateless_uniform((latent,), key, -1, 1, alg="philox")
 
     return tf.map_fn(draw, seed, fn_output_signature=tf.TensorSpec((latent,), tf.float32))
+
+
+def class_index(label):
+    """Labels (B,) int64 -> int32. Negative ones, which Keras counts from the end, and those beyond
+    int32 raise InvalidArgumentError; the network refuses a class that it does not have."""
+    fits = tf.reduce_all((label >= 0) & (label <= tf.int32.max))
+    with tf.control_dependencies([tf.debugging.Assert(fits, ["label takes classes from 0"])]):
+        return tf.cast(label, tf.int32)
 
 
 def to_uint8(images):
@@ -132,7 +141,7 @@ def generator(networks, size, threshold):
         network = keras.Model(network.inputs, [network.output, maps])
 
     def make(z, label=None):
-        inputs = z if label is None else [z, tf.cast(label, tf.int32)]
+        inputs = z if label is None else [z, class_index(label)]
         outputs = network(inputs, training=False)
         if attends:
             return {"image": outputs[0], "attention": quadrant_attention(outputs[1])}
@@ -292,15 +301,41 @@ ROLES = {  # key of the network that is served (ModelSpec.serve): builds its sig
 def build(networks, role, size, threshold):
     """{signature: (function, [tf.TensorSpec])} of {name: keras.Model}.
 
-    The graph checks the shape of each tensor, since a server may not. role: a key of ROLES. size:
-    the images' height and width. threshold: of boxes.
+    The graph checks shapes and that numbers are finite, since a server may not. role: a key of
+    ROLES. size: the images' height and width. threshold: of boxes.
     """
 
-    def check_shapes(function, specs):
+    def checked(function, specs):
         def answer(*inputs):
-            return function(*(tf.ensure_shape(x, s.shape) for x, s in zip(inputs, specs)))
+            outputs = function(*check_inputs(inputs, specs))
+            return {name: check_output(name, value) for name, value in outputs.items()}
 
         return answer
 
     signatures = ROLES[role](networks, size, threshold)
-    return {name: (check_shapes(f, specs), specs) for name, (f, specs) in signatures.items()}
+    return {name: (checked(f, specs), specs) for name, (f, specs) in signatures.items()}
+
+
+def check_inputs(inputs, specs):
+    """The tensors, once they have the shapes of their specs, equal batches and finite numbers."""
+    checked = []
+    for value, spec in zip(inputs, specs):
+        is_full = tf.debugging.Assert(tf.size(value) > 0, [EMPTY.format(spec.name)])
+        with tf.control_dependencies([is_full]):
+            value = tf.ensure_shape(tf.identity(value), spec.shape)
+        if value.dtype.is_floating:
+            value = tf.debugging.check_numerics(value, f"{spec.name} must be finite numbers")
+        checked.append(value)
+    counts = [tf.shape(value)[0] for value in checked]
+    names = " and ".join(spec.name for spec in specs)
+    agree = [tf.debugging.Assert(n == counts[0], [f"{names} differ in length"]) for n in counts[1:]]
+    with tf.control_dependencies(agree):
+        return [tf.identity(value) for value in checked]
+
+
+def check_output(name, value):
+    """An output, once its numbers are finite."""
+    if not value.dtype.is_floating:
+        return value
+    message = f"{name} of the answer is not finite: send smaller numbers"
+    return tf.debugging.check_numerics(value, message)

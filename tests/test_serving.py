@@ -472,8 +472,68 @@ def test_rows_columns_and_health_by_plain_http(server):
     for data in wrong:
         status, answer = ask(server, "POST", path, data)
         assert status == 400 and answer["error"]
+    assert ask(server, "POST", path, body | {"signature_name": "x"}) == (
+        400,
+        {
+            "error": "there is no signature 'x': generate, generate_png, generate_with_reference, "
+            "serving_default"
+        },
+    )
     assert ask(server, "GET", "/v1/models/ragam")[0] == 404
     assert ask(server, "POST", "/v1/models/ragan:classify", {})[0] == 404
+
+
+def test_methods_and_lengths_that_are_wrong_are_answered_in_json(server):
+    for method in ("PUT", "DELETE", "PATCH", "OPTIONS", "POST"):
+        status, answer = ask(server, method, "/v1/models/ragan", {})
+        assert (status, answer) == (405, {"error": f"/v1/models/ragan takes GET, not {method}"})
+    path = "/v1/models/ragan:predict"
+    assert ask(server, "GET", path) == (405, {"error": f"{path} takes POST, not GET"})
+    assert ask(server, "TRACE", path) == (501, {"error": "Unsupported method ('TRACE')"})
+    for method, status in (("HEAD", 200), ("GET", 200)):
+        connection = http.client.HTTPConnection("127.0.0.1", server["rest"], timeout=60)
+        connection.request(method, "/v1/models/ragan")
+        answer = connection.getresponse()
+        assert answer.status == status and bool(answer.read()) is (method == "GET")
+    for headers, message in (
+        ("", "needs a Content-Length"),
+        ("Transfer-Encoding: chunked\r\n", "needs a Content-Length"),
+        ("Content-Length: -1\r\n", "takes a number of bytes up to 1073741824, not -1"),
+        ("Content-Length: many\r\n", "not many"),
+        ("Content-Length: 99999999999999999999999\r\n", "up to 1073741824, not 9999"),
+        ("Content-Length: 5\r\n", "the body has 0 bytes, but its Content-Length is 5"),
+    ):
+        with socket.create_connection(("127.0.0.1", server["rest"]), 60) as connection:
+            connection.sendall(f"POST {path} HTTP/1.1\r\n{headers}\r\n".encode())
+            connection.shutdown(socket.SHUT_WR)
+            text = connection.makefile("rb").read().decode()
+        assert " 400 " in text.splitlines()[0] and message in text
+
+
+def test_an_empty_batch_is_refused_alike_by_every_signature(client, server):
+    shapes = {"seed": (0,), "label": (0,), "image_bytes": (0,), "image": (0, 32, 32, 3)}
+    dtypes = {"DT_INT64": "int64", "DT_FLOAT": "float32", "DT_STRING": object}
+    asked = 0
+    for model in ("ragan", "ata_gan", "sagan", "resnet9", "gain", "translator", "segmenter"):
+        metadata = ask(server, "GET", f"/v1/models/{model}/metadata")[1]["metadata"]
+        for name, signature in metadata["signature_def"]["signature_def"].items():
+            inputs = {
+                key: np.zeros(shapes.get(key, (0, 128 if model == "sagan" else 100)), dtypes[dtype])
+                for key, dtype in ((k, v["dtype"]) for k, v in signature["inputs"].items())
+            }
+            with pytest.raises(clients.Invalid, match="(.*) is empty: send at least one value$"):
+                client.predict(model, inputs, name)
+            asked += 1
+    assert asked == 22
+
+
+def test_no_number_that_is_not_finite_goes_in_or_out(client, server):
+    for value in (np.nan, np.inf, 1e39):
+        with pytest.raises(clients.Invalid, match="finite"):
+            client.predict("ragan", {"z": np.full((1, 100), value)})
+    body = {"instances": [[1e39] + [0] * 99]}
+    status, answer = ask(server, "POST", "/v1/models/ragan:predict", body)
+    assert (status, answer) == (400, {"error": "z must be finite numbers of float32"})
 
 
 def test_bytes_that_are_no_message(server):
@@ -638,8 +698,9 @@ def test_server_files(repository):
 
 
 def test_versions_are_whole_numbers_and_hidden_folders_no_models(tmp_path):
-    for path in ("a/2", "a/10", "a/1.part", ".export-x/0", "b/none"):
+    for path in ("a/2", "a/10", "a/1.part", ".export-x/1", "b/none"):
         (tmp_path / path).mkdir(parents=True)
+        (tmp_path / path / "saved_model.pb").touch()
     assert files.models(tmp_path) == {"a": [2, 10]}
 
 
