@@ -32,6 +32,9 @@ def main(arguments=None, program="main.py"):
     progress has gone. 2: a user's mistake, or a full disk. 130: interrupted. SIGTERM ends a
     training with 0, one of several workers with 130.
     """
+    from ..common.quiet import open_streams
+
+    open_streams()
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     try:
         status = execute(arguments, program)

@@ -22,7 +22,8 @@ from absl import logging
 from ..common import variables
 from ..common.downloads import DigestError, DownloadError, download, short
 from ..common.errors import UsageError
-from ..common.files import cache_folder, write_file
+from ..common.files import cache_folder, user_path, write_file
+from ..common.quiet import check_keras
 from . import registry
 
 FOLDER = registry.PRETRAINED
@@ -42,7 +43,10 @@ def find(name, weights):
     (https://, file://, hf://owner/repo) that holds a manifest.json. Unknown weights raise
     WeightsError.
     """
-    place, slash, tag = str(weights).rpartition("/")
+    weights = str(weights)
+    if weights.startswith("~"):
+        weights = user_path(weights).as_posix()
+    place, slash, tag = weights.rpartition("/")
     if slash:
         by_tag = _rows(place, name)
     else:
@@ -81,6 +85,7 @@ def load(name, weights):
 
 def load_entry(name, weights):
     """(the network that `load` returns, its registry.Weights)."""
+    check_keras()
     entry, address = find(name, weights)
     data = read(address, str(entry.sha256))
     try:
