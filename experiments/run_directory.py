@@ -9,10 +9,12 @@ import contextlib
 import errno
 import json
 import os
+import warnings
 import zipfile
 from pathlib import Path
 
 import numpy as np
+from absl import logging
 from filelock import FileLock, Timeout
 
 from ..common import variables
@@ -22,6 +24,7 @@ from ..common.files import replace_file, write_file
 RESUMABLE = ("steps", "stop", "replicas")  # what a resume may change
 CONFIG = {"model", "dataset", "image_size", "batch_size", "steps", "seed", "loss"}
 CONFIG |= {"options", "hparams", "every"}
+NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP}  # of the file system
 # values of run directories that were written before these options existed
 LEGACY_DEFAULTS = {"precision": "float32", "jit": False, "steps_per_execution": 1}
 LEGACY_HPARAMS = {"most": "max_classes"}  # old name -> name of today
@@ -83,12 +86,24 @@ class Run:
         """Locks the directory. The operating system frees the lock when the process ends."""
         self.lock = FileLock(self.folder / "lock", timeout=0, thread_local=False)
         try:
-            self.lock.acquire()
+            with warnings.catch_warnings(action="ignore"):  # the one below says what to do
+                self.lock.acquire()
+            is_locked = type(self.lock) is FileLock  # it becomes another where there is no flock
         except Timeout:
             raise RunError(
                 f"{self.folder} is being trained by another process: wait for its end, or give "
                 "another --run_dir"
             ) from None
+        except NotImplementedError:  # older versions of filelock
+            is_locked = False
+        except OSError as error:
+            if error.errno not in NO_LOCKS:
+                raise
+            is_locked = False
+        if not is_locked:
+            logging.warning(
+                f"{self.folder} is on a file system without locks: start only one training in it"
+            )
 
     def close(self):
         """Frees the lock."""
