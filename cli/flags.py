@@ -6,6 +6,9 @@ import difflib
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..common.errors import UsageError
+from ..common.files import user_path
+
 METRICS = ("fid", "sfid", "kid", "kid_blocks10", "is", "classes", "breeds", "precision_recall")
 METRICS += ("density_coverage", "localization")
 
@@ -60,6 +63,14 @@ def pair(text):
     if not (name and equals):
         raise argparse.ArgumentTypeError(f"takes NAME=VALUE, not {text!r}")
     return name, value
+
+
+def path(text):
+    """A check for paths: the home directory takes the place of a leading ~."""
+    try:
+        return str(user_path(text)) if text.startswith("~") else text
+    except UsageError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 POSITIVE, NATURAL = whole(1, 10**9), whole(0, 2**32 - 1)
@@ -155,9 +166,10 @@ FLAGS = {
     "weights": Flag(
         "a run directory, one checkpoint file, or published weights: a tag of --mode=list, "
         "FOLDER/TAG or an address (required)",
+        path,
         metavar="TAG|RUN_DIR|FILE",
     ),
-    "input": Flag("a folder of images (required)", metavar="FOLDER"),
+    "input": Flag("a folder of images (required)", path, "FOLDER"),
     "set": Flag(
         "an option of the network or a hyper-parameter of its training; give it once for each "
         "(default: the recipe of the model for the data set)",
@@ -180,11 +192,13 @@ FLAGS = {
     "run_dir": Flag(
         "the run directory to write, or to continue (default: runs/MODEL-DATASET, followed by "
         "what --set changes)",
-        metavar="RUN_DIR",
+        path,
+        "RUN_DIR",
     ),
     "data_dir": Flag(
         "the folder of prepared data sets (default: $TFDS_DATA_DIR or ~/tensorflow_datasets)",
-        metavar="FOLDER",
+        path,
+        "FOLDER",
     ),
     "strategy": Flag(
         "the devices to train on; auto takes all GPUs, or else the CPU",
@@ -224,14 +238,16 @@ FLAGS = {
     ),
     "inception": Flag(
         "the weights of the Inception network (default: those in the cache folder)",
-        metavar="FILE|FOLDER",
+        path,
+        "FILE|FOLDER",
     ),
     "split": Flag(
         "the real images to compare with (default: test)", one_of("train", "test"), "train|test"
     ),
     "against": Flag(
         "scores measured before, to print the differences from (default: none)",
-        metavar="RUN_DIR|FILE",
+        path,
+        "RUN_DIR|FILE",
     ),
     "stop": Flag(
         "end the run early, once the first metric and then d_loss no longer improve "
@@ -265,7 +281,7 @@ FLAGS = {
     "all": Flag("export all published weights of the zoo", kind="switch", default=False),
     "tag": Flag("the name of the published weights (required)"),
     "port": Flag("the port of the page (default: 7860)", whole(1, 65535), "PORT"),
-    "output": Flag("the folder to write", metavar="FOLDER"),
+    "output": Flag("the folder to write", path, "FOLDER"),
 }
 
 WHERE = "the model of published weights; a run directory names its own (default: the run's)"

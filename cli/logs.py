@@ -8,6 +8,8 @@ from pathlib import Path
 import absl.flags
 import absl.logging
 
+from ..common.files import user_path
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -25,7 +27,7 @@ def plain_lines(program):
     if not flags["showprefixforinfo"].using_default_value or folder:
         handler.setFormatter(absl.logging.PythonFormatter())
     if folder:
-        handler.start_logging_to_file(program.removesuffix(".py"), folder)
+        handler.start_logging_to_file(program.removesuffix(".py"), str(user_path(folder)))
     if not chosen:
         absl.logging.set_verbosity(absl.logging.INFO)
         handler.addFilter(lambda record: record.levelno >= logging.ERROR or _is_ours(record))

@@ -71,7 +71,25 @@ def write_output(path, data):
         raise UsageError(f"cannot write {path} ({error}): give another --output") from None
 
 
+def user_path(path):
+    """The Path that a user names, with the home directory in place of a leading `~` or `~name`.
+
+    Raises UsageError where there is no such home directory.
+    """
+    expanded = Path(os.path.expanduser(path))
+    is_known = expanded.is_absolute() and os.environ.get("HOME") != ""
+    if str(path).startswith("~") and not is_known:
+        raise UsageError(f"{path} names a home directory that is not known: write the whole path")
+    return expanded
+
+
 def cache_folder():
-    """The folder for downloads: $XDG_CACHE_HOME/attention_zoo or ~/.cache/attention_zoo."""
-    home = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
+    """The folder for downloads: $XDG_CACHE_HOME/attention_zoo, if that is an absolute path, or
+    ~/.cache/attention_zoo; without a home directory in the folder for temporary files."""
+    home = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    if not home.is_absolute():
+        try:
+            home = user_path("~/.cache")
+        except UsageError:
+            home = Path(tempfile.gettempdir())
     return home / "attention_zoo"

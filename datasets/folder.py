@@ -3,11 +3,11 @@
 import contextlib
 import hashlib
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps
 
+from ..common.files import user_path
 from . import resize
 from .skipped import Skipped
 from .table import DataError
@@ -23,9 +23,7 @@ def images_below(root):
 
 def opened(path, takes):
     """The folder of a path that a user typed. If there is none, DataError ends with `takes`."""
-    root = Path(path)
-    with contextlib.suppress(RuntimeError):  # "~user" of an unknown user
-        root = root.expanduser()
+    root = user_path(path)
     if not path or not root.is_dir():
         raise DataError(f"{root} is not a folder: --dataset={takes}")
     return root
@@ -80,7 +78,7 @@ class Folder:
 
     @staticmethod
     def splits(path):
-        return ["train", "test"] if is_split(Path(path).expanduser()) else ["train"]
+        return ["train", "test"] if is_split(user_path(path)) else ["train"]
 
     def side(self):
         """The smaller side, in pixels, of the first readable image."""

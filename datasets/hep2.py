@@ -40,6 +40,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from ..common.files import user_path
 from . import cells, crops, folder, resize
 from .skipped import Skipped
 from .table import DataError
@@ -107,7 +108,7 @@ class Hep2:
 
     @staticmethod
     def splits(path):
-        _, splits = read_folder(Path(path).expanduser())
+        _, splits = read_folder(user_path(path))
         return [split for split, its_cells in splits.items() if its_cells]
 
     def examples(self, image_size):

@@ -1,8 +1,6 @@
 """Folders of two domains a and b in the layout of CycleGAN's data sets: trainA, trainB, ..."""
 
-import os
-from pathlib import Path
-
+from ..common.files import user_path
 from . import folder
 from .table import DataError
 
@@ -12,7 +10,7 @@ LAYOUT = "two domains are trainA/ and trainB/, and testA/ and testB/ where both 
 
 def folders(path):
     """{split: folder} of the splits of PLACES that a path has a folder of."""
-    root = Path(os.path.expanduser(path))
+    root = user_path(path)
     return {split: root / name for split, name in PLACES.items() if (root / name).is_dir()}
 
 

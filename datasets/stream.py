@@ -10,12 +10,12 @@ import os
 import socket
 import sys
 import urllib.request
-from pathlib import Path
 
 import numpy as np
 from absl import logging
 
-from ..common.files import new_folder
+from ..common.errors import UsageError
+from ..common.files import new_folder, user_path
 from ..common.images import scaled
 from . import crops, folder, hep2, pairs, resize, scenarios, table, voc
 from .table import DATASETS, DataError
@@ -224,7 +224,15 @@ def classes(name):
 
 def place(data_dir=None):
     """TFDS's folder. Decoded arrays and features are stored in its sub-folder attention_zoo."""
-    return Path(data_dir or os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")).expanduser()
+    folder = data_dir or os.environ.get("TFDS_DATA_DIR")
+    if folder:
+        return user_path(folder)
+    try:
+        return user_path("~/tensorflow_datasets")
+    except UsageError:
+        raise DataError(
+            "there is no home directory for data sets: give --data_dir=FOLDER"
+        ) from None
 
 
 def _of_path(name):
@@ -394,7 +402,8 @@ def _silent_tfds():
 
 
 def _prepare(name, spec, builder, data_dir):
-    if not os.access(_existing(data_dir), os.W_OK):
+    existing = _existing(data_dir)
+    if not (existing.is_dir() and os.access(existing, os.W_OK)):
         raise DataError(f"cannot write to {data_dir}: give another --data_dir")
     offline = "what works offline: --dataset=creatures or --dataset=folder:PATH"
     if spec.host and not urllib.request.getproxies():

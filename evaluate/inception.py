@@ -44,7 +44,7 @@ from keras import ops
 from ..common import variables
 from ..common.downloads import DownloadError, download, short
 from ..common.errors import UsageError
-from ..common.files import cache_folder
+from ..common.files import cache_folder, user_path
 
 SIZE = 299
 GRAPH = "classify_image_graph_def.pb"
@@ -379,7 +379,7 @@ def find(path=None, cache=None):
     cache: the folder to look into without a path (default: `cache_folder`). A checkpoint there
     counts only if PyTorch is installed to read it.
     """
-    folder = Path(path).expanduser() if path else Path(cache or cache_folder())
+    folder = user_path(path) if path else Path(cache or cache_folder())
     if path and folder.is_file():
         return folder
     for name in NAMES:

@@ -8,6 +8,7 @@ from absl import logging
 
 from .. import tasks
 from ..common.errors import UsageError
+from ..common.files import user_path
 from ..datasets import Folder, open_dataset
 from ..evaluate import protocol
 from ..tasks import scoring
@@ -83,6 +84,8 @@ def evaluate(
 
 def as_reference(reference, image_size, data_dir):
     """The data set of a reference: a name, a folder's path, an array, a tf.data.Dataset."""
+    if isinstance(reference, str) and reference.startswith("~"):
+        reference = user_path(reference)
     if isinstance(reference, Path) or (isinstance(reference, str) and Path(reference).is_dir()):
         if not (isinstance(reference, str) and reference in _names()):
             reference = f"folder:{reference}"

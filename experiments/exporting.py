@@ -5,6 +5,7 @@ from pathlib import Path
 
 from .. import zoo
 from ..common.errors import UsageError
+from ..common.files import user_path
 from .models import load
 from .publishing import public
 from .versions import versions
@@ -31,11 +32,12 @@ def export(models, output="exported", threshold=None, names=None):
     """
     from ..serving import export as serving
 
+    output = user_path(output)
     models = list(models) if isinstance(models, (list, tuple)) else [models]
     names = names or [model.name for model in models]
     try:
         placed = serving.write(
-            [served(model, name, threshold) for model, name in zip(models, names)], Path(output)
+            [served(model, name, threshold) for model, name in zip(models, names)], output
         )
     except serving.ExportError as error:
         raise UsageError(str(error)) from None

@@ -1,10 +1,10 @@
 """Opening models: published weights, run directories, single checkpoints."""
 
 from collections.abc import Mapping
-from pathlib import Path
 
 from .. import tasks, zoo
 from ..common.errors import UsageError
+from ..common.files import user_path
 from ..tasks.base import Origin
 from ..zoo import registry
 from ..zoo import weights as door
@@ -62,7 +62,7 @@ def open_run(path, direction=None):
 
 def read_run(path):
     """(folder, {name: array}, path of the checkpoint) of a run directory or a checkpoint file."""
-    path = Path(path).expanduser()
+    path = user_path(path)
     folder = path.parent.parent if path.suffix == ".npz" else path
     run_directory.read_record(folder)
     checkpoints = [path] if path.suffix == ".npz" else run_directory.list_checkpoints(folder)
@@ -92,7 +92,7 @@ def is_published(weights, model=None):
     weights = str(weights)
     if "://" in weights:
         return True
-    path = Path(weights).expanduser()
+    path = user_path(weights)
     folder = path.parent.parent if path.suffix == ".npz" else path
     is_run = (folder / "run.json").exists()
     is_tag = model is not None and weights in zoo.get(model).weights

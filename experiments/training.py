@@ -21,6 +21,7 @@ from absl import logging
 
 from .. import tasks, trainers, zoo
 from ..common.errors import UsageError
+from ..common.files import user_path
 from ..datasets import open_dataset
 from ..evaluate import two_stage
 from ..trainers import callbacks
@@ -84,7 +85,7 @@ def train(
     elsewhere they are left alone). A run that another process trains, or with other values, raises
     RunError; NaN raises callbacks.NotFinite; a worker that is gone raises Lost.
     """
-    run_dir = Path(run_dir or config.default_folder()).expanduser()
+    run_dir = user_path(run_dir or config.default_folder())
     with _signals(multi_worker=strategy == "multi_worker"):
         if not config.jit:  # XLA has no deterministic gradient of max pooling
             tf.config.experimental.enable_op_determinism()
