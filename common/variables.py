@@ -2,11 +2,15 @@
 
 
 class Misfit(ValueError):
-    """Arrays that do not fit the variables; `faults` is {name: the fault}, all in the message."""
+    """Arrays that do not fit the variables.
 
-    def __init__(self, faults):
-        super().__init__(", ".join(faults.values()))
-        self.faults = faults
+    kinds: {name: the fault} of each kind of fault; `faults` has all of them, and the message three
+    of each kind.
+    """
+
+    def __init__(self, *kinds):
+        super().__init__(listed(*(list(kind.values()) for kind in kinds)))
+        self.faults = {name: fault for kind in kinds for name, fault in kind.items()}
 
     @property
     def names(self):
@@ -14,18 +18,29 @@ class Misfit(ValueError):
         return f"{', '.join(list(self.faults)[:3])} of {len(self.faults)}"
 
 
+def listed(*kinds):
+    """Lists of faults, one for each kind -> "a, b, c and 4 more, d, e", three of each kind."""
+    parts = (
+        ", ".join(faults[:3]) + (f" and {len(faults) - 3} more" if len(faults) > 3 else "")
+        for faults in kinds
+        if faults
+    )
+    return ", ".join(parts)
+
+
 def check(shapes, arrays):
     """Raises Misfit unless arrays, by name, are numbers of just these names and shapes."""
-    faults = {name: f"lacks {name}" for name in shapes if name not in arrays}
-    faults |= {name: f"holds an unknown {name}" for name in arrays if name not in shapes}
+    lacking = {name: f"lacks {name}" for name in shapes if name not in arrays}
+    unknown = {name: f"holds an unknown {name}" for name in arrays if name not in shapes}
+    wrong = {}
     for name in (name for name in shapes if name in arrays):
         array, shape = arrays[name], tuple(shapes[name])
         if tuple(array.shape) != shape:
-            faults[name] = f"holds {name} of shape {tuple(array.shape)}, not {shape}"
+            wrong[name] = f"holds {name} of shape {tuple(array.shape)}, not {shape}"
         elif array.dtype.kind not in "fiu":
-            faults[name] = f"holds {name} of type {array.dtype}"
-    if faults:
-        raise Misfit(faults)
+            wrong[name] = f"holds {name} of type {array.dtype}"
+    if lacking or unknown or wrong:
+        raise Misfit(lacking, unknown, wrong)
 
 
 def assign(variables, arrays):

@@ -178,6 +178,21 @@ def test_every_fault_is_named_and_nothing_is_set():
     assert all(np.array_equal(v, before[k]) for k, v in values(network).items())
 
 
+def test_a_long_list_of_faults_is_three_of_each_kind_and_a_count():
+    network, state = tiny("resnet18"), torch_state("resnet18", tiny("resnet18"))
+    others = {f"other.{name}": array for name, array in state.items()}
+    with pytest.raises(zoo.WeightsError) as refused:
+        fill_from("resnet18", others, network)
+    assert str(refused.value) == (
+        "the checkpoint does not fit classifier: it lacks conv1.weight (our stem/kernel), "
+        "lacks bn1.weight (our stem_bn/gamma), lacks bn1.bias (our stem_bn/beta) and 99 more, "
+        "holds an unknown other.conv1.weight, holds an unknown other.bn1.weight, "
+        "holds an unknown other.bn1.bias and 99 more"
+    )
+    with pytest.raises(zoo.WeightsError, match="lacks .* and 99 more, holds .* and 99 more$"):
+        bridge.weights.fill(network, others, "arrays")
+
+
 def test_a_model_without_a_layout_is_named():
     network = zoo.create("dcgan", width=4)["generator"]
     with pytest.raises(zoo.WeightsError, match="known of resnet18, .*, cyclegan.*, not of dcgan"):

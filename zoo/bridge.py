@@ -27,6 +27,7 @@ import ml_dtypes
 import numpy as np
 import safetensors
 
+from ..common import variables
 from . import efficientnet_lite, weights
 from .layers import convolution, spectral_norm
 from .weights import WeightsError
@@ -286,7 +287,7 @@ def _layout(name, arrays):
 def convert(name, arrays, network, source="the checkpoint"):
     """Arrays as `read` returned them -> {our path: array}, for zoo.weights.fill.
 
-    WeightsError lists every array that is missing, unknown or of another shape.
+    WeightsError names the arrays that are missing, unknown or of another shape: three of each kind.
     """
     if _of_keras(arrays):
         return by_layer(arrays, network, source=source)
@@ -388,23 +389,24 @@ def _variables(network):
 def _match(network, arrays, theirs, transposed, source):
     """{our path: array}, by theirs(layer, leaf) -> name and transposed(layer, array) -> array."""
     matched = {v.path: np.array(v) for v in network.variables if v.name == SEED}
-    faults, rest = [], dict(arrays)
+    faults, rest = {}, dict(arrays)  # faults by their kind
     for path, variable in _variables(network):
         layer, _, leaf = path.rpartition("/")
         name, shape = theirs(layer, leaf), tuple(variable.shape)
         if name not in arrays:
-            faults.append(f"lacks {name} (our {path})")
+            faults.setdefault("lacks", []).append(f"lacks {name} (our {path})")
             continue
         rest.pop(name, None)
         array = transposed(layer, arrays[name])
         if array.shape != shape:
-            faults.append(f"holds {name} of shape {arrays[name].shape}, and {path} is {shape}")
+            fault = f"holds {name} of shape {arrays[name].shape}, and {path} is {shape}"
+            faults.setdefault("holds", []).append(fault)
         elif array.dtype.kind == "f" and not np.isfinite(array).all():
-            faults.append(f"holds {name} that is not finite")
+            faults.setdefault("holds", []).append(f"holds {name} that is not finite")
         matched[variable.path] = array
-    faults += [f"holds an unknown {name}" for name in rest]
-    if faults:
-        raise WeightsError(f"{source} does not fit {network.name}: it {', '.join(faults)}")
+    faults["unknown"] = [f"holds an unknown {name}" for name in rest]
+    if fault := variables.listed(*faults.values()):
+        raise WeightsError(f"{source} does not fit {network.name}: it {fault}")
     return matched
 
 
