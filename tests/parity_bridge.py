@@ -184,26 +184,56 @@ def test_efficientnet_lite0_is_the_package_s(size):
     assert distance(network.predict_on_batch(x), expected) < 1e-5
 
 
-@pytest.mark.parametrize("form", ["nested", "model", "parallel", "old", "half"])
+FORMS = ["nested", "model", "parallel", "old", "half", "averaged", "training", "lightning", "ema"]
+
+
+@pytest.mark.parametrize("form", FORMS)
 def test_the_forms_in_which_checkpoints_come(form, tmp_path):
     made = module("squeezenet", 7, 16)
     state = made.state_dict()
-    usual = {name: array.numpy() for name, array in state.items()}
+    usual = {name: array.numpy().copy() for name, array in state.items()}
     old = {"_use_new_zipfile_serialization": form != "old"}
     if form == "half":
         state = {name: array.half() for name, array in state.items()}
     if form == "parallel":
         state = nn.DataParallel(made).state_dict()
-    saved = {"nested": {"state_dict": state, "epoch": 3}, "model": {"model": state}}.get(
-        form, state
-    )
+    optimizer = torch.optim.SGD(made.parameters(), momentum=0.9)
+    made(torch.zeros(1, 3, 64, 64)).sum().backward()
+    optimizer.step()
+    momenta = optimizer.state_dict()
+    made.load_state_dict({name: torch.tensor(array) for name, array in usual.items()})
+    wrapped = torch.optim.swa_utils.AveragedModel(torch.compile(nn.DataParallel(made)))
+    lightning = {f"model.{name}": array for name, array in state.items()}
+    saved = {
+        "nested": {"state_dict": state, "epoch": 3},
+        "model": {"model": state},
+        "averaged": wrapped.state_dict(),
+        "training": {"model_state_dict": state, "optimizer_state_dict": momenta, "loss": 0.5},
+        "lightning": {"state_dict": lightning | {"loss.weight": torch.ones(7)}, "epoch": 3},
+        "ema": {"ema": {"decay": 0.9, "module": state}, "model": {"fc.bias": torch.ones(1)}},
+    }.get(form, state | {"best": torch.tensor(0.5), "optimizer": momenta, "epoch": 3})
     torch.save(saved, tmp_path / "weights.pth", **old)
     found = bridge.read(tmp_path / "weights.pth")
     assert found.keys() == usual.keys()
     assert max(abs(found[k] - usual[k]).max() for k in usual) <= (1e-3 if form == "half" else 0)
 
 
-@pytest.mark.parametrize("content", [["a"], {"epoch": 3}, torch.zeros(3)])
+@pytest.mark.parametrize(
+    ("tensor", "fault"),
+    [
+        (torch.zeros(3).to(torch.float8_e5m2), "of type float8_e5m2: takes .* is not supported$"),
+        (torch.zeros(3, 3).to_sparse(), "which is no dense array of numbers$"),
+    ],
+)
+def test_a_tensor_that_is_not_supported_is_named(tensor, fault, tmp_path):
+    torch.save({"fc.weight": tensor}, tmp_path / "weights.pth")
+    with pytest.raises(zoo.WeightsError, match=f"weights.pth holds fc.weight,? {fault}"):
+        bridge.read(tmp_path / "weights.pth")
+
+
+@pytest.mark.parametrize(
+    "content", [["a"], {"epoch": 3}, torch.zeros(3), [{"fc.weight": torch.zeros(3, 3)}], {}]
+)
 def test_what_holds_no_table_of_arrays_is_refused(content, tmp_path):
     torch.save(content, tmp_path / "weights.pth")
     with pytest.raises(zoo.WeightsError, match="holds no table of arrays"):

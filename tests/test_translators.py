@@ -513,6 +513,11 @@ def test_cyclegan_s_checkpoints_give_their_pictures():
     assert expected.std() > 0.1
     assert abs(answer(network, x)["translated"][0] - expected).max() < 1e-4
 
+    dropout = {k.replace("conv_block.5", "conv_block.6"): v for k, v in state.items()}
+    other = cyclegan.build(**bridge.options("cyclegan", dropout))["a2b"]
+    weights.fill(other, bridge.convert("cyclegan", dropout, other), "arrays")
+    assert gap(weights_of(other), weights_of(network)) == 0
+
     del state["model.4.weight"]
     with pytest.raises(zoo.WeightsError, match=r"lacks model.4.weight \(our down1/kernel\)$"):
         bridge.convert("cyclegan", state, network)
@@ -520,6 +525,16 @@ def test_cyclegan_s_checkpoints_give_their_pictures():
     names = bridge.LAYOUTS["cyclegan"](dict.fromkeys(nine)).names
     assert [names[k] for k in ("up1", "up2", "to_rgb")] == ["model.19", "model.22", "model.26"]
     assert names["block8_2"] == "model.18.conv_block.5"
+
+
+@pytest.mark.parametrize(
+    ("name", "module"), [("cyclegan", "model.2"), ("attention_gan", "conv1_norm")]
+)
+def test_batch_normalised_checkpoints_are_refused_by_that_name(name, module):
+    both = {f"{module}.{leaf}": np.ones(4) for leaf in ("weight", "bias", "running_mean")}
+    with pytest.raises(zoo.WeightsError, match=f"a batch-normalised .* {name}, .*: take"):
+        bridge.options(name, both)
+    bridge.options(name, {f"{module}.running_mean": np.ones(4)})  # of instance normalisation
 
 
 def test_attention_gan_s_checkpoints_give_their_pictures():

@@ -12,6 +12,7 @@
 
     fill_hdf5(network, "generator.h5")  # any Keras network, by the names of its layers
 
+`normalised` leaves out what training programs put around the names and beside the network.
 `LAYOUTS` maps our layers to the modules of PyTorch checkpoints; a row makes the checkpoints of one
 more model readable. Kernels are transposed from (out, in, height, width) to Keras' (height, width,
 in, out), those of transposed convolutions from (in, out, ...) to (..., out, in), and those of dense
@@ -40,10 +41,16 @@ LEAVES = {  # of PyTorch's layers
     "moving_mean": "running_mean",
     "moving_variance": "running_var",
 }
-NESTED = ("state_dict", "model")  # where training programs keep the arrays, beside other things
+WRAPPERS = ("module", "_orig_mod")  # of DataParallel, DDP and AveragedModel; of torch.compile
+NESTS = (  # where training programs keep a network beside other things, averaged weights first
+    *("params_ema", "model_ema", "state_dict_ema", "ema", "state_dict", "model"),
+    *("model_state_dict", "params", "net", "netG", "netG_A"),
+)
+COUNTERS = ("n_averaged", "num_batches_tracked")  # of AveragedModel and batch normalisation
 DTYPES = {  # of safetensors
     **{"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": ml_dtypes.bfloat16},
-    **{"I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "i1", "U8": "u1"},
+    **{"I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "i1"},
+    **{"U64": "<u8", "U32": "<u4", "U16": "<u2", "U8": "u1", "BOOL": "?"},
 }
 ITERATED = ("sn_u", "vector_u")  # u of spectral normalisation: TensorFlow Addons', tf.keras' own
 SEED = "seed_generator_state"  # of random layers, which no checkpoint holds
@@ -117,17 +124,18 @@ def _efficientnet_lite0():
 
 
 def _cyclegan(arrays):
-    """`resnet_9blocks` and `resnet_6blocks` of pytorch-CycleGAN-and-pix2pix, without dropout."""
+    """`resnet_9blocks` and `resnet_6blocks` of pytorch-CycleGAN-and-pix2pix."""
     blocks = sum(k.endswith(".conv_block.1.weight") for k in arrays)
+    dropout = any(k.endswith(".conv_block.6.weight") for k in arrays)  # a layer without weights
     names = {"stem": "model.1", "down1": "model.4", "down2": "model.7"}
     for i in range(blocks):
         names[f"block{i}_1"] = f"model.{10 + i}.conv_block.1"
-        names[f"block{i}_2"] = f"model.{10 + i}.conv_block.5"
+        names[f"block{i}_2"] = f"model.{10 + i}.conv_block.{6 if dropout else 5}"
     for i, ours in enumerate(("up1", "up2")):
         names[ours] = f"model.{10 + blocks + 3 * i}"
     names["to_rgb"] = f"model.{17 + blocks}"
     sizes = {"width": _rows(arrays, "model.1.weight"), "blocks": blocks}
-    return Layout(names, options=_translator_options(sizes), spare=STATISTICS)
+    return _translator("cyclegan", names, sizes, arrays)
 
 
 def _attention_gan(arrays):
@@ -142,17 +150,25 @@ def _attention_gan(arrays):
             names[layer] = f"deconv{k}_{theirs}"
     sizes = {"width": _rows(arrays, "conv1.weight"), "blocks": blocks}
     sizes["masks"] = _rows(arrays, "deconv3_attention.weight")
-    return Layout(names, options=_translator_options(sizes), spare=STATISTICS)
+    return _translator("attention_gan", names, sizes, arrays)
 
 
 def _rows(arrays, name):
-    """The number of outputs of a convolution; 0 where there is none of that name."""
+    """The number of outputs of a layer, by its kernel or bias; 0 without an array of that name."""
     return len(arrays[name]) if np.ndim(arrays.get(name)) else 0
 
 
-def _translator_options(sizes):
-    """The options of a translator: the image size of its training, and the sizes that are known."""
-    return {"image_size": 256} | {k: v for k, v in sizes.items() if v}
+def _translator(name, names, sizes, arrays):
+    """The Layout of a translator, which has the image size of its training and the sizes that are
+    known. Batch normalisation raises WeightsError; it has statistics and a scale."""
+    scaled = {k.removesuffix(".weight") for k, a in arrays.items() if np.ndim(a) == 1}
+    if any(f"{module}.running_mean" in arrays for module in scaled):
+        raise WeightsError(
+            f"a batch-normalised checkpoint cannot become {name}, which has instance "
+            "normalisation: take a checkpoint that was trained with --norm instance"
+        )
+    options = {"image_size": 256} | {k: v for k, v in sizes.items() if v}
+    return Layout(names, options=options, spare=STATISTICS)
 
 
 STATISTICS = (".running_mean", ".running_var")  # which old PyTorch stored for instance norm
@@ -168,21 +184,47 @@ LAYOUTS = {  # a Layout, or a function of the arrays that returns it; torchvisio
 
 
 def read(path):
-    """File -> {name: array}; a file that cannot be read, or holds more than arrays, raises
-    WeightsError.
+    """File -> {name: array}, as `normalised` returns them; a file that cannot be read, or holds
+    more than arrays, raises WeightsError.
 
-    Names are PyTorch's, without DataParallel's "module." and without counts of batches, or
-    tf.keras' "layer/weight", without the name of the model.
+    Names are PyTorch's, or tf.keras' "layer/weight", without the name of the model.
     """
     data = weights.read(str(path))
     reader = next((r for magic, r in READERS.items() if data.startswith(magic)), _safetensors)
     try:
-        arrays = reader(data)
+        return normalised(reader(data))
     except WeightsError as error:
         raise WeightsError(f"{path} {error}") from None
-    if arrays and all(k.startswith("module.") for k in arrays):
-        arrays = {k.removeprefix("module."): a for k, a in arrays.items()}
-    return {k: a for k, a in arrays.items() if not k.endswith("num_batches_tracked")}
+
+
+def normalised(arrays):
+    """{name: array} of a PyTorch checkpoint -> the same of one network, by its own names.
+
+    The names of WRAPPERS fall away anywhere and those of NESTS at the beginning, in any nesting:
+    "ema.module.fc.bias" becomes "fc.bias". Where a checkpoint has several NESTS, the first one is
+    taken, and the rest is left out. COUNTERS and other scalars are left out, too. Names of tf.keras
+    stay as they are. Without arrays, or with two of one name, WeightsError is raised.
+    """
+    if _of_keras(arrays):
+        return arrays
+    paths = {}
+    for name, array in arrays.items():
+        path = tuple(part for part in name.split(".") if part not in WRAPPERS)
+        if not np.ndim(array) or not path or path[-1] in COUNTERS:
+            continue
+        if path in paths:
+            raise WeightsError(f"holds two weights {'.'.join(path)}: save one network alone")
+        paths[path] = array
+    while nest := next((n for n in NESTS if any(_is_in(n, path) for path in paths)), None):
+        paths = {path[1:]: array for path, array in paths.items() if _is_in(nest, path)}
+    if not paths:
+        raise WeightsError("holds no table of arrays: save the network's state_dict() instead")
+    return {".".join(path): array for path, array in paths.items()}
+
+
+def _is_in(nest, path):
+    """Whether a path is that of a weight in a nest. CycleGAN's own names are model.1.weight, ..."""
+    return path[0] == nest and len(path) > 2 and not (nest == "model" and path[1].isdigit())
 
 
 def _torch(data):
@@ -198,15 +240,25 @@ def _torch(data):
         code = re.search(r"GLOBAL (\S+)", str(error))
         why = f"it asks for {code[1]}" if code else _line(error)
         raise WeightsError(f"is refused: it must hold arrays and no code ({why})") from None
-    try:
-        inner = next((state[k] for k in NESTED if isinstance(state.get(k), dict)), state)
-        return {
-            k: (v.float() if v.is_floating_point() else v).detach().numpy()
-            for k, v in inner.items()
-        }
-    except (AttributeError, TypeError, RuntimeError):
-        places = ", ".join(NESTED)
-        raise WeightsError(f"holds no table of arrays, nor one below {places}") from None
+    arrays = {}
+    for name, tensor in _tensors(state) if isinstance(state, dict) else ():
+        try:
+            whole = tensor.float() if tensor.is_floating_point() else tensor
+            arrays[name] = whole.detach().numpy()
+        except (TypeError, RuntimeError):
+            raise WeightsError(f"holds {name}, which is no dense array of numbers") from None
+        if tensor.is_floating_point() and tensor.itemsize < 2:
+            raise _unsupported(name, str(tensor.dtype).removeprefix("torch."))
+    return arrays
+
+
+def _tensors(table, path=()):
+    """Yields (name, tensor) of a table, and of tables in it that are NESTS or WRAPPERS."""
+    for key, value in table.items():
+        if isinstance(value, dict) and key in (*NESTS, *WRAPPERS):
+            yield from _tensors(value, (*path, key))
+        elif hasattr(value, "is_floating_point"):
+            yield ".".join((*path, str(key))), value
 
 
 def _safetensors(data):
@@ -215,14 +267,18 @@ def _safetensors(data):
     except Exception as error:  # any error of a damaged header
         raise WeightsError(f"is no PyTorch, safetensors or HDF5 file ({_line(error)})") from None
     arrays = {}
-    for name, row in rows:
+    for name, row in sorted(rows):  # which come in any order
         if row["dtype"] not in DTYPES:
-            types = ", ".join(DTYPES)
-            raise WeightsError(f"holds {name} of type {row['dtype']}: takes {types}")
+            raise _unsupported(name, row["dtype"])
         arrays[name] = np.frombuffer(row["data"], DTYPES[row["dtype"]]).reshape(row["shape"])
         if row["dtype"] == "BF16":
             arrays[name] = arrays[name].astype("float32")
     return arrays
+
+
+def _unsupported(name, kind):
+    types = ", ".join(DTYPES)
+    return WeightsError(f"holds {name} of type {kind}: takes {types}, and {kind} is not supported")
 
 
 def _hdf5(data):
@@ -272,9 +328,8 @@ def options(name, arrays):
     if _of_keras(arrays):
         return {}
     layout = _layout(name, arrays)
-    if layout.classes not in arrays:
-        return layout.options
-    return layout.options | {"classes": len(arrays[layout.classes])}
+    classes = _rows(arrays, layout.classes)
+    return layout.options | ({"classes": classes} if classes else {})
 
 
 def _layout(name, arrays):
