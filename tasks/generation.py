@@ -160,7 +160,8 @@ def monitor(trainer, config, data, spec=None, progress=False):
         real = np.asarray(images[chosen])
 
         def score():
-            fake = np.concatenate([trainer.sample(part) for part in np.array_split(score_z, 8)])
+            parts = np.array_split(score_z, min(8, count))
+            fake = np.concatenate([trainer.sample(part) for part in parts])
             return {metric: swd.swd(real, to_uint8(fake))}
 
     return Monitor(
