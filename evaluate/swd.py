@@ -29,15 +29,16 @@ def halve(images):
 def swd(real, fake, seed=0):
     """Two arrays (N, S, S, 3) of the same shape -> distance >= 0, mean over scales S .. 16.
 
-    Both are measured at the same patch places and projections, drawn from the seed; values are in
-    units of the real patches' standard deviation per channel, times 1000.
+    Both are images in grey levels from 0 to 255, measured at the same patch places and projections,
+    which the seed draws. Values are in units of the real patches' standard deviation per channel,
+    which counts as one grey level at least, times 1000.
     """
     if real.shape != fake.shape:
         raise ValueError(f"swd compares equal shapes, not {real.shape} and {fake.shape}")
     distances, level = [], 0
     while real.shape[1] >= 16:
         a, b = (patches(x, np.random.default_rng([seed, level])) for x in (real, fake))
-        mean, deviation = a.mean((0, 1, 2)), a.std((0, 1, 2)) + 1e-12
+        mean, deviation = a.mean((0, 1, 2)), np.maximum(a.std((0, 1, 2)), 1)
         a, b = (((x - mean) / deviation).reshape(len(x), -1) for x in (a, b))
         directions = np.random.default_rng([seed, level, 1]).normal(size=(a.shape[1], PROJECTIONS))
         directions /= np.linalg.norm(directions, axis=0)

@@ -35,6 +35,20 @@ def test_swd_orders_same_kind_then_noise_then_one_repeated_image():
     assert near < 0.3 * swd.swd(real, collapsed)
 
 
+def test_swd_of_flat_pictures_is_in_grey_levels():
+    flat = np.full((64, 32, 32, 3), 100, np.uint8)
+    assert swd.swd(flat, flat) == 0
+    # each projection moves by 5 |sum of its direction|, whose mean is sqrt(2 / pi)
+    expected = pytest.approx(5000 * np.sqrt(2 / np.pi), rel=0.15)
+    assert swd.swd(flat, flat + np.uint8(5)) == expected
+    almost = flat.copy()
+    almost[0, 0, 0] = 101
+    assert swd.swd(almost, flat + np.uint8(5)) == expected
+    black = photos(64, 0)
+    black[..., 2] = 0
+    assert swd.swd(black, black + np.uint8([0, 0, 1])) < 2000
+
+
 def test_swd_refuses_unlike_counts():
     with pytest.raises(ValueError, match="equal shapes"):
         swd.swd(photos(4, 0), photos(5, 0))
