@@ -37,16 +37,18 @@ def refined(
     The defaults are those published with DeepLab-LargeFOV for VOC 2012. sigma_alpha, sigma_gamma:
     in pixels, times `scale`, which is S / 500 for pictures of S pixels where VOC's have 500.
     sigma_beta: in grey levels from 0 to 255. exact: up to this many pixels the kernel is a matrix
-    of 4 (H W)^2 bytes; with more, the lattice approximates it.
+    of 4 (H W)^2 bytes; with more, the lattice approximates it. Where a probability is not finite,
+    all classes of that pixel count as equally likely, and a colour that is not finite as 0.
     """
     height, width, classes = p.shape
     if image.shape != (height, width, 3):
         raise ValueError(
             f"a picture of {(height, width, 3)} goes with {p.shape}, not {image.shape}"
         )
-    unary = np.log(np.maximum(p, 1e-8)).reshape(-1, classes).astype(np.float32)
+    known = np.isfinite(p).all(-1, keepdims=True)
+    unary = np.log(np.maximum(np.where(known, p, 1), 1e-8)).reshape(-1, classes).astype(np.float32)
     places = np.indices((height, width)).reshape(2, -1) / (scale * sigma_alpha)
-    colours = np.reshape(image, (-1, 3)).T / sigma_beta
+    colours = np.where(np.isfinite(image), image, 0).reshape(-1, 3).T / sigma_beta
     features = np.concatenate((places, colours)).T.astype(np.float32)  # (n, 5)
     count = len(features)
     appearance = normalised(dense(features) if count <= exact else lattice(features), count)

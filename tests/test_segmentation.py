@@ -131,6 +131,24 @@ def test_the_crf_of_two_pixels_by_hand():
         crf.refined(PAIR, COLOURS[:, :1])
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_the_crf_gives_a_pixel_that_is_not_finite_what_its_neighbours_have(value):
+    p = np.full((4, 4, 2), (0.9, 0.1))
+    image = np.full((4, 4, 3), 50, np.float32)
+    for exact in (0, 16):
+        whole = crf.refined(p, image, exact=exact)
+        even, holed = p.copy(), p.copy()
+        even[1, 2], holed[1, 2, 0] = 0.5, value
+        found = crf.refined(holed, image, exact=exact)
+        assert abs(found - crf.refined(even, image, exact=exact)).max() < 1e-6
+        assert (found[..., 0] > 0.9).all() and abs(found - whole)[0, 0].max() < 0.01
+        torn = image.copy()
+        torn[1, 2, 0] = value
+        assert np.isfinite(crf.refined(p, torn, exact=exact)).all()
+    nothing = crf.refined(np.full((2, 2, 2), np.nan), np.zeros((2, 2, 3), np.uint8))
+    assert nothing.tolist() == [[[0.5, 0.5]] * 2] * 2
+
+
 def noisy(side):
     """A disc of one colour on another, shaded and grainy; scores that are wrong for a third."""
     rng = np.random.default_rng(0)
