@@ -2,6 +2,8 @@
 
 import numpy as np
 
+SPLITS = 10
+
 
 def score(logits):
     """(n, C) -> exp of the mean KL(p(y|x) || p(y)), in [1, C]; p(y) is the mean of these rows.
@@ -23,17 +25,20 @@ def score(logits):
     return np.exp(-np.sum(marginal * np.log(marginal)) - entropy)
 
 
-def inception_score(logits, splits=10, seed=2020):
-    """(N, C), N >= splits -> mean and standard deviation (ddof 0) of the score over the splits.
+def inception_score(logits, splits=SPLITS, seed=2020):
+    """(N, C), N >= 2 splits -> mean and standard deviation (ddof 0) of the score over the splits.
 
-    The rows are shuffled by the seed and cut at floor(i N / splits), as torch-fidelity does.
+    The rows are shuffled by the seed and cut at floor(i N / splits), as torch-fidelity does, so the
+    score depends on their order. Of one row alone it would always be 1.
     """
     logits = np.asarray(logits)
     if logits.ndim != 2:
         raise ValueError(f"logits are (N, C), not {logits.shape}")
     count = len(logits)
-    if not 1 <= splits <= count:
-        raise ValueError(f"{count} rows of logits cannot fill {splits} splits: take 1 to {count}")
+    if splits < 1 or count < 2 * splits:
+        raise ValueError(
+            f"{count} rows of logits cannot fill {splits} splits: each takes 2 rows at least"
+        )
     order = np.random.RandomState(seed).permutation(count)
     edges = [i * count // splits for i in range(splits + 1)]
     scores = [score(logits[order[a:b]]) for a, b in zip(edges, edges[1:])]

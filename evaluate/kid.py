@@ -47,7 +47,8 @@ def kid(*, real, fake, subsets=100, subset_size=1000, seed=2020):
     """Features (n, D) and (m, D) -> mean and standard deviation (ddof 0) of mmd2 over subsets.
 
     Each subset is drawn without replacement, of the fake rows first, as torch-fidelity does with
-    its inputs 1 (fake) and 2 (real).
+    its inputs 1 (fake) and 2 (real). Where every subset is all rows of both sides, the deviation
+    is 0.
     """
     real, fake = paired(real, fake)
     if min(len(real), len(fake)) < subset_size:
@@ -55,6 +56,8 @@ def kid(*, real, fake, subsets=100, subset_size=1000, seed=2020):
             f"kid draws subsets of {subset_size} from {len(real)} real and {len(fake)} fake rows: "
             f"take more samples or subset_size <= {min(len(real), len(fake))}"
         )
+    if len(real) == len(fake) == subset_size:
+        return mmd2(real=real, fake=fake), 0.0
     rng = np.random.RandomState(seed)
     values = []
     for _ in range(subsets):

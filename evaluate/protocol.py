@@ -104,6 +104,11 @@ def check(metrics, real, fake, classes):
     few, many = sorted((real, fake))
     if few < LEAST:
         raise ScoreError(f"metrics need {LEAST} images of each side, not {real} and {fake}")
+    if "is" in metrics and fake < 2 * inception_score.SPLITS:
+        raise ScoreError(
+            f"is needs {2 * inception_score.SPLITS} generated images, 2 in each of its "
+            f"{inception_score.SPLITS} splits, not {fake}: take more of them"
+        )
     if "kid_blocks10" in metrics and few < 2 * -(-many // 10):
         raise ScoreError(
             f"kid_blocks10 needs 2 images of each side in blocks of 10, not {real} real and {fake} "
@@ -137,14 +142,13 @@ def measure(metrics, real, fake):
     ]
 
 
-def warnings(metrics, real, count):
-    """A line for each score that is uncertain with `count` generated images."""
-    lines = []
-    for form, kind in dict.fromkeys(METRICS[m].needs for m in metrics):
-        if form == "moments":
-            moments = real.moments(kind)
-            lines.append(fid.warning(min(count, int(moments["count"])), len(moments["mean"])))
-    return [line for line in lines if line]
+def warning(metrics, real, count):
+    """One line if `count` generated images make a score uncertain, else None."""
+    kinds = {kind for form, kind in (METRICS[m].needs for m in metrics) if form == "moments"}
+    if not kinds:
+        return None
+    most = max((real.moments(kind) for kind in kinds), key=lambda moments: len(moments["mean"]))
+    return fid.warning(min(count, int(most["count"])), len(most["mean"]))
 
 
 SAME = ("dataset", "data", "split", "image_size", "real_count", "count", "digest")

@@ -11,6 +11,7 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 from absl import logging
 from tqdm import tqdm
 
@@ -23,8 +24,8 @@ class Score:
     """One measured value.
 
     metric: the name, which is the protocol (evaluate.protocol). value; deviation: None where the
-    metric has none. details: what was measured (data set, counts, extractor, seed, versions ...),
-    JSON values.
+    metric has none, or it is unknown. details: what was measured (data set, counts, extractor,
+    seed, versions ...), JSON values.
     """
 
     metric: str
@@ -109,7 +110,7 @@ class Scorer:
             Score(
                 self._name(name, real),
                 float(value),
-                None if deviation is None else float(deviation),
+                None if deviation is None or np.isnan(deviation) else float(deviation),
                 self._about(real),
             )
             for name, real, (value, deviation) in measured
@@ -127,8 +128,8 @@ class Scorer:
         return {k: v for k, v in self.about.items() if k not in apart}
 
     def warn(self):
-        """Logs a warning where so few images make a score uncertain."""
-        for line in protocol.warnings(self.metrics, self.real, self.count):
+        """Logs one warning where so few images make a score uncertain."""
+        if line := protocol.warning(self.metrics, self.real, self.count):
             logging.warning(line)
 
 

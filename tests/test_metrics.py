@@ -174,6 +174,14 @@ def test_kid_draws_the_fake_rows_of_a_subset_first():
     assert kid.kid(real=real, fake=fake, subsets=3, subset_size=4, seed=6)[0] != mean
 
 
+def test_kid_of_whole_sets_has_no_deviation():
+    real, fake = blobs(20, 0), blobs(20, 1) + 0.5
+    expected = kid.mmd2(real=real, fake=fake)
+    assert kid.kid(real=real, fake=fake, subset_size=20) == (expected, 0)
+    assert kid.kid(real=real, fake=fake[::-1], subset_size=20)[0] == pytest.approx(expected)
+    assert kid.kid(real=blobs(21, 0), fake=fake, subset_size=20)[1] > 1e-4
+
+
 def test_kid_of_one_distribution_is_near_zero_on_either_side():
     found = [
         kid.kid(real=blobs(200, 2 * i), fake=blobs(200, 2 * i + 1), subsets=1, subset_size=200)[0]
@@ -265,9 +273,10 @@ def test_inception_score_cuts_shuffled_rows():
 
 
 def test_inception_score_refuses_what_it_cannot_split_or_normalise():
-    for splits in (0, 10):
+    for splits in (0, 5, 10):
         with pytest.raises(ValueError, match=f"9 rows of logits cannot fill {splits} splits"):
             inception_score.inception_score(np.zeros((9, 3)), splits=splits)
+    assert inception_score.inception_score(1e4 * np.eye(8), splits=4)[0] == pytest.approx(2)
     with pytest.raises(ValueError, match=r"\(N, C\)"):
         inception_score.inception_score(np.zeros(9), splits=1)
     for row in ([0, np.nan], [0, np.inf], [-np.inf, -np.inf]):

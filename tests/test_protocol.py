@@ -241,6 +241,17 @@ def test_too_few_images_are_refused(tmp_path):
         make(pictures(120), ("fid",), 9, tmp_path)
     with pytest.raises(protocol.ScoreError, match="blocks of 10, not 120 real and 20"):
         make(pictures(120), ("kid_blocks10",), 20, tmp_path)
+    with pytest.raises(protocol.ScoreError, match="is needs 20 .* 10 splits, not 19: take more"):
+        make(pictures(120), ("fid", "is"), 19, tmp_path)
+    (score,) = make(pictures(120), ("is",), 20, tmp_path).scores(cut(pictures(20, 1), 10))
+    assert score.value > 1
+
+
+def test_an_unknown_deviation_is_none(tmp_path):
+    scorer = make(pictures(10), ("kid_blocks10", "kid"), 10, tmp_path)
+    one_block, whole_sets = scorer.scores(cut(pictures(10, 1), 10))
+    assert one_block.deviation is None and "deviation" not in one_block.row()
+    assert whole_sets.deviation == 0
 
 
 def test_a_singular_covariance_is_logged(tmp_path, caplog):
@@ -253,6 +264,14 @@ def test_a_singular_covariance_is_logged(tmp_path, caplog):
     (line,) = caplog.messages
     assert "Frechet distance of 6 samples in 6 dimensions" in line
     assert "KID" in line
+
+
+def test_few_samples_are_warned_of_once(tmp_path, caplog):
+    scorer = make(pictures(120), ("sfid", "fid", "kid"), 10, tmp_path)
+    scorer.count = 5
+    scorer.warn()
+    (line,) = caplog.messages
+    assert "5 samples in 6 dimensions" in line
 
 
 ROW = {"metric": "fid_x_1k_test", "value": 3.0, "dataset": "a", "digest": "0", "real_count": 5}
