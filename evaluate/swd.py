@@ -21,9 +21,10 @@ def patches(images, rng):
 
 
 def halve(images):
-    """(N, S, S, 3) -> (N, S / 2, S / 2, 3), by the mean of 2 x 2 pixels."""
-    n, s = images.shape[:2]
-    return images.reshape(n, s // 2, 2, s // 2, 2, 3).mean((2, 4))
+    """(N, S, S, 3) -> (N, S // 2, S // 2, 3), by the mean of 2 x 2 pixels. Of an odd side the last
+    pixel is left out."""
+    n, half = len(images), images.shape[1] // 2
+    return images[:, : 2 * half, : 2 * half].reshape(n, half, 2, half, 2, 3).mean((2, 4))
 
 
 def swd(real, fake, seed=0):
@@ -35,6 +36,8 @@ def swd(real, fake, seed=0):
     """
     if real.shape != fake.shape:
         raise ValueError(f"swd compares equal shapes, not {real.shape} and {fake.shape}")
+    if len(real) < 1 or real.shape[1] < 16:
+        raise ValueError(f"swd takes images of 16 pixels or more, not {real.shape}")
     distances, level = [], 0
     while real.shape[1] >= 16:
         a, b = (patches(x, np.random.default_rng([seed, level])) for x in (real, fake))

@@ -52,6 +52,19 @@ def test_swd_of_flat_pictures_is_in_grey_levels():
 def test_swd_refuses_unlike_counts():
     with pytest.raises(ValueError, match="equal shapes"):
         swd.swd(photos(4, 0), photos(5, 0))
+    for few in (photos(4, 0, 12), photos(0, 0)):
+        with pytest.raises(ValueError, match="images of 16 pixels or more"):
+            swd.swd(few, few)
+
+
+@pytest.mark.parametrize("side", [16, 52, 68, 100])  # 68: 34 and 17 next; 100: 50 and 25 next
+def test_swd_halves_any_side(side):
+    assert 0 < swd.swd(photos(8, 0, side), photos(8, 1, side)) < 2000
+
+
+def test_halves_are_means_of_four_pixels():
+    rows = np.arange(25.0).reshape(1, 5, 5, 1).repeat(3, axis=-1)
+    assert swd.halve(rows)[0, ..., 0].tolist() == [[3, 5], [13, 15]]
 
 
 def test_nearest_by_a_loop():
