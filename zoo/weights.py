@@ -161,8 +161,9 @@ def _from_hub(rest):
 def fill(network, arrays, source):
     """Sets a network's variables from {path: array}.
 
-    Where an array is missing, unknown, of another shape or not of numbers, WeightsError names each
-    of them, and no variable is set. source: what the message calls the arrays.
+    Where arrays are missing, unknown, of another shape or not of numbers, WeightsError names three
+    of each kind and counts the others, and no variable is set. source: what the message calls the
+    arrays.
     """
     try:
         variables.assign({v.path: v for v in network.variables}, arrays)
