@@ -48,7 +48,7 @@ def kid(*, real, fake, subsets=100, subset_size=1000, seed=2020):
 
     Each subset is drawn without replacement, of the fake rows first, as torch-fidelity does with
     its inputs 1 (fake) and 2 (real). Where every subset is all rows of both sides, the deviation
-    is 0.
+    is None.
     """
     real, fake = paired(real, fake)
     if min(len(real), len(fake)) < subset_size:
@@ -57,7 +57,7 @@ def kid(*, real, fake, subsets=100, subset_size=1000, seed=2020):
             f"take more samples or subset_size <= {min(len(real), len(fake))}"
         )
     if len(real) == len(fake) == subset_size:
-        return mmd2(real=real, fake=fake), 0.0
+        return mmd2(real=real, fake=fake), None
     rng = np.random.RandomState(seed)
     values = []
     for _ in range(subsets):
