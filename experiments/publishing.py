@@ -75,7 +75,7 @@ def publish(
     card = task.card(model, data, request)
     about = {
         "network": key,
-        "options": config.network_options,
+        "options": without_start(config.network_options),
         "dataset": public(config.dataset),
         "scores": card.scores,
         "origin": {
@@ -133,6 +133,11 @@ def check_tag(tag):
         raise UsageError(f"tag={tag}: takes small letters, digits, and . _ - between them")
 
 
+def without_start(options):
+    """Options of networks without `start`: published weights have replaced those."""
+    return {name: value for name, value in options.items() if name != "start"}
+
+
 def import_weights(model, file, tag, *, output=None, image_size=None, settings=None):
     """Makes another program's checkpoint (zoo.bridge) weights of the zoo, in a folder of the user's
     own; returns (registry.Weights, number of arrays, PLACE/TAG to load).
@@ -158,7 +163,7 @@ def import_weights(model, file, tag, *, output=None, image_size=None, settings=N
     digest = hashlib.sha256(door.read(str(file))).hexdigest()
     about = {
         "network": spec.serve,
-        "options": options,
+        "options": without_start(options),
         "dataset": "unknown",
         "scores": {},
         "origin": {"file": file.name, "sha256": digest},

@@ -17,6 +17,7 @@ from ..experiments.models import open_run
 from ..experiments.training import restore_trainer
 from ..reports import comparison
 from ..trainers.deeplab import palette
+from ..zoo.deeplab import BACKBONES
 from .base import Study
 
 RUNS = {  # name -> settings
@@ -66,6 +67,8 @@ def gain(study, runs, data="creatures/many", *, foreground=None, background=None
     predicted = {}
     for name, maps in labels.items():
         run, settings = f"{name}: deeplab", {"loss": "sec"} if name in cues else {}
+        if runs.settings.get("backbone") not in (None, *BACKBONES):  # of the classifier alone
+            settings["backbone"] = BACKBONES[0]
         replace = {"classes": maps[..., None]}
         runs.train(study, run, "deeplab", data, settings, replace=replace, other="gain")
         model, test = open_run(runs.folder(run)), dataset.arrays("test")
