@@ -19,6 +19,7 @@ from .fid import Moments
 
 VERSION = 1  # of the extractors' computation; features in the cache of another version are not read
 BLOCK = 100
+STEP = 2**24  # pixels of images that are resized at a time, whatever their size
 STORED = {"rows": {"rows"}, "moments": {"count", "mean", "cov"}}  # form -> arrays in the cache
 SPATIAL_CHANNELS = 7
 DAMAGE = (ValueError, EOFError, KeyError, RuntimeError, zipfile.BadZipFile)
@@ -83,12 +84,15 @@ def of_classifier(network, name, digest, interpolation="bilinear"):
         network.input, [network.get_layer(n).output for n in ("features", "logits", "middle")]
     )
 
+    def fitted(images):
+        x = keras.ops.convert_to_tensor(to_float(images))
+        if images.shape[1:3] != (size, size):
+            x = keras.ops.image.resize(x, (size, size), interpolation, antialias=True)
+        return x
+
     def run(images):
         with float32_products:
-            x = keras.ops.convert_to_tensor(to_float(images))
-            if images.shape[1:3] != (size, size):
-                x = keras.ops.image.resize(x, (size, size), interpolation, antialias=True)
-            features, logits, spatial = inner.predict_on_batch(x)
+            features, logits, spatial = inner.predict_on_batch(in_steps(fitted, images))
         spatial = spatial[..., :SPATIAL_CHANNELS].reshape(len(images), -1)
         return {"features": features, "logits": logits, "spatial": spatial}
 
@@ -100,9 +104,23 @@ def of_inception(network, digest):
 
     def run(images):
         with float32_products:
-            return network.predict_on_batch(images)
+            if images[..., 0].size <= STEP:
+                return network.predict_on_batch(images)
+            import keras
+
+            resize = network.get_layer("resize")
+            inner = keras.Model(resize.output, network.output)
+            return inner.predict_on_batch(in_steps(resize, images))
 
     return Extractor("inception", digest, run)
+
+
+def in_steps(function, images):
+    """function(images), float32, of so few images (N, H, W, 3) at a time that they have at most
+    STEP pixels."""
+    count = max(1, STEP // images[0, ..., 0].size)
+    parts = [function(images[i : i + count]) for i in range(0, len(images), count)]
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
 def blocks(images):

@@ -170,6 +170,36 @@ def test_a_classifier_s_float32_products_are_exact_too():
     assert seen and not any(seen) and float32_rounded()
 
 
+@pytest.mark.parametrize("size", [40, 7])
+def test_large_images_are_resized_a_few_at_a_time_to_the_same_features(size, monkeypatch):
+    import keras
+
+    from attention_zoo.evaluate.inception import Resize
+
+    image = keras.Input((None, None, 3), dtype="uint8")
+    x = Resize(16, dtype="float32", name="resize")(image)
+    x = keras.layers.Conv2D(4, 3, name="middle")(x)
+    inception = keras.Model(image, {"features": keras.layers.GlobalAveragePooling2D()(x)})
+    image = keras.Input((16, 16, 3))
+    x = keras.layers.Conv2D(9, 3, name="middle")(image)
+    x = keras.layers.GlobalAveragePooling2D(name="features")(x)
+    classifier = keras.Model(image, keras.layers.Dense(3, name="logits")(x))
+    block, most = pictures(features.BLOCK, size=size), []
+    runs = [features.of_inception(inception, "0").run]
+    runs.append(features.of_classifier(classifier, "x", "0").run)
+    whole = [run(block)["features"] for run in runs]
+    in_steps = features.in_steps
+    monkeypatch.setattr(
+        features,
+        "in_steps",
+        lambda f, x: in_steps(lambda part: most.append(len(part)) or f(part), x),
+    )
+    monkeypatch.setattr(features, "STEP", 30 * size**2)
+    for run, expected in zip(runs, whole):
+        assert np.array_equal(run(block)["features"], expected)
+    assert most == [30, 30, 30, 10] * 2
+
+
 def make(images, metrics, count, tmp_path, split="test", seen=None):
     about = {"dataset": "d", "data": "d-1", "split": split}
     spec = ScorerSpec(metrics=metrics, count=count)
