@@ -169,7 +169,7 @@ FLAGS = {
         path,
         metavar="TAG|RUN_DIR|FILE",
     ),
-    "input": Flag("a folder of images (required)", path, "FOLDER"),
+    "input": Flag("a folder of images, or one image (required)", path, "FOLDER|FILE"),
     "set": Flag(
         "an option of the network or a hyper-parameter of its training; give it once for each "
         "(default: the recipe of the model for the data set)",
@@ -242,7 +242,9 @@ FLAGS = {
         "FILE|FOLDER",
     ),
     "split": Flag(
-        "the real images to compare with (default: test)", one_of("train", "test"), "train|test"
+        "the real images to compare with, or to translate (default: test)",
+        one_of("train", "test"),
+        "train|test",
     ),
     "against": Flag(
         "scores measured before, to print the differences from (default: none)",
@@ -355,9 +357,10 @@ MODES = {
         notes={
             "model": WHERE,
             "weights": FLAGS["weights"].help.replace("required", "required without --input"),
-            "input": "a folder of images to score in place of a model's (required without "
-            "--weights)",
-            "image_size": "with --input, the images' height and width (default: their own)",
+            "input": "a folder of images, or one image, to score in place of a model's (required "
+            "without --weights)",
+            "image_size": "with --input, the images' height and width (default: their own; where "
+            "sizes differ the median)",
             "direction": "the direction of a translator (default: both of a run, or the one "
             "published)",
             "dataset": "the data set to compare with (default: the one of the training; required "
@@ -439,7 +442,7 @@ MODES = {
         required="weights",
         notes={
             "model": WHERE,
-            "input": "a folder of images to annotate (default: generated images)",
+            "input": "a folder of images to annotate, or one image (default: generated images)",
             "num": "how many images to generate (default: 64)",
             "threshold": "the value of an attention map above which a pixel belongs to the object "
             "(default: the one published with the weights, or the best on the training images)",
@@ -456,7 +459,7 @@ MODES = {
         },
     ),
     "translate": Mode(
-        "translate a folder of images",
+        "translate a folder of images, or one image",
         {
             "model": "weights model direction",
             "images": "input batch_size",

@@ -36,6 +36,9 @@ def main(arguments=None, program="main.py"):
 
     open_streams()
     arguments = sys.argv[1:] if arguments is None else list(arguments)
+    for stream in (sys.stdout, sys.stderr):  # names of files need not be UTF-8
+        with contextlib.suppress(AttributeError, ValueError):  # of other streams, and closed ones
+            stream.reconfigure(errors="backslashreplace")
     try:
         status = execute(arguments, program)
         sys.stdout.flush()

@@ -61,12 +61,19 @@ def new_folder(path):
                 raise
 
 
+def printable(value):
+    """The text of a value. Bytes of a file name that are not UTF-8 become escapes: any stream and
+    any page takes them."""
+    return str(value).encode("utf-8", "backslashreplace").decode()
+
+
 def write_output(path, data):
-    """Writes a file that the user asked for, and its folders. Raises UsageError if it cannot."""
+    """Writes a file of bytes or text that the user asked for, and its folders. Raises UsageError if
+    it cannot."""
     path = Path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_file(path, data)
+        write_file(path, data if isinstance(data, bytes) else printable(data).encode())
     except (OSError, ValueError) as error:
         raise UsageError(f"cannot write {path} ({error}): give another --output") from None
 

@@ -28,14 +28,15 @@ def window(bbox, height, width):
     return box, np.stack((start, start + sides))
 
 
-def cut(examples):
+def cut(examples, skipped=None):
     """Yields an example for each box of TFDS examples, in their order.
 
     The boxes are "objects" with a "bbox" each, or one "bbox". "image" (H, W, 3) and "mask"
     (H, W, 1) become the part inside the cut, "bbox" is in fractions of the cut, and the rest is
     repeated. A box without area is logged, counted and skipped. If no box is left, DataError.
+    skipped: the Skipped that counts them.
     """
-    skipped, total = Skipped("a box of no area"), 0
+    skipped, total = skipped or Skipped("boxes"), 0
     for number, example in enumerate(examples):
         shape = example["image"].shape[:2]
         boxes = example["objects"]["bbox"] if "objects" in example else example["bbox"][None]
@@ -44,12 +45,12 @@ def cut(examples):
             corners = window(bbox, *shape)
             if corners is None:
                 file = example.get("image/filename", b"").decode() or f"picture {number}"
-                skipped.add(f"{bbox} of {file}")
+                skipped.add(f"{bbox} of {file}", "a box of no area")
                 continue
             box, (start, stop) = corners
             rows, columns = map(slice, start, stop)
             parts = {k: example[k][rows, columns] for k in ("image", "mask") if k in example}
             yield {**example, **parts, "bbox": ((box - start) / (stop - start)).ravel()}
-    skipped.report(total, "boxes")
+    skipped.report(total)
     if skipped.count == total:
         raise DataError("none of the pictures has a box to be cut out by")

@@ -24,50 +24,53 @@ class DataSet:
     """A named data set at one image size.
 
     name: as `datasets.load` takes it. image_size: S; None: the data set's own. data_dir: the folder
-    of TensorFlow Datasets. side: of arrays at hand, else None. classes: number of classes; a data
-    set without labels raises DataError. recipe: the key of a trainer's RECIPES.
+    of TensorFlow Datasets. sources: its stream.Sources, one for all sizes: what changes in a folder
+    later is not seen. side: of arrays at hand, else None. classes: number of classes; a data set
+    without labels raises DataError. recipe: the key of a trainer's RECIPES.
     """
 
     side = None
     recipe = property(lambda self: self.name.split(":")[0].split("/")[0])
 
-    def __init__(self, name, image_size=None, data_dir=None):
-        stream.table.check(name)
+    def __init__(self, name, image_size=None, data_dir=None, sources=None):
+        self.sources = sources or stream.Sources(name, data_dir)
         self.name, self.image_size, self.data_dir = name, image_size, data_dir
 
     @property
     def paired(self):
         """True if it has two domains, a and b."""
-        return stream.paired(self.name)
+        return stream.paired(self.sources)
 
     @property
     def classes(self):
-        return stream.classes(self.name)
+        return stream.classes(self.sources)
 
     def resized(self, image_size):
         """The same data set at another image size."""
-        return type(self)(self.name, image_size, self.data_dir)
+        return type(self)(self.name, image_size, self.data_dir, self.sources)
 
     def has_split(self, split):
-        return stream.has_split(self.name, split)
+        return stream.has_split(self.sources, split)
 
     def arrays(self, split="train"):
         """{key: array (N, ...)} of a split; see `datasets.arrays`."""
-        return stream.arrays(self.name, split, image_size=self.image_size, data_dir=self.data_dir)
+        return stream.arrays(self.sources, split, image_size=self.image_size)
 
     def labelled(self, split, classes):
         """`arrays` of a split whose labels all lie below `classes`; else DataError."""
-        return stream.labelled(
-            self.name, split, classes, image_size=self.image_size, data_dir=self.data_dir
-        )
+        return stream.labelled(self.sources, split, classes, image_size=self.image_size)
 
     def identity(self, split="train"):
         """A string that changes when the examples change."""
-        return stream.identity(self.name, split, data_dir=self.data_dir)
+        return stream.identity(self.sources, split)
+
+    def legacy_identity(self, split="train"):
+        """The identity that run directories of earlier versions record."""
+        return stream.legacy_identity(self.sources, split)
 
     def batches(self, **options):
         """Training batches; options as of `datasets.load`."""
-        return stream.load(self.name, image_size=self.image_size, data_dir=self.data_dir, **options)
+        return stream.load(self.sources, image_size=self.image_size, **options)
 
 
 class ArrayDataSet:
@@ -132,6 +135,8 @@ class ArrayDataSet:
             digest.update(f"{key} {value.shape} {value.dtype}".encode())
             digest.update(np.ascontiguousarray(value).tobytes())
         return f"arrays-{digest.hexdigest()[:16]}"
+
+    legacy_identity = identity
 
     def batches(self, **options):
         return stream.batches_of({"": self.held}, self.name, **options)
@@ -199,6 +204,8 @@ class StreamDataSet:
 
     def identity(self, split="train"):
         return "tf.data"
+
+    legacy_identity = identity
 
     def batches(self, *, batch_size=64, start=0, keys=None, shares=(0, 1, 1), replace=None, **_):
         import tensorflow as tf

@@ -1,142 +1,174 @@
 """A folder of images as a data set: sub-folders are classes, broken files are skipped."""
 
-import contextlib
-import hashlib
+import functools
+from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
-from PIL import Image, ImageOps
+from absl import logging
 
-from ..common.files import user_path
-from . import resize
-from .skipped import Skipped
+from ..common.files import printable, user_path
+from . import contents, pictures, resize, walk
+from .skipped import Skipped, Source
 from .table import DataError
 
-SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
-UNREADABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
+LISTED = 100  # names of classes in a line
+SIDES, LARGEST = 1000, 1024  # of `Folder.side`
 
 
-def images_below(root):
-    """The paths of the files below a folder with a suffix of an image, sorted."""
-    return sorted(p for p in root.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+def class_of(name):
+    """The sub-folder that a name relative to a folder lies in, or "" if it lies in none."""
+    return name.split("/", 1)[0] if "/" in name else ""
 
 
-def opened(path, takes):
-    """The folder of a path that a user typed. If there is none, DataError ends with `takes`."""
-    root = user_path(path)
-    if not path or not root.is_dir():
-        raise DataError(f"{root} is not a folder: --dataset={takes}")
-    return root
-
-
-def digest(root, files, more=""):
-    """A string that changes when the files of a folder change, or `more` does."""
-    listing = "\n".join(
-        f"{p.relative_to(root)} {p.stat().st_size} {p.stat().st_mtime_ns}"
-        for p in files
-        if p.is_file()
-    )
-    return hashlib.sha256(f"{root.resolve()}\n{listing}{more}".encode()).hexdigest()[:16]
-
-
-def is_split(root):
-    """Whether a folder has the sub-folders train/ and test/."""
-    return (root / "train").is_dir() and (root / "test").is_dir()
-
-
-def class_of(path, root):
-    """The name of root's sub-folder that a path lies in, or "" if it lies in root itself."""
-    parts = path.relative_to(root).parts
-    return parts[0] if len(parts) > 1 else ""
-
-
-class Folder:
+class Folder(Source):
     """The images below a folder, in the order of their names.
 
-    If PATH/train and PATH/test both exist they are the splits, else all images are "train".
+    Sub-folders train/, val/ and test/ are the splits (`walk.splits`), else all images are "train".
     Examples have "image" and, if there are sub-folders, "label": the index of the sub-folder among
-    those of the training split, -1 for an image beside them or in another sub-folder.
+    those of the training split, -1 for an image beside them or in another sub-folder. flag: what
+    errors call the path.
     """
 
     size = 64  # default size of the pictures
 
-    def __init__(self, path, split):
-        root = named = opened(path, "folder:PATH takes a folder of images")
-        if is_split(root):
-            named, root = root / "train", root / split
-        elif split != "train":
+    def __init__(self, path, split, flag="--dataset=folder:"):
+        self.split = split
+        root = self.top = walk.folder(path, flag)
+        places = walk.splits(root) or {"train": root}
+        split = walk.SPLITS.get(split, split)
+        if split not in places:
             raise DataError(
-                f"{root} has no split {split!r}: put images into train/ and test/ in it"
+                f"{root} has no split {split!r}: give --split=train, or put images into train/ and "
+                f"{split}/ in it"
             )
-        self.files = images_below(root)
-        if not self.files:
-            raise DataError(f"{root} holds no images (looked for {', '.join(sorted(SUFFIXES))})")
-        self.root = root
-        training = self.files if named == root else images_below(named)
-        self.classes = sorted({class_of(p, named) for p in training} - {""})
-        self.key = f"folder-{digest(root, self.files)}"
+        self.root, found = places[split], walk.walk(places[split])
+        self.names, self.left_out = found.names, found.left_out()
+        if not self.names:
+            known = f"looked for {', '.join(sorted(walk.SUFFIXES))}"
+            raise DataError(f"{self.root} holds no images ({self.left_out or known})")
+        training = found if split == "train" else walk.walk(places["train"])
+        self.classes = training.classes
+
+    @functools.cached_property
+    def key(self):
+        """What identifies the images and their labels."""
+        return f"folder-{contents.digest(self.root, self.names, ' '.join(self.classes))}"
+
+    def legacy_key(self):
+        """The key that earlier versions gave, with their rules for splits and files."""
+        root = self.top
+        if (root / "train").is_dir() and (root / "test").is_dir():
+            root = root / self.split
+        files = sorted(p for p in root.rglob("*") if p.suffix.lower() in walk.SUFFIXES)
+        return f"folder-{contents.legacy(root, files)}"
 
     @staticmethod
     def splits(path):
-        return ["train", "test"] if is_split(user_path(path)) else ["train"]
+        return list(walk.splits(user_path(path))) or ["train"]
+
+    def lines(self):
+        """Log lines on what was found."""
+        lines = []
+        if self.left_out:
+            lines.append((logging.warning, printable(f"{self.root}: left out {self.left_out}")))
+        if self.classes:
+            more = f" and {len(self.classes) - LISTED} more" if len(self.classes) > LISTED else ""
+            names = ", ".join(self.classes[:LISTED]) + more
+            line = f"{self.top} has {len(self.classes)} classes: {names}"
+            lines.append((logging.info, printable(line)))
+        return lines
 
     def side(self):
-        """The smaller side, in pixels, of the first readable image."""
-        for path in self.files:
-            with contextlib.suppress(*UNREADABLE), Image.open(path) as image:
-                return min(image.size)
-        raise DataError(f"{self.root} holds no readable image")
+        """The side in pixels at which images of all sizes are compared: the median of their smaller
+        sides, at most LARGEST. Of more than SIDES files as many are looked at, evenly spaced."""
+        sides = []
+        for name in self.names[:: -(-len(self.names) // SIDES)]:
+            try:
+                sides.append(min(pictures.size(self.root / name)))
+            except pictures.Unreadable:
+                continue
+        if not sides:
+            raise DataError(f"{self.root} holds no readable image")
+        return min(sorted(sides)[len(sides) // 2], LARGEST)
 
     def examples(self, image_size):
         """Yields a dict per readable file; logs and counts the others."""
-        skipped = Skipped("not a readable image")
-        with ThreadPoolExecutor(2) as pool:
-            images = pool.map(lambda path: self._read(path, image_size), self.files)
-            for path, image in zip(self.files, images):
-                if image is None:
-                    skipped.add(path)
-                    continue
-                example = {"image": image}
-                if self.classes:
-                    label = class_of(path, self.root)
-                    place = self.classes.index(label) if label in self.classes else -1
-                    example["label"] = np.asarray(place, np.int32)
-                yield example
-        skipped.report(len(self.files), "files")
-        if skipped.count == len(self.files):
+        self.skipped = Skipped("files")
+
+        def square(name):
+            """(the square, (width, height)) of a file, or (None, the reason)."""
+            try:
+                pixels = pictures.read(self.root / name)
+            except pictures.Unreadable as error:
+                return None, str(error)
+            return resize.square(pixels, image_size), pixels.shape[1::-1]
+
+        for name, (image, about) in in_order(square, self.names):
+            if image is None:
+                self.skipped.add(self.root / name, about)
+                continue
+            self.sizes = extremes([*self.sizes, about])
+            example = {"image": image}
+            if self.classes:
+                label = class_of(name)
+                place = self.classes.index(label) if label in self.classes else -1
+                example["label"] = np.asarray(place, np.int32)
+            yield example
+        self.skipped.report(len(self.names))
+        if self.skipped.count == len(self.names):
             raise DataError(f"{self.root} holds no readable image")
 
-    def pictures(self):
-        """Yields (path below the folder, uint8 (H, W, 3)) of each readable file, at its own size;
-        logs and counts the others."""
-        skipped = Skipped("not a readable image")
-        for path in self.files:
-            try:
-                with Image.open(path) as image:
-                    pixels = np.asarray(to_rgb(ImageOps.exif_transpose(image)))
-            except UNREADABLE:
-                skipped.add(path)
-                continue
-            yield path.relative_to(self.root), pixels
-        skipped.report(len(self.files), "files")
 
-    @staticmethod
-    def _read(path, size):
+def in_order(function, values, ahead=8):
+    """Yields (value, function(value)), computed by two threads. At most `ahead` results wait, so
+    that memory does not grow with their number."""
+    with ThreadPoolExecutor(2) as pool:
+        waiting = deque()
+        for value in values:
+            waiting.append((value, pool.submit(function, value)))
+            if len(waiting) > ahead:
+                value, result = waiting.popleft()
+                yield value, result.result()
+        for value, result in waiting:
+            yield value, result.result()
+
+
+def extremes(sizes):
+    """The smallest and the largest of sizes (width, height), by their areas; [] of none."""
+    order = sorted(map(tuple, sizes), key=lambda size: (size[0] * size[1], size))
+    return [order[0], order[-1]] if order else []
+
+
+def read_all(path, flag):
+    """(names of the pictures of a folder, an iterator of (name, uint8 (H, W, 3)) of those that are
+    readable, at their own size). Others are logged and counted. path: a folder, of which all
+    pictures are taken, or one picture; flag: what errors call it."""
+    place = user_path(path)
+    if place.is_file():
         try:
-            with Image.open(path) as image:
-                return resize.square(to_rgb(ImageOps.exif_transpose(image)), size)
-        except UNREADABLE:
-            return None
+            pixels = pictures.read(place)
+        except pictures.Unreadable as error:
+            raise DataError(f"{flag}{path} is no readable picture: {error}") from None
+        return [place.name], iter([(place.name, pixels)])
+    root = walk.folder(path, flag)
+    found, skipped = walk.walk(root), Skipped("files")
+    if not found.names:
+        known = f"looked for {', '.join(sorted(walk.SUFFIXES))}"
+        raise DataError(f"{flag}{path} holds no images ({found.left_out() or known})")
 
+    def readable():
+        for name in found.names:
+            try:
+                pixels = pictures.read(root / name)
+            except pictures.Unreadable as error:
+                skipped.add(root / name, error)
+                continue
+            yield name, pixels
+        skipped.report(len(found.names))
+        if skipped.count == len(found.names):
+            raise DataError(f"{flag}{path} holds no readable image")
 
-def to_rgb(image):
-    """Any PIL image -> RGB: grey repeated, 16 bits scaled to 8, transparent pixels over white."""
-    if image.mode.startswith("I") or image.mode == "F":
-        values = np.asarray(image, np.float64)
-        top = 65535 if image.mode.startswith("I") else max(values.max(), 1e-9)
-        image = Image.fromarray(np.uint8(np.clip(values / top, 0, 1) * 255 + 0.5))
-    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
-        image = image.convert("RGBA")
-        white = Image.new("RGBA", image.size, "white")
-        image = Image.alpha_composite(white, image)
-    return image.convert("RGB")
+    if found.left_out():
+        logging.warning("%s: left out %s", printable(root), found.left_out())
+    return found.names, readable()

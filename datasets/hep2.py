@@ -38,11 +38,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
-from ..common.files import user_path
-from . import cells, crops, folder, resize
-from .skipped import Skipped
+from . import cells, contents, crops, pictures, resize, walk
+from .skipped import Skipped, Source
 from .table import DataError
 
 ICPR = (
@@ -60,19 +58,15 @@ FORMS = (
     "or gt_training.csv with 00001.png and, if there are masks, 00001_Mask.png (I3A's task 1)"
 )
 LABEL_FILES = {"train": "gt_training.csv", "validation": "gt_validation.csv", "test": "gt_test.csv"}
-SPLITS = {  # name of a folder -> split
-    **dict.fromkeys(("training", "train"), "train"),
-    **dict.fromkeys(("validation", "val"), "validation"),
-    **dict.fromkeys(("test", "testing"), "test"),
-}
 MARGIN = 0.25  # around a cell, as a fraction of its longer side, inside the picture
 GAP = 200
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A line of a label file. mask: None where there is none. folder: of the SPLITS that the
-    picture lies in, or "". intensity and specimen are "" if the file does not name them."""
+    """A line of a label file. mask: None where there is none. folder: the split
+    (`walk.SPLITS`) whose folder the picture lies in, or "". intensity and specimen are "" if the
+    file does not name them."""
 
     image: Path
     mask: Path | None
@@ -82,7 +76,7 @@ class Cell:
     specimen: str = ""
 
 
-class Hep2:
+class Hep2(Source):
     """The cells of one split of a folder.
 
     Examples have "image" (S, S, 3) with three equal channels; "label", an index into `classes`;
@@ -94,41 +88,51 @@ class Hep2:
     size = 64  # default size of the pictures
 
     def __init__(self, path, split):
-        self.root = folder.opened(path, "hep2:PATH takes a folder of HEp-2 cells")
+        self.root = walk.folder(path, "--dataset=hep2:")
         self.classes, splits = read_folder(self.root)
         self.cells = splits.get(split)
         if not self.cells:
             raise DataError(f"{self.root} has no cells for the split {split!r}")
         self.masked = any(cell.mask for its_cells in splits.values() for cell in its_cells)
         files = {file for cell in self.cells for file in (cell.image, cell.mask) if file}
-        labels = "\n".join(
+        self.files = sorted(files)
+        self.labels = "\n".join(
             f"{(c.mask or c.image).name} {c.pattern} {c.intensity}" for c in self.cells
         )
-        self.key = f"hep2-{folder.digest(self.root, sorted(files), labels)}"
+
+    @functools.cached_property
+    def key(self):
+        """What identifies the cells and their labels."""
+        names = [file.relative_to(self.root).as_posix() for file in self.files]
+        return f"hep2-{contents.digest(self.root, names, self.labels)}"
+
+    def legacy_key(self):
+        """The key that earlier versions gave."""
+        return f"hep2-{contents.legacy(self.root, self.files, self.labels)}"
 
     @staticmethod
     def splits(path):
-        _, splits = read_folder(user_path(path))
+        _, splits = read_folder(walk.folder(path, "--dataset=hep2:"))
         return [split for split, its_cells in splits.items() if its_cells]
 
     def examples(self, image_size):
         """Yields a dict per readable cell; logs and counts the others."""
         needed = "cell and mask" if self.masked else "cell"
-        skipped = Skipped(f"not a readable {needed}")
+        skipped = self.skipped = Skipped("cells")
         picture = functools.lru_cache(1)(grey)  # the cells of a specimen are consecutive
         rated = all(cell.intensity for cell in self.cells)
         for cell in self.cells:
             try:
                 example = self._example(cell, picture, image_size)
-            except folder.UNREADABLE:
+            except pictures.Unreadable as error:
                 mask = cell.mask.name if cell.mask else "no mask"
-                skipped.add(f"{cell.image}, {mask}" if self.masked else cell.image)
+                skipped.add(f"{cell.image}, {mask}" if self.masked else cell.image, error)
                 continue
             example["label"] = np.asarray(self.classes.index(cell.pattern), np.int32)
             if rated:
                 example["intensity"] = np.asarray(cell.intensity == "positive", np.int32)
             yield example
-        skipped.report(len(self.cells), "cells")
+        skipped.report(len(self.cells))
         if skipped.count == len(self.cells):
             raise DataError(f"{self.root} holds no readable {needed}: {FORMS}")
 
@@ -137,7 +141,7 @@ class Hep2:
             image = np.repeat(picture(cell.image)[..., None], 3, 2)
             return {"image": resize.whole(image, image_size)}
         if not cell.mask:
-            raise ValueError("a cell without a mask among others that have one")
+            raise pictures.Unreadable("it has no mask, and others have one")
         return cut(picture(cell.image), grey(cell.mask) > 0, image_size)
 
 
@@ -199,7 +203,7 @@ def numbered(root):
 def listed(file):
     """The cells in a label file, with their files below its folder."""
     images, masks = {}, {}
-    for path in folder.images_below(file.parent):
+    for path in (file.parent / name for name in walk.walk(file.parent).names):
         match = re.fullmatch(r"(\d+)(_mask)?", path.stem, re.IGNORECASE)
         if match:
             (masks if match[2] else images)[int(match[1])] = path
@@ -217,7 +221,7 @@ def listed(file):
                 image=image,
                 mask=masks.get(int(line[0])),
                 pattern=pattern(line[1]),
-                folder=next((SPLITS[place] for place in places if place in SPLITS), ""),
+                folder=next((walk.SPLITS[p] for p in places if p in walk.SPLITS), ""),
                 **{key: line[i].lower() for key, i in columns.items() if i is not None},
             )
         )
@@ -277,16 +281,15 @@ def pattern(name):
 
 def grey(path):
     """The green channel (H, W) of a picture: that of fluorescein; in a grey picture all channels
-    are equal."""
-    with Image.open(path) as image:
-        return np.asarray(folder.to_rgb(image))[..., 1]
+    are equal. As the file stores it, whatever its EXIF orientation: masks are of these pixels."""
+    return pictures.read(path, upright=False)[..., 1]
 
 
 def cut(image, mask, size):
     """A cell and its mask, (H, W) each, -> an example of size x size: the square about the cell's
     box with MARGIN on each side, moved into the picture, and stretched if that is too narrow."""
     if image.shape != mask.shape or not mask.any():
-        raise ValueError("no mask of a cell of this picture")
+        raise pictures.Unreadable("its mask is empty or of another size")
     places = np.argwhere(mask)
     box = np.stack((places.min(0), places.max(0) + 1))
     margin = MARGIN * (box[1] - box[0]).max() * np.array(((-1,), (1,)))

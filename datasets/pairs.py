@@ -1,20 +1,26 @@
 """Folders of two domains a and b in the layout of CycleGAN's data sets: trainA, trainB, ..."""
 
 from ..common.files import user_path
-from . import folder
+from . import folder, walk
+from .skipped import Source
 from .table import DataError
 
-PLACES = {"train_a": "trainA", "train_b": "trainB", "test_a": "testA", "test_b": "testB"}
+PLACES = {
+    f"{name}{end}": f"{split}_{end}" for name, split in walk.SPLITS.items() for end in ("a", "b")
+}
 LAYOUT = "two domains are trainA/ and trainB/, and testA/ and testB/ where both exist"
 
 
 def folders(path):
-    """{split: folder} of the splits of PLACES that a path has a folder of."""
+    """{split: folder} of the splits of PLACES that a path has a folder of. In small letters alone
+    ("testa") they are classes, unless the training pictures of both domains are there."""
     root = user_path(path)
-    return {split: root / name for split, name in PLACES.items() if (root / name).is_dir()}
+    found = walk.by_name(walk.visible_folders(root), PLACES, root)
+    is_pair = {"train_a", "train_b"} <= found.keys()
+    return {k: place for k, place in found.items() if is_pair or place.name[-1].isupper()}
 
 
-class Pairs:
+class Pairs(Source):
     """The images of one domain of one split, in the order of their names; sub-folders are not
     classes."""
 
@@ -22,25 +28,52 @@ class Pairs:
     classes = ()
 
     def __init__(self, path, split):
-        places, splits = folders(path), self.splits(path)
+        places, splits = _places(path), self.splits(path)
         if "train_a" not in splits:
-            names = ", ".join(place.name for place in places.values())
+            names = ", ".join(place.name for place in folders(path).values())
             raise DataError(f"{path} holds {names} alone: {LAYOUT}")
         if split not in splits:
-            raise DataError(f"{path} has no split {split!r}: it has {', '.join(splits)}; {LAYOUT}")
+            advice = "; give --split=train to use these" if split.startswith("test") else ""
+            known = ", ".join(splits)
+            raise DataError(f"{path} has no split {split!r}: it has {known}; {LAYOUT}{advice}")
         self.folder = folder.Folder(places[split], "train")
-        self.key = self.folder.key
+        self.folder.classes = []
+
+    key = property(lambda self: self.folder.key)
+    skipped = property(lambda self: self.folder.skipped)
+    sizes = property(lambda self: self.folder.sizes)
+    root = property(lambda self: self.folder.root)
+
+    def legacy_key(self):
+        """The key that earlier versions gave."""
+        return self.folder.legacy_key()
 
     @staticmethod
     def splits(path):
-        places = folders(path)
+        """The splits that both domains have. Without test pictures those of validation serve."""
+        places = _places(path)
         return [
-            split
-            for side in ("train", "test")
-            for split in (f"{side}_a", f"{side}_b")
-            if {f"{side}_a", f"{side}_b"} <= set(places)
+            f"{split}_{end}"
+            for split in ("train", "validation", "test")
+            if {f"{split}_a", f"{split}_b"} <= set(places)
+            for end in "ab"
         ]
+
+    def lines(self):
+        """[(function of absl.logging, log line)] on what was found."""
+        return self.folder.lines()
 
     def examples(self, image_size):
         """Yields a dict per readable file; logs and counts the others."""
-        return ({"image": example["image"]} for example in self.folder.examples(image_size))
+        return self.folder.examples(image_size)
+
+
+def _places(path):
+    places = folders(path)
+    if not {"test_a", "test_b"} & places.keys():
+        places |= {
+            f"test_{end}": places[f"validation_{end}"]
+            for end in "ab"
+            if f"validation_{end}" in places
+        }
+    return places

@@ -18,7 +18,12 @@ def square(image, size):
 
 def whole(image, size):
     """uint8 (H, W, 3) -> uint8 (size, size, 3): all of it, stretched if H != W, antialiased."""
-    return np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.BICUBIC))
+    return scaled(image, size, size)
+
+
+def scaled(image, width, height):
+    """uint8 (H, W, 3) -> uint8 (height, width, 3), antialiased."""
+    return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC))
 
 
 def area(mask, size):

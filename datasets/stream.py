@@ -6,6 +6,7 @@ interrupted one would have seen.
 
 import contextlib
 import functools
+import json
 import os
 import socket
 import sys
@@ -15,11 +16,13 @@ import numpy as np
 from absl import logging
 
 from ..common.errors import UsageError
-from ..common.files import new_folder, user_path
+from ..common.files import new_folder, printable, user_path
 from ..common.images import scaled
 from . import crops, folder, hep2, pairs, resize, scenarios, table, voc
+from .skipped import Skipped, Source
 from .table import DATASETS, DataError
 
+NOTES = "notes.json"  # on how arrays were read, stored with them
 # kinds of a user's path; a folder of two domains is pairs.Pairs
 PATHS = {"folder": folder.Folder, "hep2": hep2.Hep2, "voc2012": voc.Voc}
 
@@ -61,15 +64,17 @@ def load(
 
     A data set that cannot be found, read or downloaded raises DataError.
     """
+    sources = _sources(name, data_dir)
     parts = {
-        end: arrays(name, split + end, image_size=image_size, data_dir=data_dir)
-        for end in _domains(name, split)
+        end: arrays(sources, split + end, image_size=image_size) for end in sources.domains(split)
     }
     if len(parts) > 1 and not shuffle:
-        raise DataError(f"{name} is read in order a domain at a time: {split}_a or {split}_b")
+        raise DataError(
+            f"{sources.name} is read in order a domain at a time: {split}_a or {split}_b"
+        )
     return batches_of(
         parts,
-        name,
+        sources.name,
         batch_size=batch_size,
         seed=seed,
         start=start,
@@ -172,53 +177,62 @@ def arrays(name, split="train", *, image_size=None, data_dir=None):
     call decodes and resizes them, and stores them below data_dir/attention_zoo. With two domains a
     split belongs to one of them: "train_a", "train_b".
     """
-    cache, source = _find(name, split, data_dir)
+    sources = _sources(name, data_dir)
+    source = sources.find(split)
     image_size = image_size or source.size
-    place = cache / f"{source.key}-{split}-{image_size or 'as-is'}"
+    place = sources.cache / f"{source.key}-{split}-{image_size or 'as-is'}"
     if not place.is_dir():
         _write(source, image_size, place)
+        sources.logged.update(_notes(source, place)[:1])  # logged while the files were read
+    lines = [line for line in _notes(source, place) if line]
+    sources.log(source.lines() + [(logging.warning, line) for line in lines])
     return {p.stem: np.load(p, mmap_mode="r") for p in sorted(place.glob("*.npy"))}
 
 
 def identity(name, split="train", *, data_dir=None):
     """A string that changes when the examples of a data set change."""
-    table.check(name)
-    keys = [_find(name, split + end, data_dir)[1].key for end in _domains(name, split)]
+    sources = _sources(name, data_dir)
+    keys = [sources.find(split + end).key for end in sources.domains(split)]
+    return "+".join(dict.fromkeys(keys))
+
+
+def legacy_identity(name, split="train", *, data_dir=None):
+    """The `identity` that earlier versions gave, which run directories of then record."""
+    sources = _sources(name, data_dir)
+    keys = [sources.find(split + end).legacy_key() for end in sources.domains(split)]
     return "+".join(dict.fromkeys(keys))
 
 
 def has_split(name, split):
     """Whether a data set has a split. With two domains there is "test" if there is "test_a"."""
-    return not {split, f"{split}_a"}.isdisjoint(_splits(name))
+    return not {split, f"{split}_a"}.isdisjoint(_sources(name).splits)
 
 
 def paired(name):
     """Whether a data set has two domains, a and b."""
-    table.check(name)
-    source, _ = _of_path(name)
-    return source is pairs.Pairs or (source is None and "train_a" in _splits(name))
+    return _sources(name).paired
 
 
 def labelled(name, split, count, **source):
     """`arrays` of a split; DataError unless every image has a label of one of `count` classes."""
-    columns = arrays(name, split, **source)
+    sources = _sources(name, source.pop("data_dir", None))
+    columns, name = arrays(sources, split, **source), sources.name
     if "label" not in columns:
         raise DataError(f"{name} has no labels: it holds {', '.join(columns)}")
     low, high = int(columns["label"].min()), int(columns["label"].max())
     if low < 0:
         raise DataError(f"{name} has {split} images without a label: all must have one")
-    if high >= count or classes(name) != count:
-        raise DataError(f"{name} has {classes(name)} classes, the network {count}")
+    if high >= count or classes(sources) != count:
+        raise DataError(f"{name} has {classes(sources)} classes, the network {count}")
     return columns
 
 
 def classes(name):
     """The number of classes of a data set; one without labels raises DataError."""
-    table.check(name)
-    source, path = _of_path(name)
-    count = len(source(path, "train").classes) if source else DATASETS[name].classes
+    sources = _sources(name)
+    count = len(sources.find("train").classes) if sources.kind else DATASETS[sources.name].classes
     if count < 2:
-        raise DataError(f"{name} has no label for each training image: all must have one")
+        raise DataError(f"{sources.name} has no label for each training image: all must have one")
     return count
 
 
@@ -235,41 +249,58 @@ def place(data_dir=None):
         ) from None
 
 
-def _of_path(name):
-    """(class of PATHS, path) of a name with a user's path; (None, ...) of another name."""
-    kind, _, path = name.partition(":")
-    if kind == "folder" and pairs.folders(path):
-        return pairs.Pairs, path
-    return PATHS.get(kind), path
+class Sources:
+    """Where the splits of a data set come from, each opened once. All functions here that take a
+    name take its Sources too. A name that is unknown raises DataError."""
 
+    def __init__(self, name, data_dir=None):
+        table.check(name)
+        self.name, self.data_dir = name, place(data_dir)
+        self.cache, self.opened, self.logged = self.data_dir / "attention_zoo", {}, set()
+        kind, _, self.path = name.partition(":")
+        is_pair = kind == "folder" and pairs.folders(self.path)
+        self.kind = pairs.Pairs if is_pair else PATHS.get(kind)  # None of a name of DATASETS
 
-def _splits(name):
-    """The names of a data set's splits."""
-    source, path = _of_path(name)
-    return source.splits(path) if source else DATASETS[name].splits
+    @functools.cached_property
+    def splits(self):
+        """The names of the splits."""
+        return self.kind.splits(self.path) if self.kind else DATASETS[self.name].splits
 
+    @property
+    def paired(self):
+        """Whether there are two domains, a and b."""
+        return self.kind is pairs.Pairs or (self.kind is None and "train_a" in self.splits)
 
-def _domains(name, split):
-    """The suffixes of the splits in a split: ("_a", "_b") with two domains, else ("",)."""
-    return ("_a", "_b") if paired(name) and split in ("train", "test") else ("",)
+    def domains(self, split):
+        """The suffixes of the splits in a split: ("_a", "_b") with two domains, else ("",)."""
+        return ("_a", "_b") if self.paired and split in ("train", "test") else ("",)
 
+    def find(self, split):
+        """The source of a split's examples."""
+        if split not in self.opened:
+            self.opened[split] = self._open(split)
+        return self.opened[split]
 
-def _find(name, split, data_dir):
-    """(the folder for decoded arrays, the source of the examples)."""
-    table.check(name)
-    data_dir = place(data_dir)
-    source, path = _of_path(name)
-    if source:
-        source = source(path, split)
-    else:
-        spec = DATASETS[name]
+    def _open(self, split):
+        if self.kind:
+            return self.kind(self.path, split)
+        spec = DATASETS[self.name]
         if split not in spec.splits:
-            raise DataError(f"{name} has no split {split!r}: it has {', '.join(spec.splits)}")
+            raise DataError(f"{self.name} has no split {split!r}: it has {', '.join(spec.splits)}")
         if spec.scenario:
-            source = _Rendered(name, spec, split)
-        else:
-            source = _Prepared(name, spec, split, data_dir)
-    return data_dir / "attention_zoo", source
+            return _Rendered(self.name, spec, split)
+        return _Prepared(self.name, spec, split, self.data_dir)
+
+    def log(self, lines):
+        """Logs [(function of absl.logging, line)], but for the lines that were logged before."""
+        for log, line in lines:
+            if line not in self.logged:
+                self.logged.add(line)
+                log("%s", line)
+
+
+def _sources(name, data_dir=None):
+    return name if isinstance(name, Sources) else Sources(name, data_dir)
 
 
 def _write(source, image_size, place):
@@ -285,10 +316,30 @@ def _write(source, image_size, place):
                     columns[key].append(value)
             for column in columns.values():
                 column.finish()
+            skipped = source.skipped.line if source.skipped else ""
+            notes = {"skipped": skipped, "sizes": source.sizes, "image_size": image_size}
+            (beside / NOTES).write_text(json.dumps(notes))
     except OSError as error:
         raise DataError(
             f"cannot write to {place.parent} ({error.strerror}): give another --data_dir"
         ) from None
+
+
+def _notes(source, place):
+    """Two log lines on what was read for arrays: the number of files that were skipped, and sizes,
+    "" where there is nothing to say. Earlier versions wrote none."""
+    try:
+        notes = json.loads((place / NOTES).read_text())
+    except (OSError, ValueError):
+        return ["", ""]
+    skipped, sizes, side = notes["skipped"], notes["sizes"], notes["image_size"]
+    skipped = skipped and f"{source.root}: {skipped}"
+    mixed = ""
+    if sizes and sizes[0] != sizes[1]:
+        (w, h), (width, height) = sizes
+        mixed = f"{source.root}: pictures of {w} x {h} to {width} x {height} pixels become "
+        mixed += f"{side} x {side}"
+    return [printable(skipped), printable(mixed)]
 
 
 class _Column:
@@ -315,7 +366,7 @@ class _Column:
         self._header()
 
 
-class _Rendered:
+class _Rendered(Source):
     """A data set of `scenarios`, drawn at the requested size."""
 
     def __init__(self, name, spec, split):
@@ -327,11 +378,12 @@ class _Rendered:
         return (self.draw(self.split, index, image_size) for index in range(self.count))
 
 
-class _Prepared:
+class _Prepared(Source):
     """A TFDS data set, prepared or downloaded; examples in TFDS's own order."""
 
     def __init__(self, name, spec, split, data_dir):
-        self.name, self.spec, self.split = name, spec, spec.splits[split]
+        self.name = self.root = name
+        self.spec, self.split = spec, spec.splits[split]
         with contextlib.ExitStack() as stack:
             if not logging.level_info():  # the command line shows what TFDS is doing
                 stack.enter_context(_silent_tfds())
@@ -343,14 +395,15 @@ class _Prepared:
 
     def examples(self, image_size):
         data = self.builder.as_dataset(split=self.split, shuffle_files=False)
-        return examples_of(data, self.spec, image_size)
+        self.skipped = Skipped("boxes")
+        return examples_of(data, self.spec, image_size, self.skipped)
 
 
-def examples_of(data, spec, image_size):
+def examples_of(data, spec, image_size, skipped=None):
     """Yields the dicts of a TFDS data set, with the keys of a DataSpec and square pictures of
-    image_size."""
+    image_size. skipped: a Skipped that counts boxes without area."""
     examples = data.as_numpy_iterator()
-    for example in crops.cut(examples) if spec.crop else examples:
+    for example in crops.cut(examples, skipped) if spec.crop else examples:
         size = image_size or min(example["image"].shape[:2])
         yield {k: _fit(k, example[k], size, spec.crop) for k in spec.keys}
 

@@ -202,8 +202,8 @@ DATASETS = {
 }
 FOLDER = "folder:PATH"
 FOLDER_SUMMARY = (
-    "any folder of images, sub-folders as classes; with train/ and test/ in it as splits, or "
-    "trainA/, trainB/, testA/ and testB/ as splits of two domains"
+    "any folder of images, sub-folders as classes; with train/, val/ and test/ in it as splits, "
+    "or trainA/, trainB/, testA/ and testB/ as splits of two domains"
 )
 
 

@@ -24,14 +24,15 @@ the whole picture, scaled by its longer side and centred between bars of ImageNe
 which the map marks as ignored. Maps are resized to the nearest pixel, so that classes do not mix.
 """
 
+import functools
 from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
 from PIL import Image
 
-from . import folder
-from .skipped import Skipped
+from . import contents, pictures, walk
+from .skipped import Skipped, Source
 from .table import DataError
 
 CLASSES = (
@@ -71,7 +72,7 @@ FORM = (
 )
 
 
-class Voc:
+class Voc(Source):
     """The pictures of one split of a folder.
 
     Examples have "image" (S, S, 3); "classes" (S, S, 1), 0 for the background, k for class k of
@@ -89,9 +90,19 @@ class Voc:
             known = ", ".join(k for k, pictures in names.items() if pictures)
             raise DataError(f"{self.root} has no pictures for the split {split!r}: it has {known}")
         self.names = names[split]
+
+    @functools.cached_property
+    def key(self):
+        """What identifies the pictures, their maps and their labels."""
+        paths = [path for name in self.names for path in (self._picture(name), *self._source(name))]
+        names = [path.relative_to(self.root).as_posix() for path in paths]
+        return f"voc2012-{contents.digest(self.root, names, ' '.join(self.names))}"
+
+    def legacy_key(self):
+        """The key that earlier versions gave."""
         maps = [path for name in self.names for path in self._maps(name)]
         files = [*map(self._picture, self.names), *maps]
-        self.key = f"voc2012-{folder.digest(self.root, files, ' '.join(self.names))}"
+        return f"voc2012-{contents.legacy(self.root, files, ' '.join(self.names))}"
 
     @staticmethod
     def splits(path):
@@ -109,18 +120,17 @@ class Voc:
 
     def originals(self):
         """Yields (name, picture (H, W, 3), map (H, W)), uint8, at their own size."""
-        skipped = Skipped("not a readable picture with a map or an annotation")
+        skipped = self.skipped = Skipped("pictures")
         for name in self.names:
             try:
-                with Image.open(self._picture(name)) as image:
-                    image = np.asarray(folder.to_rgb(image))
+                image = pictures.read(self._picture(name), upright=False)  # as its map
                 classes = self._classes(name, image.shape[:2])
                 self._labels(name, classes)
-            except folder.UNREADABLE:
-                skipped.add(name)
+            except pictures.Unreadable as error:
+                skipped.add(name, error)
                 continue
             yield name, image, classes
-        skipped.report(len(self.names), "pictures")
+        skipped.report(len(self.names))
         if skipped.count == len(self.names):
             raise DataError(f"{self.root} holds no readable picture with its map: expected {FORM}")
 
@@ -132,17 +142,22 @@ class Voc:
         places = ("SegmentationClass", "SegmentationClassAug")
         return [self.root / place / f"{name}.png" for place in places]
 
+    def _source(self, name):
+        """The files that the map or else the labels of a picture are read from, in a list."""
+        maps = [path for path in self._maps(name) if path.is_file()]
+        return maps[:1] or [self._annotation(name)]
+
+    def _annotation(self, name):
+        return self.root / "Annotations" / f"{name}.xml"
+
     def _classes(self, name, shape):
         """The map (H, W) of a picture, all IGNORE if there is none. A map of another size or with
-        other classes raises ValueError."""
+        other classes raises Unreadable."""
         for path in self._maps(name):
             if path.is_file():
-                with Image.open(path) as image:
-                    if image.mode not in ("P", "L"):
-                        raise ValueError("a map has numbers, not colours")
-                    classes = np.asarray(image)
+                classes = pictures.numbers(path)
                 if classes.shape != shape or (classes[classes != IGNORE] > len(CLASSES)).any():
-                    raise ValueError("a map of another picture, or of other classes")
+                    raise pictures.Unreadable("its map has another size or other classes")
                 return classes
         return np.full(shape, IGNORE, np.uint8)
 
@@ -151,14 +166,17 @@ class Voc:
         if any(path.is_file() for path in self._maps(name)):
             return np.isin(np.arange(1, len(CLASSES) + 1), classes).astype(np.float32)
         labels = np.zeros(len(CLASSES), np.float32)
-        for place in ElementTree.parse(self.root / "Annotations" / f"{name}.xml").iter("object"):
-            labels[CLASSES.index(place.findtext("name"))] = 1
+        try:
+            for place in ElementTree.parse(self._annotation(name)).iter("object"):
+                labels[CLASSES.index(place.findtext("name"))] = 1
+        except (OSError, ValueError, SyntaxError, LookupError):
+            raise pictures.Unreadable("it has neither a map nor a readable annotation") from None
         return labels
 
 
 def devkit(path):
     """The folder VOC2012 of a path that a user typed; a path without one raises DataError."""
-    root = folder.opened(path, "voc2012:PATH takes a VOCdevkit folder")
+    root = walk.folder(path, "--dataset=voc2012:")
     for place in (root, root / "VOC2012", root / "VOCdevkit" / "VOC2012"):
         if (place / "JPEGImages").is_dir() and (place / "ImageSets" / "Segmentation").is_dir():
             return place

@@ -10,7 +10,8 @@ from ..common import interpolation
 from ..common.errors import UsageError
 from ..common.files import write_output
 from ..common.images import as_png, png
-from ..datasets import Folder, resize
+from ..datasets import folder as folders
+from ..datasets import resize
 from ..evaluate.localization import largest_box
 from ..reports import annotations as pages
 from ..tasks import scoring
@@ -36,9 +37,10 @@ def annotate(
     """Writes images/, maps/ (grey PNGs of the attention, 0 to 255), annotations.json (COCO) and
     overview.html into a folder; returns Annotated.
 
-    model: a LoadedModel that explains. images: a folder of pictures; None: `num` samples of the
-    model, by the seed. A mask is {map >= threshold} inside the box of its largest part. threshold:
-    None: the published one, or of a run the one that fits the masks of training images best.
+    model: a LoadedModel that explains. images: a folder of pictures, or one picture; None: `num`
+    samples of the model, by the seed. A mask is {map >= threshold} inside the box of its largest
+    part. threshold: None: the published one, or of a run the one that fits the masks of training
+    images best.
     """
     network_size = model.image_size
     model.object_network()  # raises what the model cannot do before any file is written
@@ -64,8 +66,6 @@ def annotate(
             found.append(annotation(len(found) + 1, number, mask))
         if len(shown) < SHOWN:
             shown.append((place.as_posix(), pages.drawing(image, attention, mask)))
-    if not entries:
-        raise UsageError(f"--input={images} holds no readable image")
     weights = model.origin.weights
     source = weights if model.origin.folder else f"{model.name}:{weights}"
     description = f"Soft-CAM of {source}, threshold {threshold:.3g}"
@@ -75,9 +75,9 @@ def annotate(
         "annotations": found,
         "categories": [{"id": 1, "name": "object"}],
     }
-    write_output(folder / "annotations.json", json.dumps(coco).encode())
+    write_output(folder / "annotations.json", json.dumps(coco))
     page = pages.overview(description, len(entries), len(found), shown)
-    write_output(folder / "overview.html", page.encode())
+    write_output(folder / "overview.html", page)
     return Annotated(folder, len(entries), len(found))
 
 
@@ -119,9 +119,10 @@ def _samples(model, num, seed):
 
 
 def _pictures(path, side):
-    """Yields (name, picture, the whole of it as a square of `side`) of a folder."""
-    for name, pixels in Folder(path, "train").pictures():
-        yield name.as_posix(), pixels, resize.whole(pixels, side)
+    """An iterator of (name, picture, the whole of it as a square of `side`) of a folder, or of one
+    picture."""
+    _, pictures = folders.read_all(path, "--input=")
+    return ((name, pixels, resize.whole(pixels, side)) for name, pixels in pictures)
 
 
 def _threshold(model, data_dir):

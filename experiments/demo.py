@@ -6,11 +6,10 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
 
 from .. import tasks, zoo
 from ..common.errors import UsageError
-from ..datasets import cells, creatures, folder
+from ..datasets import cells, creatures, pictures
 from . import exporting, run_directory
 from .models import load, open_run
 
@@ -91,16 +90,11 @@ def picture(path):
 
     if not path:
         raise demo.Refused("give a picture first")
-    count = 0
     try:
-        with Image.open(path) as image:
-            count = image.width * image.height
-            if count <= signatures.PIXELS:
-                return np.asarray(folder.to_rgb(ImageOps.exif_transpose(image)))
-    except folder.UNREADABLE:
-        raise demo.Refused("this is not a picture that can be read: give a PNG or JPEG") from None
-    most = signatures.PIXELS / 1e6
-    raise demo.Refused(f"{count / 1e6:.0f} million pixels are too many: at most {most:.0f}")
+        return pictures.read(path, int(signatures.PIXELS))
+    except pictures.Unreadable as error:
+        why = f"this is not a picture that can be read ({error})"
+        raise demo.Refused(f"{why}: give another PNG or JPEG") from None
 
 
 def examples(folder):

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 from absl import logging
 
-from .. import tasks
+from .. import datasets, tasks
 from ..common.errors import UsageError
-from ..common.files import user_path
-from ..datasets import Folder, open_dataset
+from ..common.files import printable, user_path
+from ..datasets import folder, open_dataset, walk
 from ..evaluate import protocol
 from ..tasks import scoring
 from ..tasks.base import EvaluationRequest, LoadedModel
@@ -17,6 +17,8 @@ from . import run_directory
 from .models import open_model
 from .run_reports import write_report
 from .versions import versions
+
+BYTES = 2**26  # of images in memory at a time
 
 
 def evaluate(
@@ -38,13 +40,14 @@ def evaluate(
     """Scores a model, or images, against the real images of a data set; returns [Score].
 
     model: a LoadedModel (or what open_model takes). images: in place of a model: an array (N, H, W,
-    3), a folder, or a data set's name. reference: what to compare with: a data set's name, a
-    folder, an array, a tf.data.Dataset; None: the model's own data set. metrics: keys of
-    evaluate.protocol.METRICS, or ("localization",); None: the task's own. num: generated images
+    3), a folder, one picture's file, or a data set's name. reference: what to compare with: a data
+    set's name, a folder, an array, a tf.data.Dataset; None: the model's own data set. metrics: keys
+    of evaluate.protocol.METRICS, or ("localization",); None: the task's own. num: generated images
     (default 10,000), or how many of `images`. extractor, inception, split, seed: as of
     evaluate.scorer.ScorerSpec. image_size: side of `images` before they are measured; None: their
-    own. against: earlier scores or their place; scores that do not compare raise ScoreError before
-    anything is computed. Scores of a run directory's model are added to its evaluation.jsonl.
+    own, of a folder the median of their smaller sides (`Folder.side`). against: earlier scores or
+    their place; scores that do not compare raise ScoreError before anything is computed. Scores of
+    a run directory's model are added to its evaluation.jsonl.
     """
     earlier = read_scores(against) if isinstance(against, (str, Path)) else against
     request = EvaluationRequest(
@@ -82,22 +85,20 @@ def evaluate(
     return scores
 
 
-def as_reference(reference, image_size, data_dir):
-    """The data set of a reference: a name, a folder's path, an array, a tf.data.Dataset."""
-    if isinstance(reference, str) and reference.startswith("~"):
-        reference = user_path(reference)
-    if isinstance(reference, Path) or (isinstance(reference, str) and Path(reference).is_dir()):
-        if not (isinstance(reference, str) and reference in _names()):
-            reference = f"folder:{reference}"
+def as_reference(reference, image_size, data_dir, flag="--dataset="):
+    """The data set of a reference: a name, a folder's path, an array, a tf.data.Dataset. flag: what
+    errors call a path."""
+    if _is_path(reference):
+        reference = f"folder:{walk.folder(reference, flag)}"
     if isinstance(reference, str) and reference in ("arrays", "tf.data"):
         raise UsageError("the model was trained on images in memory: give reference=")
     return open_dataset(reference, image_size, data_dir)
 
 
-def _names():
-    from .. import datasets
-
-    return datasets.names()
+def _is_path(reference):
+    """True for a Path, and for text that names a file or folder and no data set."""
+    is_text = isinstance(reference, str) and reference not in datasets.names()
+    return isinstance(reference, Path) or (is_text and user_path(reference).exists())
 
 
 def evaluate_images(images, reference, request, image_size, data_dir):
@@ -105,11 +106,14 @@ def evaluate_images(images, reference, request, image_size, data_dir):
     if reference is None:
         raise UsageError("images need a reference: the data set to compare them with")
     source = images if isinstance(images, (str, Path)) else "array"
-    data = as_reference(images, None, data_dir)
-    if isinstance(images, (str, Path)) and data.name.startswith("folder:"):
-        image_size = image_size or Folder(data.name.removeprefix("folder:"), "train").side()
+    if _is_path(images) and user_path(images).is_file():
+        ((_, pixels),) = folder.read_all(images, "--input=")[1]
+        images = pixels[None]
+    data = as_reference(images, None, data_dir, "--input=")
+    if data.name.startswith("folder:"):
+        image_size = image_size or data.sources.find("train").side()
         if data.has_split("test"):
-            logging.warning(f"{images} has train/ and test/: train/ is evaluated")
+            logging.warning("%s has train/ and test/: train/ is evaluated", printable(images))
     arrays = data.resized(image_size or data.side).arrays("train")["image"]
     if request.num and request.num > len(arrays):
         raise UsageError(f"num={request.num}: {source} has {len(arrays)} images")
@@ -121,8 +125,9 @@ def evaluate_images(images, reference, request, image_size, data_dir):
     scorer = scoring.make_scorer(spec, real, progress=request.progress)
     if request.earlier is not None:
         protocol.compare(scorer.outline(), request.earlier)
+    step = max(1, min(1000, BYTES // arrays[0].nbytes))
     scores = scorer.scores(
-        lambda: (arrays[chosen[i : i + 1000]] for i in range(0, len(chosen), 1000))
+        lambda: (arrays[chosen[i : i + step]] for i in range(0, len(chosen), step))
     )
     scorer.warn()
     details = {"input": str(source), "seed": request.seed, "versions": versions()}

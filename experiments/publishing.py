@@ -102,7 +102,7 @@ def publish(
         commands.append(f"python main.py {command}")
     text = cards.card(spec, tag, weights, entry, picture, card.caption, commands)
     path = place / f"{spec.name}-{tag}.md"
-    write_output(path, text.encode())
+    write_output(path, text)
     if picture:
         write_output(place / picture, card.picture)
     return Published(spec.name, tag, entry, path)

@@ -1,16 +1,19 @@
-"""Folders of pictures, translated each at its own size."""
+"""Folders of pictures, translated each at its own size, large ones smaller."""
 
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from absl import logging
 from tqdm import tqdm
 
 from ..common.errors import UsageError
-from ..common.files import write_output
+from ..common.files import printable, write_output
 from ..common.images import as_png, png, to_uint8
-from ..datasets import Folder
+from ..datasets import folder, resize
+
+LARGEST = 2**21  # pixels of a picture and of a step; a larger picture is reduced
 
 
 @dataclass(frozen=True)
@@ -23,37 +26,39 @@ class Translated:
 
 
 def translate_folder(model, images, output="translated", *, batch_size=4, progress=False):
-    """Translates the pictures of a folder; returns Translated.
+    """Translates the pictures of a folder, or one picture; returns Translated.
 
     Writes output/NAME.png, and for networks with attention attention/NAME.png (what is changed,
-    grey), masks/NAME_K.png and contents/NAME_K.png. model: a LoadedModel that translates.
+    grey), masks/NAME_K.png and contents/NAME_K.png. A picture of more than LARGEST pixels is
+    reduced to as many before. model: a LoadedModel that translates. batch_size: the most pictures
+    in a step.
     """
     if "translate" not in model.capabilities:
         raise UsageError(f"{model.name} translates no images")
-    folder, out, count = Folder(images, "train"), Path(output), 0
+    (names, pictures), out, count = folder.read_all(images, "--input="), Path(output), 0
     with tqdm(
-        total=len(folder.files),
+        total=len(names),
         unit="image",
         dynamic_ncols=True,
         disable=not progress,
         file=sys.stderr,
     ) as bar:
-        for names, pictures in batches(folder.pictures(), batch_size):
-            translation = model.translate(pictures)
+        for names, pixels in batches(map(_reduced, pictures), batch_size):
+            translation = model.translate(pixels)
             for i, name in enumerate(names):
                 _write(out, name, translation, i)
             count += len(names)
             bar.update(len(names))
-    if not count:
-        raise UsageError(f"--input={images} holds no readable image")
     return Translated(out, count, model.direction)
 
 
 def batches(pictures, most):
-    """Yields ([name], uint8 (B, H, W, 3)) of neighbours of equal size, at most `most` together."""
+    """Yields ([name], uint8 (B, H, W, 3)) of neighbours of equal size, at most `most` together, and
+    at most LARGEST pixels."""
     names, images = [], []
     for name, image in pictures:
-        if images and (len(images) == most or images[0].shape != image.shape):
+        full = len(images) == most or (len(images) + 1) * image[..., 0].size > LARGEST
+        if images and (full or images[0].shape != image.shape):
             yield names, np.stack(images)
             names, images = [], []
         names.append(name)
@@ -62,9 +67,21 @@ def batches(pictures, most):
         yield names, np.stack(images)
 
 
+def _reduced(picture):
+    """A (name, pixels), with at most LARGEST pixels."""
+    name, pixels = picture
+    height, width = pixels.shape[:2]
+    scale = (LARGEST / (height * width)) ** 0.5
+    if scale >= 1:
+        return picture
+    size = max(1, int(width * scale)), max(1, int(height * scale))
+    logging.warning("%s: reduced from %d x %d to %d x %d", printable(name), width, height, *size)
+    return name, resize.scaled(pixels, *size)
+
+
 def _write(out, name, translation, i):
     def write(folder, ending, pixels):
-        place = out / folder / Path(as_png(name.as_posix()))
+        place = out / folder / Path(as_png(name))
         write_output(place.with_name(f"{place.stem}{ending}.png"), png(pixels))
 
     write("", "", translation.images[i])

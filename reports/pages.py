@@ -8,6 +8,8 @@ from string import Template
 
 from PIL import Image
 
+from ..common.files import printable
+
 TEMPLATES = Path(__file__).parent / "templates"
 
 
@@ -25,7 +27,7 @@ def html(template, **values):
     def markup(value):
         if isinstance(value, list):
             return "\n".join(map(markup, value))
-        return value if isinstance(value, Html) else escape(str(value))
+        return value if isinstance(value, Html) else escape(printable(value))
 
     return Html(Template(template).substitute({k: markup(v) for k, v in values.items()}))
 

@@ -113,11 +113,11 @@ def _written(study, question, runs, compared, config, stop):
         f"{stop.tolerance:g}.",
     ]
     table = markdown(lines)
-    write_output(folder / f"{study}.md", "\n\n".join([*about, table]).encode())
+    write_output(folder / f"{study}.md", "\n\n".join([*about, table]))
     for name, (_, png) in figures.items():
         write_output(folder / f"{study}_{name}.png", png)
     page = comparison.comparison(question, about, lines, dict(figures.values()))
-    write_output(folder / f"{study}.html", page.encode())
+    write_output(folder / f"{study}.html", page)
     return Study(folder, table, folder / f"{study}.html")
 
 
@@ -143,8 +143,8 @@ def teaching(study, runs, data="cells", *, request, stop=None):
     picture = comparison.pictures({"image, mask": test["image"][:SHOWN], **maps}, masks)
     numbers = {key: [score.row() for score in row] for key, row in scores.items()}
     write_output(folder / "localization.png", picture)
-    write_output(folder / "localization.md", table.encode())
-    write_output(folder / "localization.json", json.dumps(numbers, indent=1).encode())
+    write_output(folder / "localization.md", table)
+    write_output(folder / "localization.json", json.dumps(numbers, indent=1))
     return Study(folder, f"{compared.table}\n{table}", compared.page, numbers)
 
 

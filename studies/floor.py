@@ -59,8 +59,8 @@ def floor(data="creatures", *, request, image_size=None, output="floor", data_di
         "versions": versions(),
     }
     text = json.dumps({**about, "rows": rows}, indent=1)
-    write_output(folder / "floor.json", text.encode())
-    write_output(folder / "floor.md", table.encode())
+    write_output(folder / "floor.json", text)
+    write_output(folder / "floor.md", table)
     write_output(folder / "floor.png", comparison.floors(rows, network.name))
     return Study(folder, table, folder / "floor.png", rows)
 

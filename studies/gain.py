@@ -174,7 +174,7 @@ def drawn(images, truth, maps):
 def written(folder, name, lines, rows, picture):
     """Writes the table as Markdown and JSON, and the picture; returns the Study."""
     table, text = markdown(lines), json.dumps({"head": lines[0], "rows": rows})
-    write_output(folder / f"{name}.md", table.encode())
-    write_output(folder / f"{name}.json", text.encode())
+    write_output(folder / f"{name}.md", table)
+    write_output(folder / f"{name}.json", text)
     write_output(folder / f"{name}.png", picture)
     return Study(folder, table, folder / f"{name}.png", rows)

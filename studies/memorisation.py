@@ -48,7 +48,7 @@ def memorisation(model, *, data=None, num=64, seed=0, output="memorisation", dat
         raise UsageError(f"num: {error}") from None
     numbers = {"model": model.name, "dataset": data.name, "step": model.origin.step, **numbers}
     folder, text = Path(output), json.dumps(numbers, indent=2)
-    write_output(folder / "memorisation.json", (text + "\n").encode())
+    write_output(folder / "memorisation.json", text + "\n")
     rows = pictures[:16].reshape(-1, *pictures.shape[2:])
     write_output(folder / "memorisation.png", png(image_grid(rows, 16)))
     return Study(folder, text, folder / "memorisation.png", numbers)

@@ -42,7 +42,7 @@ def fid_spatial(
     folder, table = Path(output), spatial.markdown(rows)
     about = {"study": "fid_spatial", **scorer.about, "seed": request.seed, "versions": versions()}
     text = json.dumps({**about, "rows": rows}, indent=1)
-    write_output(folder / "fid_spatial.json", text.encode())
-    write_output(folder / "fid_spatial.md", table.encode())
+    write_output(folder / "fid_spatial.json", text)
+    write_output(folder / "fid_spatial.md", table)
     write_output(folder / "fid_spatial.png", comparison.distortions(rows, shown))
     return Study(folder, table, folder / "fid_spatial.png", rows)

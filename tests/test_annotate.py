@@ -1,6 +1,7 @@
 """Images with weak annotations, and the scores of the maps they are made from."""
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -71,17 +72,21 @@ def test_a_folder_of_images_keeps_their_sizes_and_names_the_broken(published, tm
         (tmp_path / "in").mkdir(exist_ok=True)
         Image.fromarray(rng.integers(0, 255, size, "uint8")).save(tmp_path / "in" / name)
     (tmp_path / "in" / "b.png").write_bytes(b"no picture")
+    latin = os.fsdecode(b"latin_\xe9.png")
+    Image.fromarray(rng.integers(0, 255, (9, 9), "uint8")).save(tmp_path / "in" / latin)
     flags = ["--mode=annotate", "--model=ata_gan", f"--weights={weights}", "--threshold=0.6"]
     out = tmp_path / "out"
     assert main.main([*flags, f"--input={tmp_path / 'in'}", f"--output={out}"]) == 0
     assert "b.png" in capsys.readouterr().err
     held = json.loads((out / "annotations.json").read_text())
     sizes = {i["file_name"]: (i["height"], i["width"]) for i in held["images"]}
-    assert sizes == {"a.jpg.png": (30, 20), "a.png": (40, 56)}
+    assert sizes == {"a.jpg.png": (30, 20), "a.png": (40, 56), latin: (9, 9)}
+    assert (out / "images" / latin).exists() and "latin_" in (out / "overview.html").read_text()
     assert opened(out / "images" / "a.png").shape == (40, 56, 3)
     assert opened(out / "maps" / "a.jpg.png").shape == (30, 20)
     assert "threshold 0.6" in held["info"]["description"]
-    assert [a["segmentation"]["size"] for a in held["annotations"]] == [[30, 20], [40, 56]]
+    made = [a["segmentation"]["size"] for a in held["annotations"]]
+    assert made == [[30, 20], [40, 56], [9, 9]]
 
 
 def test_sampling_takes_the_generator_out_of_the_published_pair(published, tmp_path):

@@ -473,7 +473,7 @@ def test_a_stopped_run_goes_on_bit_identically(finished, folder):
         (["--model=dcgan", "--set=regions=2"], "there are beta_1=0.5"),
         (["--image_size=33"], "must be a power of two from 32, not 33"),
         (["--set=regions=0"], "regions and encoder_width must be at least 1"),
-        (["--dataset=folder:/nowhere"], "/nowhere is not a folder"),
+        (["--dataset=folder:/nowhere"], "--dataset=folder:/nowhere does not exist: give a folder"),
         (["--dataset=cifar10", "--data_dir=/dev/null/x"], "what works offline"),
         (["--mode=sample", "--weights=/nowhere"], "it holds no run.json"),
         (
@@ -486,7 +486,7 @@ def test_a_stopped_run_goes_on_bit_identically(finished, folder):
         (["--set=ema_decay=1.5"], "ema_decay must lie in [0, 1], not 1.5"),
         (["--model=wgan", "--set=n_critic=0"], "n_critic must lie in [1, 100], not 0"),
         (["--set=latent=0"], "latent and width must be at least 1"),
-        (["--dataset=folder:"], "is not a folder"),
+        (["--dataset=folder:"], "--dataset=folder: does not exist: give a folder"),
         (["--model=resnet9", "--dataset=celeb_a"], "trains on creatures, cifar10, cells"),
         (["--mode=evaluate"], "takes --weights=TAG|RUN_DIR|FILE or --input=FOLDER"),
         (["--split=train"], "--split goes with --metrics"),
@@ -505,7 +505,7 @@ def test_a_stopped_run_goes_on_bit_identically(finished, folder):
         (["--mode=evaluate", "--input=x"], "--input=FOLDER needs --dataset"),
         (
             ["--mode=evaluate", "--input=/nowhere", "--dataset=creatures"],
-            "/nowhere is not a folder",
+            "--input=/nowhere does not exist: give a folder",
         ),
         (
             ["--mode=evaluate", "--model=resnet9", "--weights=creatures", "--direction=a2b"],

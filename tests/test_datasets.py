@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from attention_zoo import datasets
-from attention_zoo.datasets import folder, resize, stream
+from attention_zoo.datasets import pictures, resize, stream
 
 
 def write_images(root, count, size=(40, 30)):
@@ -102,7 +102,7 @@ def test_every_kind_of_picture_becomes_rgb():
         (Image.new("CMYK", (4, 4), (255, 0, 0, 0)), (0, 255, 255)),
     ]
     for image, colour in expected:
-        assert np.asarray(folder.to_rgb(image))[0, 0].tolist() == list(colour), image.mode
+        assert np.asarray(pictures.to_rgb(image))[0, 0].tolist() == list(colour), image.mode
 
 
 def test_the_centred_square_is_kept_and_antialiased():
@@ -147,10 +147,10 @@ def test_a_changed_folder_is_read_again(tmp_path):
 @pytest.mark.parametrize(
     ("name", "split", "message"),
     [
-        ("folder:/nowhere", "train", "is not a folder"),
+        ("folder:/nowhere", "train", "--dataset=folder:/nowhere does not exist: give a folder"),
         ("folder:{}/empty", "train", "holds no images"),
         ("folder:{}/broken", "train", "holds no readable image"),
-        ("folder:{}/plain", "test", "has no split 'test'"),
+        ("folder:{}/plain", "test", "has no split 'test': give --split=train, or"),
         ("cifar11", "train", "did you mean 'cifar10'"),
         ("cifar10", "validation", "has no split 'validation'"),
         ("creatures/tiny", "dev", "it has train, test"),
