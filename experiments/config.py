@@ -2,9 +2,11 @@
 
 import dataclasses
 import math
+import os
 
 from .. import tasks, trainers, zoo
 from ..common.errors import UsageError
+from ..common.files import printable
 from ..datasets import open_dataset
 from .run_directory import LEGACY_HPARAMS
 
@@ -155,12 +157,19 @@ class RunConfig:
         return cls(**{name: value for name, value in values.items() if name in names})
 
     def default_folder(self, settings=None):
-        """runs/MODEL-DATASET and the settings that were given: the default run directory."""
-        dataset = self.dataset.replace(":", "-").replace("/", "_")
+        """runs/MODEL-DATASET and the settings that were given: the default run directory. A path is
+        tidied ("a/" and "./a" are "a"), unless a run is there by the path as it was given."""
+        kind, colon, path = self.dataset.partition(":")
+        tidy = f"{kind}:{os.path.normpath(path)}" if colon and path else self.dataset
         changed = "".join(
             f"-{pair}" for pair in sorted(f"{k}={v}" for k, v in (settings or {}).items())
-        )
-        return f"runs/{self.model}-{dataset}{changed.replace('/', '_')}"
+        ).replace("/", "_")
+        for dataset in (self.dataset, tidy):
+            name = printable(dataset).replace(":", "-").replace("/", "_")
+            folder = f"runs/{self.model}-{name}{changed}"
+            if os.path.exists(f"{folder}/run.json"):
+                break
+        return folder
 
 
 def renamed(settings):

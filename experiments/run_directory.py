@@ -22,6 +22,7 @@ from ..common.errors import UsageError
 from ..common.files import replace_file, write_file
 
 RESUMABLE = ("steps", "stop", "replicas")  # what a resume may change
+INTERVALS = ("log", "sample")  # of "every", and these
 CONFIG = {"model", "dataset", "image_size", "batch_size", "steps", "seed", "loss"}
 CONFIG |= {"options", "hparams", "every"}
 NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP}  # of the file system
@@ -47,24 +48,21 @@ class Run:
 
     config: JSON values that a resume must repeat, except RESUMABLE ones. info: a record of this
     start (command, versions, commit). metric: the score in metrics.jsonl whose best checkpoint (the
-    lowest value; with `higher` the highest) is kept beside the newest `keep`. A directory with
-    other values, with other files, or locked by another process raises RunError.
+    lowest value; with `higher` the highest) is kept beside the newest `keep`. legacy_data: as of
+    `check`. A directory with other values, with other files, or locked by another process raises
+    RunError.
     """
 
-    def __init__(self, folder, config, info, metric=None, higher=False, keep=2):
+    def __init__(self, folder, config, info, metric=None, higher=False, keep=2, legacy_data=None):
         self.folder, self.metric, self.higher, self.keep = Path(folder), metric, higher, keep
         self.config = LEGACY_DEFAULTS | json.loads(json.dumps(config))
         self.checkpoints = self.folder / "checkpoints"
         self.samples = self.folder / "samples"
         self.metrics = self.folder / "metrics.jsonl"
-        record, starts = self.folder / "run.json", []
+        record = self.folder / "run.json"
         try:
-            if record.exists():
-                old = read_record(self.folder)
-                self._compare(old["config"])
-                starts = old["starts"]
-            elif self.folder.is_dir() and self._foreign_files():
-                raise RunError(f"{folder} holds other files: give an empty or new --run_dir")
+            check(self.folder, self.config, legacy_data, whole=True)
+            starts = read_record(self.folder)["starts"] if record.exists() else []
             self.checkpoints.mkdir(parents=True, exist_ok=True)
             self._lock()
             for part in self.folder.rglob("*.part"):
@@ -76,11 +74,6 @@ class Run:
                 f"cannot write the run directory {folder}: {error.strerror}: correct that, or give "
                 "another --run_dir"
             ) from None
-
-    def _foreign_files(self):
-        """Names of files that no run leaves, not even one that was killed at its very start."""
-        names = {p.name for p in self.folder.iterdir()} - {"checkpoints", "samples", "lock"}
-        return {name for name in names if not name.startswith("run.json.")}
 
     def _lock(self):
         """Locks the directory. The operating system frees the lock when the process ends."""
@@ -108,20 +101,6 @@ class Run:
     def close(self):
         """Frees the lock."""
         self.lock.release()
-
-    def _compare(self, old):
-        new = self.config
-        for part, values in LEGACY_VALUES.items():
-            if old.get(part) and new.get(part):
-                added = {k: v for k, v in values.items() if k in new[part]}
-                old = {**old, part: added | old[part]}
-        differing = [k for k in {**old, **new} if old.get(k) != new.get(k) and k not in RESUMABLE]
-        if differing:
-            changes = "; ".join(f"{k} was {old.get(k)!r}, now {new.get(k)!r}" for k in differing)
-            raise RunError(
-                f"{self.folder} is a run with other values ({changes}): repeat its command to "
-                "resume it, or give another --run_dir"
-            )
 
     def log(self, row):
         """Appends one JSON line to metrics.jsonl."""
@@ -155,6 +134,57 @@ class Run:
         for old in list_checkpoints(self.folder)[: -self.keep]:
             if step_of(old) != best:
                 old.unlink()
+
+
+def check(folder, config, legacy_data=None, whole=False):
+    """Raises RunError unless a folder can become, or go on as, the directory of a run.
+
+    config: JSON values that a resume must repeat; whole: all of them, so that the run has no
+    others. legacy_data: function () -> "data" as earlier versions recorded it. Writes nothing.
+    """
+    folder = Path(folder)
+    if not (folder / "run.json").exists():
+        if folder.is_dir() and _foreign_files(folder):
+            raise RunError(f"{folder} holds other files: give an empty or new --run_dir")
+        return
+    new, old = json.loads(json.dumps(config)), read_record(folder)["config"]
+    for part, values in LEGACY_VALUES.items():
+        if old.get(part) is not None and new.get(part) is not None:
+            added = {k: v for k, v in values.items() if k in new[part]}
+            old = {**old, part: added | old[part]}
+    if legacy_data and old.get("data") != new["data"] and old.get("data") == legacy_data():
+        old = {**old, "data": new["data"]}
+    if "data" in new and old.get("data") == new["data"]:  # by content: the path may be another one
+        if _kind(old["dataset"]) == _kind(new["dataset"]):
+            old = {**old, "dataset": new["dataset"]}
+    if old.get("every") and new.get("every"):
+        old = {**old, "every": old["every"] | {k: new["every"][k] for k in INTERVALS}}
+    keys = [k for k in ({**old, **new} if whole else new) if k not in RESUMABLE]
+    differing = [k for k in keys if old.get(k) != new.get(k)]
+    if "data" in differing and set(differing) <= {"data", "dataset"}:
+        raise RunError(
+            f"{folder} was trained on other data than {new['dataset']} has now (it was "
+            f"{old.get('data')!r} and is {new['data']!r}): give the data of then, or another "
+            "--run_dir"
+        )
+    if differing:
+        changes = "; ".join(f"{k} was {old.get(k)!r}, now {new.get(k)!r}" for k in differing)
+        raise RunError(
+            f"{folder} is a run with other values ({changes}): repeat its command to resume it, or "
+            "give another --run_dir"
+        )
+
+
+def _foreign_files(folder):
+    """Names of files that no run leaves, not even one that was killed at its very start."""
+    names = {p.name for p in folder.iterdir()} - {"checkpoints", "samples", "lock"}
+    return {name for name in names if not name.startswith("run.json.")}
+
+
+def _kind(dataset):
+    """ "folder:" of "folder:PATH"; another name as it is."""
+    kind, colon, _ = dataset.partition(":")
+    return kind + colon
 
 
 def read_record(folder):

@@ -230,6 +230,8 @@ class _Training:
         with self.strategy.scope():
             trainer = make_trainer(config)
         record = {**config.record(), **self.facts(trainer)}
+        if workers.chief:
+            run_directory.check(self.folder, record, self.legacy_data)
         keys = batch_keys(config, self.data)
         if not workers.agree(_number_of([record, str(self.folder)])):
             raise UsageError("the workers have different flags or data: give all the same command")
@@ -255,13 +257,20 @@ class _Training:
         """{name: JSON value} of what a resume must repeat and the configuration does not know."""
         if not self.workers.chief:
             self.workers.largest(0)  # the chief downloads first: all may share the folder
-        identity = self.data.identity("train")
+        identity = self.data.identity("train") + self.replaced()
         if self.workers.chief:
             self.workers.largest(0)
-        for value in (self.replace or {}).values():
-            identity += "+" + hashlib.sha256(value.tobytes()).hexdigest()[:16]
         replicas = self.strategy.num_replicas_in_sync
         return {"data": identity, "replicas": replicas, **trainer.extra_config()}
+
+    def replaced(self):
+        """What the identity of the data has beside that of the data set."""
+        digests = [hashlib.sha256(x.tobytes()).hexdigest() for x in (self.replace or {}).values()]
+        return "".join(f"+{digest[:16]}" for digest in digests)
+
+    def legacy_data(self):
+        """ "data" of the record, as earlier versions wrote it."""
+        return self.data.legacy_identity("train") + self.replaced()
 
     def open(self, trainer, record, spec, stop, command):
         """(Record callback, Run, step that it stands at) of the run directory, new or resumed."""
@@ -282,7 +291,14 @@ class _Training:
         }
         record["stop"] = rule
         start = {"command": command, "versions": versions()}
-        directory = run_directory.Run(self.folder, record, start, monitor.metric, monitor.higher)
+        directory = run_directory.Run(
+            self.folder,
+            record,
+            start,
+            monitor.metric,
+            monitor.higher,
+            legacy_data=self.legacy_data,
+        )
         try:
             done = restore_newest(trainer, directory)
 

@@ -41,6 +41,53 @@ def test_a_resume_may_train_longer(tmp_path):
     assert record["starts"] == [{"command": []}, {"command": ["steps"]}]
 
 
+FOLDER = {"dataset": "folder:a", "data": "folder-1"}
+EVERY = {"log": 1, "sample": 2, "save": 3, "eval": 4}
+
+
+def test_data_are_known_by_their_identity_and_not_by_their_path(tmp_path):
+    make(tmp_path / "r", **FOLDER)
+    make(tmp_path / "r", dataset="folder:/home/me/a/", data="folder-1")
+    assert run.read_record(tmp_path / "r")["config"]["dataset"] == "folder:/home/me/a/"
+    with pytest.raises(run.RunError, match="on other data than folder:a has now .*'folder-1' and"):
+        make(tmp_path / "r", dataset="folder:a", data="folder-2")
+    with pytest.raises(run.RunError, match="dataset was 'folder:/home/me/a/', now 'cifar10'"):
+        make(tmp_path / "r", dataset="cifar10", data="folder-1")
+
+
+def test_the_identity_of_an_earlier_version_is_accepted_and_renewed(tmp_path):
+    make(tmp_path / "r", dataset="folder:a", data="folder-old")
+    config = {**CONFIG, **FOLDER}
+    for legacy in (None, lambda: "folder-other"):
+        with pytest.raises(run.RunError, match="other data"):
+            run.check(tmp_path / "r", config, legacy)
+    run.check(tmp_path / "r", config, lambda: "folder-old")
+    run.Run(tmp_path / "r", config, {}, legacy_data=lambda: "folder-old").close()
+    run.check(tmp_path / "r", config)
+
+
+def test_intervals_of_logging_and_sampling_may_change(tmp_path):
+    make(tmp_path / "r", every=EVERY)
+    make(tmp_path / "r", every={**EVERY, "log": 7, "sample": 8})
+    for name in ("save", "eval"):
+        with pytest.raises(run.RunError, match="every was"):
+            make(tmp_path / "r", every={**EVERY, name: 9})
+
+
+def test_a_check_writes_nothing(tmp_path):
+    run.check(tmp_path / "new", CONFIG)
+    assert not (tmp_path / "new").exists()
+    make(tmp_path / "r")
+    before = {path: path.read_bytes() for path in (tmp_path / "r").rglob("*") if path.is_file()}
+    with pytest.raises(run.RunError, match="seed was 0, now 1"):
+        run.check(tmp_path / "r", {**CONFIG, "seed": 1})
+    (tmp_path / "thesis.tex").write_text("")
+    with pytest.raises(run.RunError, match="holds other files"):
+        run.check(tmp_path, CONFIG)
+    after = {path: path.read_bytes() for path in (tmp_path / "r").rglob("*") if path.is_file()}
+    assert after == before
+
+
 def test_what_a_run_killed_at_its_start_leaves_is_no_hindrance(tmp_path):
     (tmp_path / "r" / "checkpoints").mkdir(parents=True)
     (tmp_path / "r" / "run.json.123.part").write_text("{")

@@ -1,0 +1,90 @@
+"""Runs on a user's own folder: resumed after the folder was moved, refused after it was changed."""
+
+import json
+import os
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from attention_zoo import datasets
+from attention_zoo.cli import main
+from attention_zoo.experiments import run_directory as run
+
+TINY = ["--model=dcgan", "--batch_size=4", "--image_size=32", "--set=width=4", "--log_every=1"]
+
+
+def write(root, count=6, seed=0):
+    rng = np.random.default_rng(seed)
+    root.mkdir(parents=True)
+    for number in range(count):
+        values = rng.integers(0, 256, (32, 32, 3), np.uint8)
+        Image.fromarray(values).save(root / f"{number}.png")
+
+
+def state(*roots):
+    """{path: (size, mtime)} of all files below folders."""
+    files = [path for root in roots for path in root.rglob("*") if path.is_file()]
+    return {path: (path.stat().st_size, path.stat().st_mtime_ns) for path in files}
+
+
+@pytest.fixture
+def trained(tmp_path, monkeypatch):
+    """A run of two steps on tmp_path/d, in the default run directory; the flags of its data."""
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "d")
+    flags = [*TINY, f"--data_dir={tmp_path / 'data'}"]
+    assert main.main([*flags, "--dataset=folder:d/", "--steps=2"]) == 0
+    return tmp_path / "runs" / "dcgan-folder-d-width=4", flags
+
+
+def test_a_run_goes_on_wherever_the_same_data_lie(trained, tmp_path, capsys):
+    folder, flags = trained
+    capsys.readouterr()
+    os.utime(tmp_path / "d" / "0.png")
+    more = ["--dataset=folder:./d", "--steps=3", "--sample_every=7"]
+    assert main.main([*flags, *more]) == 0
+    assert "resumes at step 2" in capsys.readouterr().err
+    (tmp_path / "d").rename(tmp_path / "e")
+    flags = [*flags, f"--run_dir={folder}", "--log_every=2"]
+    assert main.main([*flags, f"--dataset=folder:{tmp_path / 'e'}", "--steps=4"]) == 0
+    assert "resumes at step 3" in capsys.readouterr().err
+    config = run.read_record(folder)["config"]
+    assert config["dataset"] == f"folder:{tmp_path / 'e'}"
+    assert (config["every"]["log"], config["every"]["sample"]) == (2, 500)
+
+    record = json.loads((folder / "run.json").read_text())  # as an earlier version wrote it
+    record["config"]["data"] = datasets.stream.legacy_identity(f"folder:{tmp_path / 'e'}")
+    (folder / "run.json").write_text(json.dumps(record))
+    assert main.main([*flags, "--dataset=folder:e", "--steps=5"]) == 0
+    assert "resumes at step 4" in capsys.readouterr().err
+    data = datasets.identity(f"folder:{tmp_path / 'e'}")
+    assert run.read_record(folder)["config"]["data"] == data
+
+
+def test_a_refused_resume_names_the_data_and_writes_nothing(trained, tmp_path, capsys):
+    folder, flags = trained
+    shutil.rmtree(tmp_path / "d")
+    write(tmp_path / "d", seed=1)
+    before = state(folder, tmp_path / "data")
+    capsys.readouterr()
+    assert main.main([*flags, "--dataset=folder:d", "--steps=3"]) == 2
+    said = capsys.readouterr().err
+    assert "was trained on other data than folder:d has now" in said
+    assert "give the data of then, or another --run_dir" in said
+    assert state(folder, tmp_path / "data") == before
+
+
+def test_names_that_are_not_utf8_go_all_the_way(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    root = tmp_path / os.fsdecode(b"d_\xe9")
+    write(root)
+    (root / "0.png").rename(root / os.fsdecode(b"latin_\xe9.png"))
+    (root / os.fsdecode(b"cut_\xe9.png")).write_bytes(b"")
+    flags = [*TINY, f"--data_dir={tmp_path / 'data'}", f"--dataset=folder:{root}", "--steps=1"]
+    assert main.main(flags) == 0
+    said = capsys.readouterr()
+    assert "cut_" in said.err and "skipped 1 of 7 files" in said.err
+    assert "run directory: runs/dcgan-folder-" in said.out
+    assert "Traceback" not in said.err and "Logging error" not in said.err
