@@ -5,7 +5,8 @@
 Images are float32 (B, S, S, 3) in [-1, 1]. `attention` (B, S, S) is scaled to [0, 1] in each image.
 `boxes` (B, 4) enclose {attention >= threshold}: top, left, bottom, right as fractions of the
 image's sides, zeros if the set is empty. `image_bytes` (B,) are PNGs or JPEGs of any size, resized
-to the network's unless a signature says otherwise; the EXIF orientation is ignored.
+to the network's unless a signature says otherwise. They are turned upright by their EXIF
+orientation, and transparency lies over white.
 """
 
 import keras
@@ -17,6 +18,7 @@ from .rest import EMPTY
 
 PIXELS = 25e6  # limit for an encoded picture; a larger one is refused before it is decoded
 AREA = 2**18  # limit in pixels for a picture to translate; a larger one is reduced
+ENTRIES = 256  # of EXIF data that are looked at
 DIRECTIONS = ("a2b", "b2a")  # of translators; the first one with a network is the default
 SEED = tf.TensorSpec((None,), tf.int64, "seed")
 LABEL = tf.TensorSpec((None,), tf.int64, "label")
@@ -62,7 +64,7 @@ def pictures(image_bytes, size):
 
 
 def decoded(data):
-    """A PNG or JPEG () -> uint8 (H, W, 3).
+    """A PNG or JPEG () -> uint8 (H, W, 3), upright and over white.
 
     Other formats, damaged files and pictures with more than PIXELS pixels raise
     InvalidArgumentError. The size is read from the header, before the picture is decoded.
@@ -77,8 +79,109 @@ def decoded(data):
         (count > 0) & (count <= PIXELS), [f"image_bytes takes 1 to {PIXELS:.0f} pixels, not", count]
     )
     with tf.control_dependencies([has_size]):
-        pixels = tf.io.decode_image(tf.identity(data), channels=3, expand_animations=False)
-    return tf.ensure_shape(pixels, (None, None, 3))
+        pixels = tf.cond(is_png, lambda: _png(data), lambda: tf.io.decode_jpeg(data, channels=3))
+        start = tf.cond(is_png, lambda: _png_chunk(data, b"eXIf"), lambda: _jpeg_exif(data))
+    return tf.ensure_shape(upright(pixels, orientation(data, start)), (None, None, 3))
+
+
+def _png(data):
+    """A PNG () -> uint8 (H, W, 3) over white."""
+    pixels = tf.io.decode_png(data, channels=4)
+    has_colours = _png_chunk(data, b"tRNS") < tf.strings.length(data)  # some of them transparent
+    has_alpha = has_colours | (_bytes(data, 25, 1)[0] >= 4)
+    # without alpha TensorFlow fills it with the largest number of the file's bits, 1 of one bit
+    return tf.cond(has_alpha, lambda: over_white(pixels), lambda: pixels[..., :3])
+
+
+def over_white(pixels):
+    """uint8 (H, W, 4) with alpha -> uint8 (H, W, 3) over white, rounded."""
+    colour, alpha = tf.split(tf.cast(pixels, tf.uint16), (3, 1), -1)
+    return tf.cast((colour * alpha + 255 * (255 - alpha) + 127) // 255, tf.uint8)
+
+
+def upright(pixels, orientation):
+    """uint8 (H, W, 3) -> the same, turned by an EXIF orientation () from 1 to 8."""
+    transposed = tf.cond(orientation >= 5, lambda: tf.transpose(pixels, (1, 0, 2)), lambda: pixels)
+    mirrored = tf.cond(
+        tf.reduce_any(orientation == (2, 3, 6, 7)),
+        lambda: tf.reverse(transposed, [1]),
+        lambda: transposed,
+    )
+    return tf.cond(
+        tf.reduce_any(orientation == (3, 4, 7, 8)),
+        lambda: tf.reverse(mirrored, [0]),
+        lambda: mirrored,
+    )
+
+
+def _bytes(data, start, count):
+    """`count` bytes of a string () from `start` on, int32 (count,); 0 after its end."""
+    length = tf.strings.length(data)
+    part = tf.strings.substr(data, tf.clip_by_value(start, 0, length), count)
+    values = tf.cast(tf.io.decode_raw(part, tf.uint8), tf.int32)
+    return tf.ensure_shape(tf.pad(values, [[0, count - tf.size(values)]]), (count,))
+
+
+def _walk(data, start, step):
+    """The place after the steps from `start` on: step(place) is the next one, or not further."""
+
+    def goes_on(place, following):
+        return (following > place) & (following < tf.strings.length(data))
+
+    def go(place, following):
+        return following, step(following)
+
+    return tf.while_loop(goes_on, go, (start, step(start)))[0]
+
+
+def _jpeg_exif(data):
+    """Where the EXIF data of a JPEG start; its length where it has none."""
+
+    def step(place):
+        head = _bytes(data, place, 10)
+        is_exif = (head[1] == 0xE1) & tf.reduce_all(head[4:] == tf.constant([*b"Exif\0\0"]))
+        ends = is_exif | (head[0] != 0xFF) | (head[1] == 0xDA)
+        return tf.where(ends, place, place + 2 + 256 * head[2] + head[3])
+
+    place = _walk(data, tf.constant(2), step)
+    found = tf.reduce_all(_bytes(data, place + 4, 6) == tf.constant([*b"Exif\0\0"]))
+    return tf.where(found, place + 10, tf.strings.length(data))
+
+
+def _png_chunk(data, name):
+    """Where a chunk of four letters before the pixels of a PNG starts; its length without one."""
+
+    def is_named(place, name):
+        return tf.reduce_all(_bytes(data, place + 4, 4) == tf.constant([*name]))
+
+    def step(place):
+        size = _bytes(data, place, 4)
+        ends = is_named(place, name) | is_named(place, b"IDAT") | (size[0] > 0)
+        return tf.where(ends, place, place + 12 + _number(size, False))
+
+    place = _walk(data, tf.constant(8), step)
+    return tf.where(is_named(place, name), place + 8, tf.strings.length(data))
+
+
+def _number(values, little):
+    """Bytes (..., n), int32, as numbers (...): the least one first, or last."""
+    values = tf.where(little, values, tf.reverse(values, [-1]))
+    return tf.reduce_sum(values * [1, 2**8, 2**16, 2**24][: values.shape[-1]], -1)
+
+
+def orientation(data, start):
+    """The orientation, int32 () from 1 to 8, in EXIF data that start at a place of a string (); 1
+    where they have none that can be read."""
+    head = _bytes(data, start, 8)
+    little = head[0] == ord("I")
+    table = start + _number(head[4:], little)
+    count = _number(_bytes(data, table, 2), little)
+    entries = tf.reshape(_bytes(data, table + 2, 12 * ENTRIES), (ENTRIES, 12))
+    kinds = _number(entries[:, :2], little) == 274
+    kinds &= _number(entries[:, 2:4], little) == 3  # a number of two bytes
+    kinds &= tf.range(ENTRIES) < count
+    value = tf.reduce_max(tf.where(kinds, _number(entries[:, 8:10], little), 0))
+    return tf.where((value >= 1) & (value <= 8), value, 1)
 
 
 def resized(pixels, size):
