@@ -142,16 +142,16 @@ def monitor(trainer, config, data, spec=None, progress=False):
 
 
 def evaluate(model, data, request):
-    """[Score] of one direction: the translations of one domain's test images beside the test images
-    of the other, and beside the truth where it is known."""
+    """[Score] of one direction: the translations of one domain's images of a split (default: test)
+    beside the images of the other, and beside the truth where it is known."""
     if request.metrics == (scoring.LOCALIZATION,):
         raise UsageError(f"localization does not go with {model.name}, which translates")
-    request.refuse("num split", "does not go with a translator's test images")
-    end, other = model.direction.split("2")
-    arrays = data.arrays(f"test_{end}")
+    request.refuse("num", "does not go with a translator, which translates all images of a split")
+    split, (end, other) = request.split or "test", model.direction.split("2")
+    arrays = data.arrays(f"{split}_{end}")
     images = arrays["image"][:]
     outputs = translated(model.translate_batch, images, ("translated", "masks"))
-    spec = scoring.scorer_spec(request, METRICS, split=f"test_{other}", count=len(images))
+    spec = scoring.scorer_spec(request, METRICS, split=f"{split}_{other}", count=len(images))
     scorer = scoring.make_scorer(spec, data, progress=request.progress)
     parts = [outputs["translated"][i : i + 100] for i in range(0, len(images), 100)]
     scores = scorer.scores(lambda: iter(parts))
@@ -164,9 +164,9 @@ def evaluate(model, data, request):
             masks=arrays["mask"][..., 0] > 0,
             attention=foreground(outputs["masks"]) if "masks" in outputs else None,
         )
-        details = {"dataset": data.name, "split": f"test_{end}", "count": len(images)}
-        details["data"] = data.identity(f"test_{end}")
-        ending = f"{protocol.short(len(images))}_test_{end}"
+        details = {"dataset": data.name, "split": f"{split}_{end}", "count": len(images)}
+        details["data"] = data.identity(f"{split}_{end}")
+        ending = f"{protocol.short(len(images))}_{split}_{end}"
         scores += [
             Score(f"{name}_{ending}", value, details={**more, **details})
             for name, value, more in measured
@@ -175,9 +175,9 @@ def evaluate(model, data, request):
 
 
 def card(model, data, request):
-    """The scores of one direction and a picture of test images."""
-    scores = evaluate(model, data, request)
-    images = to_float(data.arrays(f"test_{model.direction[0]}")["image"][:8])
+    """The scores of one direction and a picture of images of the split."""
+    scores, split = evaluate(model, data, request), request.split or "test"
+    images = to_float(data.arrays(f"{split}_{model.direction[0]}")["image"][:8])
     return Card(
         scores={score.metric: score.value for score in scores},
         measured={key: scores[0].details[key] for key in ("extractor", "digest")},

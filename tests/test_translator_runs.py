@@ -52,6 +52,33 @@ def test_both_directions_are_scored(trained, capsys):
     assert both[0] != both[1]
 
 
+def test_a_pair_without_test_pictures_is_scored_on_its_training_pictures(trained, tmp_path, capsys):
+    for place in ("trainA", "trainB"):
+        (tmp_path / "d" / place).mkdir(parents=True)
+        for number in range(12):
+            values = np.random.default_rng(number).integers(0, 256, (32, 32, 3), "uint8")
+            Image.fromarray(values).save(tmp_path / "d" / place / f"{number}.png")
+    flags = ["--mode=evaluate", f"--weights={trained}", f"--dataset=folder:{tmp_path / 'd'}"]
+    flags += ["--metrics=kid", "--extractor=zoo:resnet9-creatures", "--direction=a2b"]
+    assert main.main(flags) == 2
+    assert "give --split=train to use these" in capsys.readouterr().err
+    assert main.main([*flags, "--split=train"]) == 0
+    (row,) = map(json.loads, capsys.readouterr().out.splitlines())
+    assert row["metric"] == "kid_resnet9-creatures_12_train_b" and row["split"] == "train_b"
+
+
+def test_one_picture_is_translated(trained, tmp_path, capsys):
+    path = tmp_path / "a b.jpg"
+    Image.fromarray(np.full((9, 14, 3), 77, np.uint8)).save(path)
+    flags = ["--mode=translate", f"--weights={trained}", f"--output={tmp_path / 'out'}"]
+    assert main.main([*flags, f"--input={path}"]) == 0
+    assert "1 images a2b" in capsys.readouterr().out
+    assert Image.open(tmp_path / "out" / "a b.jpg.png").size == (14, 9)
+    for given, message in ((path.name, "does not exist"), (__file__, "is no readable picture")):
+        assert main.main([*flags, f"--input={given}"]) == 2
+        assert f"--input={given} {message}" in capsys.readouterr().err
+
+
 def test_the_study_goes_on_and_sets_both_directions_side_by_side(
     trained, tmp_path, monkeypatch, capsys
 ):
