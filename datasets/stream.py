@@ -216,7 +216,10 @@ def paired(name):
 def labelled(name, split, count, **source):
     """`arrays` of a split; DataError unless every image has a label of one of `count` classes."""
     sources = _sources(name, source.pop("data_dir", None))
-    columns, name = arrays(sources, split, **source), sources.name
+    name, own = sources.name, sources.find("train").classes if sources.kind else ()
+    if len(own) > 1 and len(own) != count:  # before anything is decoded
+        raise DataError(f"{name} has {len(own)} classes, the network {count}")
+    columns = arrays(sources, split, **source)
     if "label" not in columns:
         raise DataError(f"{name} has no labels: it holds {', '.join(columns)}")
     low, high = int(columns["label"].min()), int(columns["label"].max())
