@@ -97,8 +97,9 @@ def as_reference(reference, image_size, data_dir, flag="--dataset="):
 
 def _is_path(reference):
     """True for a Path, and for text that names a file or folder and no data set."""
-    is_text = isinstance(reference, str) and reference not in datasets.names()
-    return isinstance(reference, Path) or (is_text and user_path(reference).exists())
+    if not isinstance(reference, str) or reference in datasets.names():
+        return isinstance(reference, Path)
+    return reference.startswith("~") or Path(reference).exists()
 
 
 def evaluate_images(images, reference, request, image_size, data_dir):

@@ -474,7 +474,7 @@ def test_a_stopped_run_goes_on_bit_identically(finished, folder):
         (["--image_size=33"], "must be a power of two from 32, not 33"),
         (["--set=regions=0"], "regions and encoder_width must be at least 1"),
         (["--dataset=folder:/nowhere"], "--dataset=folder:/nowhere does not exist: give a folder"),
-        (["--dataset=cifar10", "--data_dir=/dev/null/x"], "what works offline"),
+        (["--dataset=cifar10", "--data_dir=/dev/null/x"], "give another --data_dir"),
         (["--mode=sample", "--weights=/nowhere"], "it holds no run.json"),
         (
             ["--mode=sample", "--weights=cifar10"],

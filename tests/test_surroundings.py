@@ -125,6 +125,7 @@ def test_without_a_home_directory(homeless, monkeypatch, tmp_path):
         stream.place()
     assert stream.place(tmp_path) == tmp_path
     assert inception.find() is None
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
     for use in (
         lambda: az.open_run("~/run"),
         lambda: az.load("ragan", "~/weights/tag"),
@@ -179,7 +180,7 @@ def test_paths_of_the_library_may_begin_with_a_tilde(monkeypatch, tmp_path):
         (lambda: az.load("ragan", "~/weights/tag"), "{}/weights/manifest.json cannot be read"),
         (
             lambda: az.evaluate(images="~/images", reference="creatures"),
-            "{}/images is not a folder",
+            "~/images does not exist: give a folder",
         ),
     ):
         with pytest.raises(az.UsageError, match=message.format(tmp_path)):

@@ -34,7 +34,7 @@ class SGD(keras.optimizers.SGD):
     """keras.optimizers.SGD with momentum. head: variables whose learning rate is head_rate times as
     high."""
 
-    def __init__(self, learning_rate, momentum, nesterov=False, head=(), head_rate=1.0):
+    def __init__(self, learning_rate, momentum=0.0, nesterov=False, head=(), head_rate=1.0):
         super().__init__(learning_rate, momentum, nesterov)
         self.head, self.head_rate = {v.path for v in head}, head_rate
 
