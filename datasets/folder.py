@@ -42,11 +42,9 @@ class Folder(Source):
                 f"{root} has no split {split!r}: give --split=train, or put images into train/ and "
                 f"{split}/ in it"
             )
-        self.root, found = places[split], walk.walk(places[split])
+        self.root = places[split]
+        found = walk.pictures(self.root, self.root)
         self.names, self.left_out = found.names, found.left_out()
-        if not self.names:
-            known = f"looked for {', '.join(sorted(walk.SUFFIXES))}"
-            raise DataError(f"{self.root} holds no images ({self.left_out or known})")
         training = found if split == "train" else walk.walk(places["train"])
         self.classes = training.classes
 
@@ -152,10 +150,7 @@ def read_all(path, flag):
             raise DataError(f"{flag}{path} is no readable picture: {error}") from None
         return [place.name], iter([(place.name, pixels)])
     root = walk.folder(path, flag)
-    found, skipped = walk.walk(root), Skipped("files")
-    if not found.names:
-        known = f"looked for {', '.join(sorted(walk.SUFFIXES))}"
-        raise DataError(f"{flag}{path} holds no images ({found.left_out() or known})")
+    found, skipped = walk.pictures(root, f"{flag}{path}"), Skipped("files")
 
     def readable():
         for name in found.names:

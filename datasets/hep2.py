@@ -64,9 +64,9 @@ GAP = 200
 
 @dataclass(frozen=True)
 class Cell:
-    """A line of a label file. mask: None where there is none. folder: the split
-    (`walk.SPLITS`) whose folder the picture lies in, or "". intensity and specimen are "" if the
-    file does not name them."""
+    """A line of a label file. mask: None where there is none. folder: the split whose folder
+    (`walk.SPLITS`) the picture lies in, or "". intensity and specimen are "" if the file does not
+    name them."""
 
     image: Path
     mask: Path | None

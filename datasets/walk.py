@@ -61,6 +61,15 @@ def walk(root):
     return found
 
 
+def pictures(root, name):
+    """The Walk of a folder with pictures; without any DataError, which calls the folder `name`."""
+    found = walk(root)
+    if not found.names:
+        why = found.left_out() or f"looked for {', '.join(sorted(SUFFIXES))}"
+        raise DataError(f"{name} holds no images ({why})")
+    return found
+
+
 def _scan(folder, prefix, above, found):
     """Adds what lies in a folder. above: (device, inode) of the folders that it lies in."""
     try:

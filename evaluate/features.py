@@ -60,8 +60,8 @@ float32_products = _Float32Products()
 class Extractor:
     """name: as in the names of metrics. digest: of its weights. run: uint8 (BLOCK, S, S, 3) ->
     {kind: float32 (BLOCK, D)}: "features" (FID, KID, ...), "logits" (the Inception Score) and
-    "spatial" (sFID: a map of few channels, flattened). classes: the number of logits,
-    where it matters.
+    "spatial" (sFID: a map of few channels, flattened). classes: the number of logits, where it
+    matters.
     """
 
     name: str

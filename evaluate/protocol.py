@@ -53,6 +53,10 @@ def _pair(function):
     return lambda real, fake: [(v, None) for v in _of_rows(function)(real, fake)]
 
 
+def _of_logits(function):
+    return lambda real, fake: [(v, None) for v in function(fake.rows("logits"))]
+
+
 LEAST = 10
 ROWS = ("rows", "features")
 METRICS = {
@@ -69,14 +73,14 @@ METRICS = {
     ),
     "classes": Metric(
         ("classes", "entropy"),
-        lambda real, fake: [(v, None) for v in coverage.class_coverage(fake.rows("logits"))],
+        _of_logits(coverage.class_coverage),
         ("rows", "logits"),
         real=False,
         higher=True,
     ),
     "breeds": Metric(
         ("breeds", "dogs"),
-        lambda real, fake: [(v, None) for v in coverage.breed_coverage(fake.rows("logits"))],
+        _of_logits(coverage.breed_coverage),
         ("rows", "logits"),
         real=False,
         higher=True,

@@ -2,6 +2,7 @@
 
 import dataclasses
 import gc
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import keras
 from absl import logging
 
 from .. import trainers, zoo
+from ..common.files import write_output
 from ..experiments import training
 from ..experiments.config import RunConfig
 
@@ -68,6 +70,15 @@ class Study:
     table: str
     page: Path
     numbers: object = None
+
+
+def written(folder, name, about, rows, table, picture):
+    """Writes NAME.json ({**about, "rows"}), NAME.md (a table) and NAME.png into a folder; returns
+    the Study."""
+    write_output(folder / f"{name}.json", json.dumps({**about, "rows": rows}, indent=1))
+    write_output(folder / f"{name}.md", table)
+    write_output(folder / f"{name}.png", picture)
+    return Study(folder, table, folder / f"{name}.png", rows)
 
 
 def folder_name(name):

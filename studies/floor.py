@@ -8,14 +8,13 @@ from absl import logging
 
 from ..common import tables
 from ..common.errors import UsageError
-from ..common.files import write_output
 from ..datasets import open_dataset
 from ..evaluate import protocol
 from ..evaluate.features import Features, RowFeatures
 from ..experiments.versions import versions
 from ..reports import comparison
 from ..tasks import scoring
-from .base import Study
+from .base import written
 
 COUNTS = (500, 1_000, 2_000, 5_000, 10_000)
 METRICS = ("fid", "kid", "precision_recall", "density_coverage")
@@ -38,8 +37,8 @@ def floor(data="creatures", *, request, image_size=None, output="floor", data_di
             f"{data.name} has {len(images)} training images: the study needs {2 * COUNTS[0]}"
         )
     network = scoring.extractor(request.extractor, request.inception, data.name)
-    order = np.random.default_rng(request.seed).permutation(len(images))[: 2 * counts[-1]]
-    chosen = np.sort(order)
+    chosen = np.random.default_rng(request.seed).permutation(len(images))[: 2 * counts[-1]]
+    chosen.sort()
     features = Features(
         lambda: (images[chosen[i : i + 1000]] for i in range(0, len(chosen), 1000)), network
     ).rows("features")
@@ -47,7 +46,6 @@ def floor(data="creatures", *, request, image_size=None, output="floor", data_di
     for count in counts:
         rows.append(measured(features, count, request.seed))
         (say or logging.info)(json.dumps(rows[-1]))
-    folder, table = Path(output), markdown(rows)
     about = {
         "study": "floor",
         "dataset": data.name,
@@ -58,11 +56,8 @@ def floor(data="creatures", *, request, image_size=None, output="floor", data_di
         "seed": request.seed,
         "versions": versions(),
     }
-    text = json.dumps({**about, "rows": rows}, indent=1)
-    write_output(folder / "floor.json", text)
-    write_output(folder / "floor.md", table)
-    write_output(folder / "floor.png", comparison.floors(rows, network.name))
-    return Study(folder, table, folder / "floor.png", rows)
+    picture = comparison.floors(rows, network.name)
+    return written(Path(output), "floor", about, rows, markdown(rows), picture)
 
 
 def measured(features, count, seed):

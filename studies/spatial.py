@@ -7,13 +7,12 @@ from pathlib import Path
 from absl import logging
 
 from ..common.errors import UsageError
-from ..common.files import write_output
 from ..datasets import open_dataset
 from ..evaluate import spatial
 from ..experiments.versions import versions
 from ..reports import comparison
 from ..tasks import scoring
-from .base import Study
+from .base import written
 
 
 def fid_spatial(
@@ -39,10 +38,6 @@ def fid_spatial(
         rows.append({"images": name} | {score.metric: score.value for score in scores})
         shown.append(images(slice(0, 8)))
         (say or logging.info)(json.dumps(rows[-1]))
-    folder, table = Path(output), spatial.markdown(rows)
     about = {"study": "fid_spatial", **scorer.about, "seed": request.seed, "versions": versions()}
-    text = json.dumps({**about, "rows": rows}, indent=1)
-    write_output(folder / "fid_spatial.json", text)
-    write_output(folder / "fid_spatial.md", table)
-    write_output(folder / "fid_spatial.png", comparison.distortions(rows, shown))
-    return Study(folder, table, folder / "fid_spatial.png", rows)
+    table, picture = spatial.markdown(rows), comparison.distortions(rows, shown)
+    return written(Path(output), "fid_spatial", about, rows, table, picture)

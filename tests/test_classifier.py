@@ -8,6 +8,7 @@ import tensorflow as tf
 from attention_zoo import zoo
 from attention_zoo.common import variables
 from attention_zoo.experiments import run_directory as run
+from attention_zoo.tests.helpers import publish
 from attention_zoo.trainers import classifier, losses
 from attention_zoo.zoo import efficientnet_lite, resnet, resnet9, squeezenet, vgg
 from attention_zoo.zoo.layers import cam
@@ -265,8 +266,7 @@ def test_every_classifier_starts_from_weights_of_other_classes(name, options, tm
     published = zoo.create(name, **old)["classifier"]
     for i, v in enumerate(published.variables):
         v.assign(v + images(1, seed=i).mean() + 0.01)
-    about = {"network": "classifier", "options": old, "dataset": "none", "scores": {}}
-    zoo.save(name, "mine", published, {**about, "origin": {}, "license": "none"}, tmp_path)
+    publish(name, published, old, tmp_path)
     new = {**options, "image_size": 48, "classes": 3, "start": f"{name}:{tmp_path}/mine"}
     made = [zoo.create(name, **new) for _ in range(2)]
     trainer = classifier.Classifier(*made, classifier.HParams(), seed=0)

@@ -19,7 +19,7 @@ from attention_zoo.evaluate import spatial
 from attention_zoo.experiments import publishing, training
 from attention_zoo.experiments import run_directory as run
 from attention_zoo.studies import floor
-from attention_zoo.tests.helpers import command, lines, mistake, same_run
+from attention_zoo.tests.helpers import command, lines, mistake, publish, same_run
 
 ROOT = Path(__file__).parent.parent
 TINY = [
@@ -163,8 +163,7 @@ def test_sample_is_a_function_of_the_seed(finished, tmp_path):
 def test_sample_shows_where_places_look(name, options, capsys, tmp_path):
     options = {"image_size": 32, "width": 8, "latent": 128, **options}
     network = zoo.create(name, **options)["generator"]
-    about = {"network": "generator", "options": options, "dataset": "d", "scores": {}}
-    zoo.save(name, "t", network, {**about, "origin": {}, "license": "none"}, tmp_path)
+    publish(name, network, options, tmp_path, "t")
     flags = ["--mode=sample", f"--model={name}", f"--weights={tmp_path}/t", "--num=3"]
     lines(capsys, *flags, "--attention", f"--output={tmp_path}/looks.png")
     lines(capsys, *flags, f"--output={tmp_path}/plain.png")

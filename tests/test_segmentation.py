@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from attention_zoo import zoo
 from attention_zoo.evaluate import crf, segmentation
-from attention_zoo.tests.helpers import drawn, loss_of
+from attention_zoo.tests.helpers import drawn, loss_of, publish
 from attention_zoo.trainers import deeplab as training
 from attention_zoo.trainers import losses
 from attention_zoo.zoo import deeplab, efficientnet_lite, vgg
@@ -308,9 +308,7 @@ def test_a_segmenter_starts_from_a_classifier_s_convolutions(tmp_path):
 
 def test_a_run_begins_with_the_classifier_s_convolutions(tmp_path):
     classifier = vgg.build(image_size=64, width=2, classes=3)["classifier"]
-    options = {"image_size": 64, "width": 2, "classes": 3}
-    about = {"network": "classifier", "options": options, "dataset": "none", "scores": {}}
-    zoo.save("vgg16", "mine", classifier, {**about, "origin": {}, "license": "none"}, tmp_path)
+    publish("vgg16", classifier, {"image_size": 64, "width": 2, "classes": 3}, tmp_path)
     made = [deeplab.build(**{**TINY, "start": f"vgg16:{tmp_path}/mine"}) for _ in range(2)]
     trainer = training.DeepLab(*made, training.HParams(decay_steps=10), seed=3)
     trainer.prepare(iter([]))

@@ -123,8 +123,9 @@ def build(
     return networks
 
 
-def vgg_features(x, image_size, width, stride):
+def vgg_features(x, width, stride):
     """Images (B, S, S, 3) -> VGG16's convolutions and pool5 (B, s, s, 8 width)."""
+    image_size = x.shape[1]
     reduced = {"pool_size": 2} if image_size % stride == 0 else {"pool_size": 3, "padding": "same"}
     kept = {"pool_size": 3, "strides": 1, "padding": "same"}
     reach = 1  # pixels between the classifier's values; here they are at most `stride` apart
@@ -144,7 +145,7 @@ def segmenter(image_size, classes, backbone, width, fc, stride, dilation, normal
     image = keras.Input((image_size, image_size, 3), name="image")
     x = imagenet.normalised(image, normalise)
     if backbone == "vgg16":
-        x = vgg_features(x, image_size, width, stride)
+        x = vgg_features(x, width, stride)
     else:
         x = efficientnet_lite.blocks(x, width, stride)
     x = conv(x, fc, 3, "fc6", dilation)

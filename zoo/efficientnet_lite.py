@@ -137,8 +137,8 @@ def build(image_size=224, classes=1000, width=32, output_stride=32, normalise="n
 
     width: channels of the first convolution, a multiple of 4; 32 is Lite0. output_stride: pixels
     between values of the last map, 32, 16 or 8. normalise: as in zoo.layers.imagenet; the authors'
-    weights take "none". start: MODEL:TAG, the weights that
-    training starts from, all but the last layer's.
+    weights take "none".
+    start: MODEL:TAG, the weights that training starts from, all but the last layer's.
     """
     if image_size < 32 or classes < 2 or width < 4 or width % 4:
         raise ValueError("image_size must be at least 32, classes 2, width a multiple of 4, from 4")

@@ -74,8 +74,8 @@ def build(image_size=32, classes=10, width=64, normalise="none", start=""):
     """-> Networks "classifier": image (B, S, S, 3) in [-1, 1] -> logits (B, classes).
 
     width: channels of the first stage. normalise: "imagenet" for weights trained elsewhere
-    (zoo.layers.imagenet). start: MODEL:TAG, the weights that
-    training starts from, all but the last layer's.
+    (zoo.layers.imagenet).
+    start: MODEL:TAG, the weights that training starts from, all but the last layer's.
     """
     if image_size < 8 or classes < 2 or width < 1:
         raise ValueError("image_size must be at least 8, classes 2, width 1")

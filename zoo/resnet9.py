@@ -60,8 +60,8 @@ def build(image_size=32, classes=10, width=64, stages=3, start=""):
 
     width: channels of the first stage. stages: 3, or 2 for the last two alone, whose map of S/4 has
     a receptive field of 35 pixels. The whitening layer is not trained; trainers.classifier sets it
-    from training images. start: MODEL:TAG, the weights that
-    training starts from, all but the last layer's.
+    from training images.
+    start: MODEL:TAG, the weights that training starts from, all but the last layer's.
     """
     if image_size < 8 or classes < 2 or width < 1:
         raise ValueError("image_size must be at least 8, classes 2, width 1")
