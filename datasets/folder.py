@@ -138,10 +138,10 @@ def extremes(sizes):
     return [order[0], order[-1]] if order else []
 
 
-def read_all(path, flag):
+def read_all(path, flag, but=None):
     """(names of the pictures of a folder, an iterator of (name, uint8 (H, W, 3)) of those that are
     readable, at their own size). Others are logged and counted. path: a folder, of which all
-    pictures are taken, or one picture; flag: what errors call it."""
+    pictures are taken, or one picture; flag: what errors call it; but: as of `walk.walk`."""
     place = user_path(path)
     if place.is_file():
         try:
@@ -150,7 +150,7 @@ def read_all(path, flag):
             raise DataError(f"{flag}{path} is no readable picture: {error}") from None
         return [place.name], iter([(place.name, pixels)])
     root = walk.folder(path, flag)
-    found, skipped = walk.pictures(root, f"{flag}{path}"), Skipped("files")
+    found, skipped = walk.pictures(root, f"{flag}{path}", but), Skipped("files")
 
     def readable():
         for name in found.names:

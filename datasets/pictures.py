@@ -104,7 +104,7 @@ def _opened(path, function, most=PIXELS):
             what = "no picture in a format that can be read" if os.path.getsize(path) else "empty"
             raise Unreadable(what) from None
         except MemoryError:
-            raise Unreadable("too large for the memory") from None
+            raise Unreadable("it needs more memory than there is, make it smaller") from None
         except Exception as error:  # Pillow raises errors of all kinds
             if "MAX_TEXT_" in str(error):
                 raise Unreadable("its text chunk is too large") from None

@@ -51,19 +51,23 @@ def _counted(count, thing, why):
     return f"{count} {plural} {why}" if count else ""
 
 
-def walk(root):
-    """The Walk of a folder. Links are followed, but not into a folder that they lie in."""
-    found = Walk()
-    _scan(os.fspath(root), "", (), found)
+def walk(root, but=None):
+    """The Walk of a folder. Links are followed, but not into a folder that they lie in. but: a
+    folder that is left out wherever it lies; it need not exist."""
+    found, left_out = Walk(), ()
+    if but is not None and os.path.exists(but):
+        status = os.stat(but)
+        left_out = ((status.st_dev, status.st_ino),)
+    _scan(os.fspath(root), "", left_out, found)
     found.names.sort(key=lambda name: name.split("/"))
     found.classes = sorted({name.split("/", 1)[0] for name in found.names if "/" in name})
     found.empty = sorted(set(found.empty) - set(found.classes))
     return found
 
 
-def pictures(root, name):
-    """The Walk of a folder with pictures; without any DataError, which calls the folder `name`."""
-    found = walk(root)
+def pictures(root, name, but=None):
+    """The `walk` of a folder with pictures; without any DataError, which calls the folder `name`."""
+    found = walk(root, but)
     if not found.names:
         why = found.left_out() or f"looked for {', '.join(sorted(SUFFIXES))}"
         raise DataError(f"{name} holds no images ({why})")
@@ -71,7 +75,8 @@ def pictures(root, name):
 
 
 def _scan(folder, prefix, above, found):
-    """Adds what lies in a folder. above: (device, inode) of the folders that it lies in."""
+    """Adds what lies in a folder. above: (device, inode) of the folders that it lies in, and of the
+    one that is left out."""
     try:
         status = os.stat(folder)
         with os.scandir(folder) as scanned:

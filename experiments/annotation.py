@@ -12,14 +12,17 @@ from ..common.files import write_output
 from ..common.images import as_png, png
 from ..datasets import folder as folders
 from ..datasets import resize
+from ..datasets.skipped import Skipped
 from ..evaluate.localization import largest_box
 from ..reports import annotations as pages
 from ..tasks import scoring
 from ..tasks.generation import sampled
+from . import outputs
 from .evaluation import as_reference
 from .exporting import THRESHOLD
 
 SHOWN = 24  # images of the overview
+PARTS = (("images", ""), ("maps", ""))  # (folder, ending) of the files of a picture
 
 
 @dataclass(frozen=True)
@@ -41,31 +44,41 @@ def annotate(
     samples of the model, by the seed. A mask is {map >= threshold} inside the box of its largest
     part. threshold: None: the published one, or of a run the one that fits the masks of training
     images best.
+
+    UsageError is raised, before a file is written, if two pictures would share a file or one would
+    be written among the pictures of `images`. A picture that does not fit in the memory is skipped.
     """
     network_size = model.image_size
     model.object_network()  # raises what the model cannot do before any file is written
     if images is not None:
-        pictures = _pictures(images, network_size)
+        names, pictures = folders.read_all(images, "--input=", output)
+        outputs.check(names, PARTS, images, output)
     elif "sample" in model.capabilities:
         pictures = _samples(model, num, seed)
     else:
         raise UsageError(f"{model.name} makes no images: give --input=FOLDER")
     if threshold is None:
         threshold = _threshold(model, data_dir)
-    folder = Path(output)
+    folder, skipped = Path(output), Skipped("pictures")
     entries, found, shown = [], [], []
-    for name, image, small in pictures:
-        attention = _attention(model, small, image.shape[:2])
-        number, mask = len(entries) + 1, object_mask(attention, threshold)
+    for name, image in pictures:
+        try:
+            attention = _attention(model, resize.whole(image, network_size), image.shape[:2])
+            number, mask = len(entries) + 1, object_mask(attention, threshold)
+            files = png(image), png(np.uint8(attention * 255 + 0.5))
+        except outputs.MEMORY:
+            skipped.add(name, outputs.TOO_LARGE)
+            continue
         place = Path(as_png(name))
-        write_output(folder / "images" / place, png(image))
-        write_output(folder / "maps" / place, png(np.uint8(attention * 255 + 0.5)))
+        for part, data in zip(PARTS, files):
+            write_output(outputs.path(output, name, *part), data)
         size = {"width": image.shape[1], "height": image.shape[0]}
         entries.append({"id": number, "file_name": place.as_posix(), **size})
         if mask.any():
             found.append(annotation(len(found) + 1, number, mask))
         if len(shown) < SHOWN:
             shown.append((place.as_posix(), pages.drawing(image, attention, mask)))
+    skipped.report(len(entries) + skipped.count)
     weights = model.origin.weights
     source = weights if model.origin.folder else f"{model.name}:{weights}"
     description = f"Soft-CAM of {source}, threshold {threshold:.3g}"
@@ -110,19 +123,12 @@ def object_mask(attention, threshold):
 
 
 def _samples(model, num, seed):
-    """Yields (name, picture, picture) of samples."""
+    """Yields (name, picture) of samples."""
     number = 0
     for pictures in sampled(model.sample_latents, model.latent, num, seed):
         for picture in pictures:
             number += 1
-            yield f"{number:06d}.png", picture, picture
-
-
-def _pictures(path, side):
-    """An iterator of (name, picture, the whole of it as a square of `side`) of a folder, or of one
-    picture."""
-    _, pictures = folders.read_all(path, "--input=")
-    return ((name, pixels, resize.whole(pixels, side)) for name, pixels in pictures)
+            yield f"{number:06d}.png", picture
 
 
 def _threshold(model, data_dir):

@@ -10,8 +10,9 @@ from tqdm import tqdm
 
 from ..common.errors import UsageError
 from ..common.files import printable, write_output
-from ..common.images import as_png, png, to_uint8
+from ..common.images import png, to_uint8
 from ..datasets import folder, resize
+from . import outputs
 
 LARGEST = 2**21  # pixels of a picture and of a step; a larger picture is reduced
 
@@ -32,10 +33,14 @@ def translate_folder(model, images, output="translated", *, batch_size=4, progre
     grey), masks/NAME_K.png and contents/NAME_K.png. A picture of more than LARGEST pixels is
     reduced to as many before. model: a LoadedModel that translates. batch_size: the most pictures
     in a step.
+
+    UsageError is raised, before a file is written, if two pictures would share a file or one would
+    be written among the pictures of `images`.
     """
     if "translate" not in model.capabilities:
         raise UsageError(f"{model.name} translates no images")
-    (names, pictures), out, count = folder.read_all(images, "--input="), Path(output), 0
+    (names, pictures), out, count = folder.read_all(images, "--input=", output), Path(output), 0
+    outputs.check(names, _parts(model.network.output), images, output)
     with tqdm(
         total=len(names),
         unit="image",
@@ -79,10 +84,21 @@ def _reduced(picture):
     return name, resize.scaled(pixels, *size)
 
 
+def _parts(network_outputs):
+    """[(folder, ending)] of the files of a picture, by the outputs of its network."""
+    parts = [("", "")]
+    if "masks" in network_outputs:
+        parts.append(("attention", ""))
+        count = network_outputs["masks"].shape[-1]
+        parts += [("masks", f"_{k + 1}") for k in range(count)]
+        count = network_outputs["contents"].shape[-2]
+        parts += [("contents", f"_{k + 1}") for k in range(count)]
+    return parts
+
+
 def _write(out, name, translation, i):
     def write(folder, ending, pixels):
-        place = out / folder / Path(as_png(name))
-        write_output(place.with_name(f"{place.stem}{ending}.png"), png(pixels))
+        write_output(outputs.path(out, name, folder, ending), png(pixels))
 
     write("", "", translation.images[i])
     if translation.masks is not None:
