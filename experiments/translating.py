@@ -1,20 +1,19 @@
-"""Folders of pictures, translated each at its own size, large ones smaller."""
+"""Folders of pictures, translated each at its own size, large ones in tiles."""
 
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from absl import logging
 from tqdm import tqdm
 
 from ..common.errors import UsageError
-from ..common.files import printable, write_output
+from ..common.files import write_output
 from ..common.images import png, to_uint8
-from ..datasets import folder, resize
+from ..datasets import folder
+from ..datasets.skipped import Skipped
+from ..tasks import tiles
 from . import outputs
-
-LARGEST = 2**21  # pixels of a picture and of a step; a larger picture is reduced
 
 
 @dataclass(frozen=True)
@@ -30,17 +29,18 @@ def translate_folder(model, images, output="translated", *, batch_size=4, progre
     """Translates the pictures of a folder, or one picture; returns Translated.
 
     Writes output/NAME.png, and for networks with attention attention/NAME.png (what is changed,
-    grey), masks/NAME_K.png and contents/NAME_K.png. A picture of more than LARGEST pixels is
-    reduced to as many before. model: a LoadedModel that translates. batch_size: the most pictures
-    in a step.
+    grey), masks/NAME_K.png and contents/NAME_K.png. A picture of more than tiles.PIXELS is
+    translated in tiles, and one that does not fit in the memory is skipped. model: a LoadedModel
+    that translates. batch_size: the most pictures in a step.
 
     UsageError is raised, before a file is written, if two pictures would share a file or one would
     be written among the pictures of `images`.
     """
     if "translate" not in model.capabilities:
         raise UsageError(f"{model.name} translates no images")
-    (names, pictures), out, count = folder.read_all(images, "--input=", output), Path(output), 0
+    names, pictures = folder.read_all(images, "--input=", output)
     outputs.check(names, _parts(model.network.output), images, output)
+    out, count, skipped = Path(output), 0, Skipped("pictures")
     with tqdm(
         total=len(names),
         unit="image",
@@ -48,21 +48,24 @@ def translate_folder(model, images, output="translated", *, batch_size=4, progre
         disable=not progress,
         file=sys.stderr,
     ) as bar:
-        for names, pixels in batches(map(_reduced, pictures), batch_size):
-            translation = model.translate(pixels)
-            for i, name in enumerate(names):
-                _write(out, name, translation, i)
-            count += len(names)
-            bar.update(len(names))
+        for batch, pixels in batches(pictures, batch_size):
+            for name, files in _translated(model, batch, pixels, skipped):
+                for part, values in files.items():
+                    write_output(outputs.path(out, name, *part), png(values))
+                count += 1
+            bar.update(len(batch))
+    skipped.report(len(names))
+    if not count:
+        raise UsageError(f"--input={images} has no picture that fits in the memory: give others")
     return Translated(out, count, model.direction)
 
 
 def batches(pictures, most):
     """Yields ([name], uint8 (B, H, W, 3)) of neighbours of equal size, at most `most` together, and
-    at most LARGEST pixels."""
+    at most tiles.PIXELS."""
     names, images = [], []
     for name, image in pictures:
-        full = len(images) == most or (len(images) + 1) * image[..., 0].size > LARGEST
+        full = len(images) == most or (len(images) + 1) * image[..., 0].size > tiles.PIXELS
         if images and (full or images[0].shape != image.shape):
             yield names, np.stack(images)
             names, images = [], []
@@ -72,16 +75,35 @@ def batches(pictures, most):
         yield names, np.stack(images)
 
 
-def _reduced(picture):
-    """A (name, pixels), with at most LARGEST pixels."""
-    name, pixels = picture
-    height, width = pixels.shape[:2]
-    scale = (LARGEST / (height * width)) ** 0.5
-    if scale >= 1:
-        return picture
-    size = max(1, int(width * scale)), max(1, int(height * scale))
-    logging.warning("%s: reduced from %d x %d to %d x %d", printable(name), width, height, *size)
-    return name, resize.scaled(pixels, *size)
+def _translated(model, names, pixels, skipped):
+    """Yields (name, {part: uint8 (H, W) or (H, W, 3)}) of pictures uint8 (B, H, W, 3). A batch that
+    does not fit in the memory is translated picture by picture."""
+    try:
+        if pixels[0, ..., 0].size > tiles.PIXELS:
+            files = {part: values[None] for part, values in _in_tiles(model, pixels[0]).items()}
+        else:
+            files = _files(model.translate(pixels))
+    except outputs.MEMORY:
+        if len(names) == 1:
+            skipped.add(names[0], outputs.TOO_LARGE)
+            return
+        files = {}
+    for i, name in enumerate(names):
+        if files:
+            yield name, {part: values[i] for part, values in files.items()}
+        else:
+            yield from _translated(model, [name], pixels[i : i + 1], skipped)
+
+
+def _in_tiles(model, image):
+    """{part: uint8 (H, W) or (H, W, 3)} of a large picture."""
+    whole = {}
+    for rows, columns, translation in model.translate_tiles(image):
+        for part, (values,) in _files(translation).items():
+            if part not in whole:
+                whole[part] = np.empty((*image.shape[:2], *values.shape[2:]), np.uint8)
+            whole[part][rows, columns] = values
+    return whole
 
 
 def _parts(network_outputs):
@@ -96,17 +118,14 @@ def _parts(network_outputs):
     return parts
 
 
-def _write(out, name, translation, i):
-    def write(folder, ending, pixels):
-        write_output(outputs.path(out, name, folder, ending), png(pixels))
-
-    write("", "", translation.images[i])
-    if translation.masks is not None:
-        write("attention", "", _grey(translation.attention[i]))
-        for k in range(translation.masks.shape[-1]):
-            write("masks", f"_{k + 1}", _grey(translation.masks[i, ..., k]))
-        for k in range(translation.contents.shape[-2]):
-            write("contents", f"_{k + 1}", to_uint8(translation.contents[i, ..., k, :]))
+def _files(translation):
+    """{(folder, ending): uint8 (B, H, W) or (B, H, W, 3)} of a Translation, as `_parts`."""
+    masks, contents = translation.masks, translation.contents
+    if masks is None:
+        return {("", ""): translation.images}
+    values = [translation.images, *map(_grey, (translation.attention, *np.moveaxis(masks, -1, 0)))]
+    values += map(to_uint8, np.moveaxis(contents, -2, 0))
+    return dict(zip(_parts({"masks": masks, "contents": contents}), values, strict=True))
 
 
 def _grey(mask):

@@ -10,7 +10,7 @@ from ..common.errors import UsageError
 from ..common.images import foreground, png, to_float, to_uint8, translation_grid
 from ..evaluate import mask_health, protocol, swd, translation
 from ..evaluate.scorer import Score
-from . import scoring
+from . import scoring, tiles
 from .base import Card, LoadedModel, Monitor, checked
 
 METRICS = ("kid_blocks10", "kid", "fid")
@@ -59,16 +59,25 @@ class Translator(LoadedModel):
     def translate_batch(self, x):
         """Images (B, H, W, 3) in [-1, 1] of any size -> {name: array}, what the network gives."""
         height, width = x.shape[1:3]
-        below, right = (-(-side // MULTIPLE) * MULTIPLE for side in (height, width))
-        more = max(below, LEAST) - height, max(right, LEAST) - width
-        x = np.pad(x, ((0, 0), (0, more[0]), (0, more[1]), (0, 0)), mode="reflect")
-        outputs = self.infer(self.network, x)
+        outputs = self.infer(self.network, padded(x))
         return {key: value[:, :height, :width] for key, value in outputs.items()}
 
     def translate(self, images):
         """A Translation of images (N, H, W, 3), uint8 or float in [-1, 1], of any one size."""
         outputs = translated(self.translate_batch, checked(images))
         return Translation(outputs["translated"], outputs.get("masks"), outputs.get("contents"))
+
+    def translate_tiles(self, image):
+        """Yields (rows, columns, Translation) of the tiles of a picture of any size, uint8 (H, W,
+        3): two slices, and the translation there, (1, h, w, ...). All tiles are normalised by the
+        statistics of the reduced picture, so that there are no seams between them."""
+        for rows, columns, outputs in self._tiles(image):
+            images = to_uint8(outputs["translated"])
+            yield rows, columns, Translation(images, outputs.get("masks"), outputs.get("contents"))
+
+    @functools.cached_property
+    def _tiles(self):
+        return tiles.Tiles(self.network, self.infer, MULTIPLE, padded)
 
     def back(self):
         """The translator of the other direction, where the weights hold both; else UsageError."""
@@ -84,6 +93,12 @@ class Translator(LoadedModel):
 
 
 Model = Translator
+
+
+def padded(images):
+    """Images (B, H, W, C), mirrored at the bottom and right to sides that the networks take."""
+    more = (max(-(-side // MULTIPLE) * MULTIPLE, LEAST) - side for side in images.shape[1:3])
+    return np.pad(images, ((0, 0), *((0, pixels) for pixels in more), (0, 0)), mode="reflect")
 
 
 def translated(translate, images, keys=("translated", "masks", "contents")):

@@ -184,10 +184,7 @@ def test_few_results_wait_while_pictures_are_read():
     assert list(results) == [(n, n * n) for n in range(1, 100)]
 
 
-def test_a_step_of_translation_has_at_most_a_number_of_pixels(monkeypatch, caplog):
-    monkeypatch.setattr(translating, "LARGEST", 200)
+def test_a_step_of_translation_has_at_most_a_number_of_pixels(monkeypatch):
+    monkeypatch.setattr(translating.tiles, "PIXELS", 200)
     images = [(f"{i}", np.zeros((10, 8, 3), np.uint8)) for i in range(5)]
     assert [names for names, _ in translating.batches(images, 4)] == [["0", "1"], ["2", "3"], ["4"]]
-    _, pixels = translating._reduced(("a.png", np.full((40, 30, 3), 7, np.uint8)))
-    assert pixels.shape == (16, 12, 3) and (pixels == 7).all()
-    assert "a.png: reduced from 30 x 40 to 12 x 16" in caplog.text

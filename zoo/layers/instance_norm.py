@@ -6,6 +6,11 @@ from keras import ops
 MOST = 16  # images that are normalised one by one
 
 
+def moments(x):
+    """(means, variances), float32 (B, 1, 1, C), of each channel of each image (B, H, W, C)."""
+    return ops.moments(ops.cast(x, "float32"), axes=(1, 2), keepdims=True)
+
+
 @keras.saving.register_keras_serializable("zoo")
 class InstanceNorm(keras.layers.Layer):
     """x (B, H, W, C) -> the same shape, mean 0 and deviation 1 for each channel of each image.
@@ -22,8 +27,11 @@ class InstanceNorm(keras.layers.Layer):
     def call(self, x):
         if keras.backend.backend() == "tensorflow" and x.shape[0] and x.shape[0] <= MOST:
             return self._one_by_one(x)
+        return self.normalised(x, *moments(x))
+
+    def normalised(self, x, mean, variance):
+        """x (B, H, W, C) by means and variances that broadcast with it."""
         full = ops.cast(x, self.variable_dtype)
-        mean, variance = ops.moments(full, axes=(1, 2), keepdims=True)
         return ops.cast((full - mean) * ops.rsqrt(variance + self.epsilon), self.compute_dtype)
 
     def _one_by_one(self, x):
@@ -41,3 +49,17 @@ class InstanceNorm(keras.layers.Layer):
 
     def get_config(self):
         return {**super().get_config(), "epsilon": self.epsilon}
+
+
+class FixedNorm(InstanceNorm):
+    """The same by statistics that are set: `mean` and `variance`, float32 (1, 1, 1, C)."""
+
+    def build(self, shape):
+        size = (1, 1, 1, shape[-1])
+        self.mean = self.add_weight(shape=size, trainable=False, initializer="zeros", name="mean")
+        self.variance = self.add_weight(
+            shape=size, trainable=False, initializer="ones", name="variance"
+        )
+
+    def call(self, x):
+        return self.normalised(x, self.mean, self.variance)
