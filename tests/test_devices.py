@@ -289,7 +289,9 @@ def test_float16_leaves_out_a_step_whose_gradients_overflow_anywhere(mirrored):
 
 def compiled(trainer, data):
     """Does XLA compile a part of the training function?"""
-    function = trainer.train_function.compiled.get_concrete_function(iter(data), None)
+    function = trainer.train_function.compiled.get_concrete_function(
+        iter(data), None, tf.constant(1)
+    )
     graph = function.graph.as_graph_def()
     return any(f.attr["_XlaMustCompile"].b for f in graph.library.function)
 

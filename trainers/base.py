@@ -6,6 +6,7 @@ noise and of the loss that one device would have.
 """
 
 import dataclasses
+import itertools
 
 import keras
 import numpy as np
@@ -155,7 +156,7 @@ class Trainer(keras.Model):
     ema_network = ""  # name of the network whose weights are averaged
     prepared = False  # has `prepare` been called?
     bfloat16 = False  # is the step's graph rewritten to bfloat16? See zoo.layers.precision
-    traced_phase = None  # what `phase` said of the steps that are being traced
+    traced_phase = None  # what `phase` said of the step that is being traced
 
     def __init__(self, networks, ema_networks, hp, seed):
         super().__init__()
@@ -189,10 +190,10 @@ class Trainer(keras.Model):
         """Number of minibatches in the batch that one train_step takes."""
         return 1
 
-    def phase(self, first, last):
-        """What differs between steps and is known before them, for steps from number `first` to
-        number `last`: any hashable value. There is a graph for each, in which train_step finds it
-        as traced_phase (None outside of `fit`)."""
+    def phase(self, step):
+        """What differs between steps and is known before them: any hashable value for step number
+        `step`, the first of which is 0. There is a graph for each value, in which train_step finds
+        it as traced_phase (None outside of `fit`)."""
         return None
 
     @property
@@ -248,21 +249,24 @@ class Trainer(keras.Model):
             return {k: strategy.experimental_local_results(v)[0] for k, v in logs.items()}
 
         @tf.function(reduce_retracing=True, autograph=False)
-        def execution(iterator, phase):
+        def execution(iterator, phase, steps):
             def body(i):
                 one(iterator.get_next(), phase)
                 return i + 1
 
             if count > 1:
-                tf.while_loop(lambda i: i < count - 1, body, [0], parallel_iterations=1)
+                tf.while_loop(lambda i: i < steps - 1, body, [0], parallel_iterations=1)
             return one(iterator.get_next(), phase)
 
         run = in_bfloat16(execution) if self.bfloat16 else execution
 
         def next_steps(iterator):
             first = int(self.step.numpy())
+            phases = itertools.groupby(map(self.phase, range(first, first + count)))
             with precision.training_step():
-                return run(iterator, self.phase(first, first + count - 1))
+                for phase, steps in phases:
+                    logs = run(iterator, phase, tf.constant(len(list(steps))))
+            return logs
 
         next_steps.compiled = execution  # what a test looks at
         self.train_function = next_steps

@@ -200,10 +200,9 @@ class GAIN(classifier.Classifier):
         """Number of the step from which L_am counts."""
         return int(self.hp.delay * self.hp.decay_steps)
 
-    def phase(self, first, last):
-        """Whether L_am counts in all steps (True), in none (False), in the later ones (None)."""
-        counts = [step >= self.first_mining_step for step in (first, last)]
-        return counts[0] if counts[0] == counts[1] else None
+    def phase(self, step):
+        """Whether L_am counts in the step."""
+        return step >= self.first_mining_step
 
     def when_begun(self, scores, before):
         """The result of the function `scores` once L_am counts, else `before`."""
