@@ -31,7 +31,14 @@ LEGACY_DEFAULTS = {"precision": "float32", "jit": False, "steps_per_execution": 
 LEGACY_HPARAMS = {"most": "max_classes"}  # old name -> name of today
 LEGACY_VALUES = {  # of options and hyper-parameters that older runs do not record
     "options": {"start": "", "backbone": "vgg16", "output_stride": 32},
-    "hparams": {"head_rate": 1.0, "frozen_statistics": False},
+    "hparams": {
+        "head_rate": 1.0,
+        "frozen_statistics": False,
+        "augment": "",
+        "augment_target": 0.0,
+        "r1": 0.0,
+        "r1_every": 16,
+    },
 }
 
 

@@ -54,7 +54,11 @@ RECIPES = {  # by data set; ours
 
 
 class ATAGAN(dcgan.DCGAN):
-    """networks["teacher"] is read here. No step changes it, so that it is not part of the state."""
+    """networks["teacher"] is read here. No step changes it, so that it is not part of the state.
+
+    With `augment` the teacher sees the same augmented image T(x) as the discriminator, so that both
+    maps are of one image: a shift or a cutout moves or hides the object for both.
+    """
 
     generator_loss = staticmethod(losses.non_saturating_generator)
 
@@ -82,26 +86,27 @@ class ATAGAN(dcgan.DCGAN):
         return losses.soft_cam(teacher=target, discriminator=own, over=PIXELS[self.hp.pixels])
 
     def train_step(self, batch):
-        x, weight = batch["image"], self.hp.attention_weight
+        x, weight, T = batch["image"], self.hp.attention_weight, self.augmented
         z = self.noise(tf.shape(x)[0])
         D = self.discriminator
         with tf.GradientTape() as g_tape:
             fake = self.generator(z, training=True)
             with g_tape.stop_recording(), tf.GradientTape() as d_tape:
-                still = tf.stop_gradient(fake)
-                real_logits, real_maps = D(x, training=True)
+                real, still = T(x, 0), T(tf.stop_gradient(fake), 1)
+                real_logits, real_maps = D(real, training=True)
                 fake_logits, fake_maps = D(still, training=True)
                 d_loss = losses.discriminator(real=real_logits, fake=fake_logits)
-                total, extra = d_loss, {}
+                total, extra = d_loss + self.r1(real), {}
                 if weight:
-                    attention = self.attention_loss(x, real_maps)
+                    attention = self.attention_loss(real, real_maps)
                     attention += self.attention_loss(still, fake_maps)  # equation 3
-                    total, extra = d_loss + weight * attention, {"attention_loss": attention}
+                    total, extra = total + weight * attention, {"attention_loss": attention}
             with g_tape.stop_recording():
                 self.update(d_tape, total, D, self.d_optimizer)
-            g_loss = self.generator_loss(fake=D(fake, training=True)[0])
+            g_loss = self.generator_loss(fake=D(T(fake, 2), training=True)[0])
         self.update(g_tape, g_loss, self.generator, self.g_optimizer)
         self.update_average()
+        extra |= self.adapt(real_logits)
         return self.logs(d_loss, g_loss, real_logits, fake_logits) | extra
 
     def attention(self, images, z):

@@ -5,14 +5,14 @@ from math import inf
 
 import tensorflow as tf
 
-from . import base, losses, optimizers
+from . import augment, base, losses, optimizers
 from .base import Recipe
 
 
 @dataclasses.dataclass(frozen=True)
-class HParams:
+class HParams(augment.HParams):
     """learning_rate, beta_1: section 4. beta_2: Adam's default. ema_decay: of the moving average of
-    the weights (ours; 0: none)."""
+    the weights (ours; 0: none). The others: trainers.augment."""
 
     learning_rate: float = 2e-4
     beta_1: float = 0.5
@@ -20,6 +20,7 @@ class HParams:
     ema_decay: float = 0.999
 
     def __post_init__(self):
+        super().__post_init__()
         unit = (0, 1)
         base.check(self, learning_rate=(0, inf), beta_1=unit, beta_2=unit, ema_decay=unit)
 
@@ -33,7 +34,7 @@ RECIPES = {  # by data set
 }
 
 
-class DCGAN(base.GAN):
+class DCGAN(augment.GAN):
     def optimizers(self):
         def adam():
             return optimizers.Adam(self.hp.learning_rate, self.hp.beta_1, self.hp.beta_2)
@@ -45,21 +46,23 @@ class DCGAN(base.GAN):
         return self.generator(z, training=True)
 
     def train_step(self, batch):
-        x = batch["image"]
+        x, T = batch["image"], self.augmented
         z = self.noise(tf.shape(x)[0])
         D = self.discriminator
         with tf.GradientTape() as g_tape:
             fake = self.fake(z, x)
             with g_tape.stop_recording(), tf.GradientTape() as d_tape:
-                real_logits = D(x, training=True)
-                fake_logits = D(tf.stop_gradient(fake), training=True)
+                real = T(x, 0)
+                real_logits = D(real, training=True)
+                fake_logits = D(T(tf.stop_gradient(fake), 1), training=True)
                 d_loss = losses.discriminator(real=real_logits, fake=fake_logits)
+                total = d_loss + self.r1(real)
             with g_tape.stop_recording():
-                self.update(d_tape, d_loss, D, self.d_optimizer)
-            g_loss = losses.non_saturating_generator(fake=D(fake, training=True))
+                self.update(d_tape, total, D, self.d_optimizer)
+            g_loss = losses.non_saturating_generator(fake=D(T(fake, 2), training=True))
         self.update(g_tape, g_loss, self.generator, self.g_optimizer)
         self.update_average()
-        return self.logs(d_loss, g_loss, real_logits, fake_logits)
+        return self.logs(d_loss, g_loss, real_logits, fake_logits) | self.adapt(real_logits)
 
 
 VARIANTS = {"dcgan": (HParams, DCGAN)}

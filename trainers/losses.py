@@ -57,6 +57,14 @@ def gradient_penalty(*, gradient):
 
 
 @of_float32
+def r1(*, gradient):
+    """1/2 E |grad D(x)|^2, gradient (B, ...) at real images x (Mescheder et al., 2018, section 4.1:
+    R_1 without gamma)."""
+    flat = ops.reshape(gradient, (ops.shape(gradient)[0], -1))
+    return ops.mean(ops.sum(ops.square(flat), axis=1)) / 2
+
+
+@of_float32
 def soft_cam(*, teacher, discriminator, over=ops.mean):
     """E 1/2 (T - D)^2 of maps (B, h, w), as the mean over pixels, or with over=ops.sum as their sum
     (ATA-GAN, equation 2)."""

@@ -10,7 +10,8 @@ RECIPES = dcgan.RECIPES
 
 
 class RegionalAttention:
-    """Mixed into the trainer of a GAN: G(z, X) in place of G(z)."""
+    """Mixed into the trainer of a GAN: G(z, X) in place of G(z). With `augment` the discriminator
+    alone sees augmented images: X is the image of the batch as it is."""
 
     ema_network = "generator_with_reference"
     references = None  # (K, S, S, 3): the training images whose attention layers the bank stores

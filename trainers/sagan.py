@@ -10,14 +10,14 @@ import tensorflow as tf
 from ..common.images import to_float
 from ..zoo.layers import self_attention
 from ..zoo.layers.labels import labels
-from . import base, dcgan, losses, optimizers
+from . import augment, base, dcgan, losses, optimizers
 from .base import Recipe
 
 
 @dataclasses.dataclass(frozen=True)
-class HParams:
+class HParams(augment.HParams):
     """SAGAN, section 5; the document states none. ema_decay: of the moving average of the weights
-    (ours; 0: none)."""
+    (ours; 0: none). The others: trainers.augment."""
 
     g_learning_rate: float = 1e-4
     d_learning_rate: float = 4e-4
@@ -26,6 +26,7 @@ class HParams:
     ema_decay: float = 0.999
 
     def __post_init__(self):
+        super().__post_init__()
         base.check(self, g_learning_rate=(0, inf), d_learning_rate=(0, inf))
         base.check(self, beta_1=(0, 1), beta_2=(0, 1), ema_decay=(0, 1))
 
@@ -44,7 +45,7 @@ def inputs_of(x, y):
     return x if y is None else [x, y]
 
 
-class SAGAN(base.GAN):
+class SAGAN(augment.GAN):
     d_loss = staticmethod(losses.hinge_discriminator)
     g_loss = staticmethod(losses.hinge_generator)
 
@@ -58,21 +59,23 @@ class SAGAN(base.GAN):
         return adam(self.hp.g_learning_rate), adam(self.hp.d_learning_rate)
 
     def train_step(self, batch):
-        x, G, D = batch["image"], self.generator, self.discriminator
+        x, G, D, T = batch["image"], self.generator, self.discriminator, self.augmented
         y = batch["label"] if self.classes else None  # of real images, and of fakes too
         z = self.noise(tf.shape(x)[0])
         with tf.GradientTape() as g_tape:
             fake = G(inputs_of(z, y), training=True)
             with g_tape.stop_recording(), tf.GradientTape() as d_tape:
-                real_logits = D(inputs_of(x, y), training=True)
-                fake_logits = D(inputs_of(tf.stop_gradient(fake), y), training=True)
+                real = T(x, 0)
+                real_logits = D(inputs_of(real, y), training=True)
+                fake_logits = D(inputs_of(T(tf.stop_gradient(fake), 1), y), training=True)
                 d_loss = self.d_loss(real=real_logits, fake=fake_logits)
+                total = d_loss + self.r1(real, y)
             with g_tape.stop_recording():
-                self.update(d_tape, d_loss, D, self.d_optimizer)
-            g_loss = self.g_loss(fake=D(inputs_of(fake, y), training=True))
+                self.update(d_tape, total, D, self.d_optimizer)
+            g_loss = self.g_loss(fake=D(inputs_of(T(fake, 2), y), training=True))
         self.update(g_tape, g_loss, G, self.g_optimizer)
         self.update_average()
-        return self.logs(d_loss, g_loss, real_logits, fake_logits)
+        return self.logs(d_loss, g_loss, real_logits, fake_logits) | self.adapt(real_logits)
 
     @property
     def classes(self):

@@ -1,14 +1,14 @@
 """WGAN's training (Arjovsky et al., 2017, algorithm 1), and WGAN-GP's with a gradient penalty in
 place of clipping (Gulrajani et al., 2017, algorithm 1)."""
 
-import contextlib
 import dataclasses
 from math import inf
 
 import keras
 import tensorflow as tf
 
-from . import base, dcgan, losses, optimizers
+from ..zoo.layers.precision import in_full
+from . import augment, base, dcgan, losses, optimizers
 from .base import Recipe
 
 RECIPES = {
@@ -18,9 +18,9 @@ RECIPES = {
 
 
 @dataclasses.dataclass(frozen=True)
-class HParams:
+class HParams(augment.HParams):
     """learning_rate, clip, n_critic: algorithm 1 of WGAN. ema_decay: of the moving average of the
-    weights (ours; 0: none)."""
+    weights (ours; 0: none). augment: trainers.augment, whose other values do not go with it."""
 
     learning_rate: float = 5e-5
     clip: float = 0.01
@@ -28,14 +28,16 @@ class HParams:
     ema_decay: float = 0.999
 
     def __post_init__(self):
+        super().__post_init__()
+        augment.check_critic(self)
         positive = (0, inf)
         base.check(self, learning_rate=positive, clip=positive)
         base.check(self, n_critic=(1, 100), ema_decay=(0, 1))
 
 
 @dataclasses.dataclass(frozen=True)
-class PenaltyHParams:
-    """Algorithm 1 of WGAN-GP; penalty is its lambda. ema_decay: as in HParams (ours)."""
+class PenaltyHParams(augment.HParams):
+    """Algorithm 1 of WGAN-GP; penalty is its lambda. The others: as in HParams (ours)."""
 
     learning_rate: float = 1e-4
     beta_1: float = 0.0
@@ -45,25 +47,13 @@ class PenaltyHParams:
     ema_decay: float = 0.999
 
     def __post_init__(self):
+        super().__post_init__()
+        augment.check_critic(self)
         base.check(self, learning_rate=(0, inf), penalty=(0, inf))
         base.check(self, beta_1=(0, 1), beta_2=(0, 1), n_critic=(1, 100), ema_decay=(0, 1))
 
 
-@contextlib.contextmanager
-def in_full(network):
-    """Within the context the layers of a network in mixed precision compute in the type of their
-    weights."""
-    policies = [layer.dtype_policy for layer in network.layers]
-    try:
-        for layer in network.layers:
-            layer.dtype_policy = layer.variable_dtype
-        yield
-    finally:
-        for layer, policy in zip(network.layers, policies):
-            layer.dtype_policy = policy
-
-
-class WGAN(base.GAN):
+class WGAN(augment.GAN):
     @property
     def batches_per_step(self):
         return self.hp.n_critic
@@ -79,7 +69,7 @@ class WGAN(base.GAN):
         return self.generator(z, training=True)
 
     def critic_loss(self, x, fake, t):
-        """The loss of critic step t, 0 <= t < n_critic."""
+        """The loss of critic step t, 0 <= t < n_critic, for images as the critic sees them."""
         f = self.discriminator
         return losses.wasserstein_critic(real=f(x, training=True), fake=f(fake, training=True))
 
@@ -89,16 +79,19 @@ class WGAN(base.GAN):
             w.assign(tf.clip_by_value(w, -self.hp.clip, self.hp.clip))
 
     def train_step(self, batch):
-        batches = tf.split(batch["image"], self.hp.n_critic)  # fresh images for every critic step
+        count, T = self.hp.n_critic, self.augmented
+        batches = tf.split(batch["image"], count)  # fresh images for every critic step
         for t, x in enumerate(batches):
             fake = self.fake(self.noise(tf.shape(x)[0], stream=1 + t), x)
             with tf.GradientTape() as tape:
-                d_loss = self.critic_loss(x, fake, t)
+                d_loss = self.critic_loss(T(x, 1 + t), T(fake, 1 + count + t), t)
             self.update(tape, d_loss, self.discriminator, self.d_optimizer)
             self.constrain()
         with tf.GradientTape() as tape:
             fake = self.fake(self.noise(tf.shape(x)[0]), x)
-            g_loss = losses.wasserstein_generator(fake=self.discriminator(fake, training=True))
+            g_loss = losses.wasserstein_generator(
+                fake=self.discriminator(T(fake, 0), training=True)
+            )
         self.update(tape, g_loss, self.generator, self.g_optimizer)
         self.update_average()
         return {"d_loss": d_loss, "g_loss": g_loss}

@@ -1,7 +1,24 @@
 """Batch normalisation (Ioffe and Szegedy, 2015), fast on one device and correct on several."""
 
+import contextlib
+import threading
+
 import keras
 from keras import ops
+
+_penalty = threading.local()  # replicas of a strategy are traced in threads of their own
+
+
+@contextlib.contextmanager
+def constant_statistics(tape):
+    """Within the context BatchNorm, also at inference, uses the statistics of its batch, which are
+    constants for the gradients of a tf.GradientTape and functions of the input for tapes around it.
+    It has second derivatives, and the moving averages stay."""
+    _penalty.tape = tape
+    try:
+        yield
+    finally:
+        _penalty.tape = None
 
 
 @keras.saving.register_keras_serializable("zoo")
@@ -20,6 +37,9 @@ class BatchNorm(keras.layers.BatchNormalization):
         super().__init__(momentum=momentum, epsilon=epsilon, synchronized=synchronized, **kwargs)
 
     def call(self, x, training=False, mask=None):
+        tape = getattr(_penalty, "tape", None)
+        if tape is not None:
+            return self._with_constant_statistics(x, tape)
         if not (training and self.trainable and _one_tensorflow_replica()):
             return super().call(x, training=training, mask=mask)
         import tensorflow as tf
@@ -37,6 +57,17 @@ class BatchNorm(keras.layers.BatchNormalization):
         self.moving_mean.assign(self.moving_mean + rate * (mean - self.moving_mean))
         self.moving_variance.assign(self.moving_variance + rate * (variance - self.moving_variance))
         return ops.cast(ops.reshape(y, shape), self.compute_dtype)
+
+    def _with_constant_statistics(self, x, tape):
+        x = ops.cast(x, self.dtype)
+        with tape.stop_recording():
+            mean, variance = ops.moments(
+                x, list(range(len(x.shape) - 1)), synchronized=not _one_tensorflow_replica()
+            )
+        y = ops.batch_normalization(
+            x, mean, variance, -1, self.beta, self.gamma, epsilon=self.epsilon
+        )
+        return ops.cast(y, self.compute_dtype)
 
 
 def _one_tensorflow_replica():

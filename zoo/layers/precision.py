@@ -58,6 +58,20 @@ def matmul(a, b):
     return _operations()[1](a, b) if is_rewritten() else ops.matmul(a, b)
 
 
+@contextlib.contextmanager
+def in_full(network):
+    """Within the context the layers of a network in mixed precision compute in the type of their
+    weights."""
+    policies = [layer.dtype_policy for layer in network.layers]
+    try:
+        for layer in network.layers:
+            layer.dtype_policy = layer.variable_dtype
+        yield
+    finally:
+        for layer, policy in zip(network.layers, policies):
+            layer.dtype_policy = policy
+
+
 def of_float32(function):
     """A function of arrays and other values -> the same function of float32 for float arrays."""
 
