@@ -196,6 +196,7 @@ def evaluate(
     seed=0,
     image_size=None,
     data_dir=None,
+    references=None,
     progress=False,
 ):
     """Scores a model, or images from anywhere, against the real images of a data set.
@@ -215,6 +216,8 @@ def evaluate(
         seed: of the generated images, or of those drawn from `images`.
         image_size: the side that `images` are resized to. None: their own.
         data_dir: the folder of TensorFlow Datasets.
+        references: where a model that looks at real images (RAGAN) takes them from: the "bank" in
+            its weights, or "training" for one training image a sample. None: the bank.
         progress: show progress bars on stderr.
 
     Returns:
@@ -240,6 +243,7 @@ def evaluate(
         seed=seed,
         image_size=image_size,
         data_dir=data_dir,
+        references=references,
         progress=progress,
     )
 

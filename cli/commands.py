@@ -58,12 +58,13 @@ def list_(given, arguments):
 
 def sample(given, arguments):
     """Draws samples as one picture."""
+    refuse(given, "data_dir", "goes with --references=training", unless="references")
     model = open_model(given)
     from ..common.files import write_output
     from ..common.images import attention_grid, image_grid, png, to_float
 
     count, seed = given.get("num", 64), given.get("seed", 0)
-    pictures = model.sample(count, seed)
+    pictures = model.sample(count, seed, **pick(given, "references data_dir"))
     if given.get("attention"):
         from ..tasks.generation import latents
 
@@ -80,7 +81,7 @@ def evaluate(given, arguments):
     if ("weights" in given) == ("input" in given):
         raise UsageError("--mode=evaluate takes --weights=TAG|RUN_DIR|FILE or --input=FOLDER")
     if "input" in given:
-        refuse(given, "model direction", "goes with --weights")
+        refuse(given, "model direction references", "goes with --weights")
         if "dataset" not in given:
             raise UsageError(
                 "--input=FOLDER needs --dataset: the data set to compare its images with"
@@ -95,7 +96,8 @@ def evaluate(given, arguments):
         measured = [{"images": Path(given["input"])}]
     else:
         measured = [{"model": model} for model in both_directions(given)]
-    options = {**pick(given, f"{SCORING} image_size data_dir"), "reference": given.get("dataset")}
+    options = pick(given, f"{SCORING} references image_size data_dir")
+    options["reference"] = given.get("dataset")
     if len(measured) == 1:
         options["against"] = earlier
     scores = []

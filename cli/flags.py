@@ -246,6 +246,12 @@ FLAGS = {
         one_of("train", "test"),
         "train|test",
     ),
+    "references": Flag(
+        "where a model that looks at real images takes them from: the bank in its weights, or for "
+        "each sample one of its training images (default: bank)",
+        one_of("bank", "training"),
+        "bank|training",
+    ),
     "against": Flag(
         "scores measured before, to print the differences from (default: none)",
         path,
@@ -338,7 +344,11 @@ MODES = {
     "list": Mode("list the models, data sets and published weights"),
     "sample": Mode(
         "draw images from a generator as one picture",
-        {"model": "weights model", "samples": "num seed attention", "output": "output"},
+        {
+            "model": "weights model",
+            "samples": "num seed attention references data_dir",
+            "output": "output",
+        },
         required="weights",
         notes={
             "model": WHERE,
@@ -352,7 +362,7 @@ MODES = {
         {
             "what to score": "weights model input image_size direction",
             "data": "dataset split data_dir",
-            "evaluation": "metrics num seed extractor inception against",
+            "evaluation": "metrics num seed references extractor inception against",
         },
         notes={
             "model": WHERE,

@@ -2,6 +2,8 @@
 
 `fid_resnet9-cifar10_10k_test`: FID on the features of the zoo's resnet9-cifar10, of 10,000
 generated images and all images of the test split. A name without a split needs no real images.
+`..._training-references`: each image was generated from a training image (RAGAN); without it, from
+noise alone.
 """
 
 from collections.abc import Callable
@@ -125,9 +127,10 @@ def short(count):
     return f"{count // 1000}k" if count and count % 1000 == 0 else str(count)
 
 
-def full_name(name, real, extractor, count, split):
+def full_name(name, real, extractor, count, split, references=None):
     """The name under which a metric's value is recorded."""
-    return "_".join([name, extractor, short(count), *([split] if real else [])])
+    ending = [split] * real + [f"{references}-references"] * bool(references)
+    return "_".join([name, extractor, short(count), *ending])
 
 
 def measure(metrics, real, fake):

@@ -50,7 +50,8 @@ class ScorerSpec:
     metrics: keys of protocol.METRICS; the first one names the best checkpoint of a run. count:
     generated images. extractor: "inception" or "zoo:MODEL-TAG"; None: Inception where its weights
     are at hand, else the zoo's classifier for the data set. inception: path of Inception's weights.
-    split: of the real images. seed: of the generated ones.
+    split: of the real images. seed: of the generated ones. references: "training" if each generated
+    image was made from a training image, which is then a part of the metrics' names.
     """
 
     metrics: tuple = ("fid",)
@@ -59,6 +60,7 @@ class ScorerSpec:
     inception: str | None = None
     split: str = "test"
     seed: int = 0
+    references: str | None = None
 
 
 class Scorer:
@@ -84,6 +86,8 @@ class Scorer:
             "extractor": extractor.name,
             "digest": extractor.digest,
         }
+        if spec.references == "training":
+            self.about["references"] = spec.references
         key = (about["data"], about["split"], size, len(images), extractor.name, extractor.digest)
         self.real = Features(
             lambda: (images[i : i + 1000] for i in range(0, len(images), 1000)),
@@ -99,7 +103,8 @@ class Scorer:
 
     def _name(self, name, real):
         split = self.about["split"]
-        return protocol.full_name(name, real, self.extractor.name, self.count, split)
+        references = self.about.get("references")
+        return protocol.full_name(name, real, self.extractor.name, self.count, split, references)
 
     def scores(self, images):
         """[Score] of images: a function () -> iterable of uint8 (n, S, S, 3), `count` in all."""

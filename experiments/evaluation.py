@@ -35,6 +35,7 @@ def evaluate(
     image_size=None,
     data_dir=None,
     against=None,
+    references=None,
     progress=False,
 ):
     """Scores a model, or images, against the real images of a data set; returns [Score].
@@ -46,8 +47,10 @@ def evaluate(
     (default 10,000), or how many of `images`. extractor, inception, split, seed: as of
     evaluate.scorer.ScorerSpec. image_size: side of `images` before they are measured; None: their
     own, of a folder the median of their smaller sides (`Folder.side`). against: earlier scores or
-    their place; scores that do not compare raise ScoreError before anything is computed. Scores of
-    a run directory's model are added to its evaluation.jsonl.
+    their place; scores that do not compare raise ScoreError before anything is computed.
+    references: where a model that looks at real images takes them from: its "bank" (the default),
+    or "training" for one training image a sample, which the metrics' names say. Scores of a run
+    directory's model are added to its evaluation.jsonl.
     """
     earlier = read_scores(against) if isinstance(against, (str, Path)) else against
     request = EvaluationRequest(
@@ -59,6 +62,8 @@ def evaluate(
         seed,
         progress,
         earlier,
+        references,
+        data_dir,
     )
     if (model is None) == (images is None):
         raise UsageError("evaluate takes a model, or images")
@@ -67,9 +72,12 @@ def evaluate(
     ):
         raise UsageError("metrics=localization goes with a model, and by itself")
     if images is not None:
+        request.refuse("references", "goes with a model")
         return evaluate_images(images, reference, request, image_size, data_dir)
     if not isinstance(model, LoadedModel):
         model = open_model(model)
+    if not model.accepts_reference:
+        request.refuse("references", f"does not go with {model}, which takes no reference images")
     task = tasks.get(model.spec.kind)
     reference = model.origin.dataset if reference is None else reference
     data = as_reference(reference, model.image_size, data_dir)

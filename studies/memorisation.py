@@ -17,7 +17,7 @@ from .base import Study
 def memorisation(model, *, data=None, num=64, seed=0, output="memorisation", data_dir=None):
     """Nearest training images of samples, and how samples vary with reference and noise; returns a
     Study. model: a LoadedModel of a run that takes references."""
-    if not getattr(model, "accepts_reference", False):
+    if not model.accepts_reference:
         raise UsageError(f"{model.name} sees no reference images: this study is ragan's")
     data = as_reference(data or model.origin.dataset, model.image_size, data_dir)
     train, test = (data.arrays(split)["image"] for split in ("train", "test"))

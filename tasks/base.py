@@ -51,6 +51,7 @@ class LoadedModel:
 
     direction = None
     capabilities = frozenset()
+    accepts_reference = False
 
     def __init__(self, name, networks, options, origin, key=None):
         self.name, self.networks, self.options, self.origin = name, networks, options, origin
@@ -177,7 +178,8 @@ class Monitor:
 class EvaluationRequest:
     """What is to be measured; None: the task's default. Fields as of evaluate.scorer.ScorerSpec;
     metrics may be ("localization",). progress: show bars on stderr. earlier: rows of scores to
-    compare with, refused before any image is made where that is known; None: none."""
+    compare with, refused before any image is made where that is known; None: none. references: of
+    samples, "bank" or "training"; data_dir: of the data set of the training, for the latter."""
 
     metrics: tuple | None = None
     num: int | None = None
@@ -187,6 +189,8 @@ class EvaluationRequest:
     seed: int = 0
     progress: bool = False
     earlier: list | None = None
+    references: str | None = None
+    data_dir: str | None = None
 
     def refuse(self, names, why):
         """Raises UsageError if one of these fields is set."""

@@ -7,6 +7,7 @@ import numpy as np
 
 from ..common.errors import UsageError
 from ..common.images import attention_grid, image_grid, png, to_float, to_uint8
+from ..datasets import open_dataset
 from ..evaluate import protocol, swd
 from ..zoo.layers import self_attention
 from ..zoo.layers.labels import labels
@@ -15,6 +16,7 @@ from .base import Card, LoadedModel, Monitor
 
 METRICS = ("fid", "kid", "is", "precision_recall")  # of a card
 GRID = 64  # samples in a picture
+REFERENCES = ("bank", "training")  # where X comes from in a sample of a model that looks at it
 
 
 def needs_classes(spec, options, hparams):
@@ -41,12 +43,18 @@ def latents(count, latent, seed):
     return np.random.default_rng(seed).uniform(-1, 1, (count, latent)).astype("float32")
 
 
-def sampled(sample, latent, count, seed):
+def sampled(sample, latent, count, seed, references=None):
     """Yields `count` pictures, uint8 (100, S, S, 3) at a time, a function of the seed alone.
-    sample: z (B, latent) -> images in [-1, 1]."""
-    z = latents(count, latent, seed)
+    sample: z (B, latent) -> images in [-1, 1]. references: training images, uint8 (N, S, S, 3), of
+    which one is drawn for each picture: sample(z, x) then takes them too, in [-1, 1]."""
+    z, inputs = latents(count, latent, seed), ()
+    if references is not None:
+        drawn = np.random.default_rng([seed, 1]).integers(len(references), size=count)
     for start in range(0, count, 100):
-        yield to_uint8(sample(z[start : start + 100]))
+        part = slice(start, start + 100)
+        if references is not None:
+            inputs = (to_float(references[drawn[part]]),)
+        yield to_uint8(sample(z[part], *inputs))
 
 
 class Generator(LoadedModel):
@@ -78,16 +86,18 @@ class Generator(LoadedModel):
         """z (B, latent) in [-1, 1] -> images (B, S, S, 3) in [-1, 1]."""
         return self.infer(self.network, self.generator_inputs(np.asarray(z, "float32")))
 
-    def sample(self, num=64, seed=0, references=None):
-        """`num` pictures, uint8 (num, S, S, 3), a function of the seed alone. references: images
-        (num, S, S, 3) that the model looks at, one for each sample; only of models that take some.
+    def sample(self, num=64, seed=0, references=None, data_dir=None):
+        """`num` pictures, uint8 (num, S, S, 3), a function of the seed alone.
+
+        references: what a model that looks at real images takes, other models raise UsageError.
+        "bank" (or None): the bank that is stored with its weights. "training": one training image
+        for each sample, drawn by the seed; it needs the data set of the training, in data_dir (as
+        of `train`). Images (num, S, S, 3): these, one for each sample.
         """
-        z = latents(num, self.latent, seed)
-        if references is None:
-            return np.concatenate(list(sampled(self.sample_latents, self.latent, num, seed)))
-        if not self.accepts_reference:
-            raise UsageError(f"{self} takes no reference images")
-        references = self.fitted(references)
+        if references is None or isinstance(references, str):
+            return np.concatenate(list(self.sampled(num, seed, references, data_dir)))
+        self.check_references()
+        z, references = latents(num, self.latent, seed), self.fitted(references)
         if len(references) != num:
             raise UsageError(f"give a reference for each of {num} samples, not {len(references)}")
         parts = range(0, num, 100)
@@ -96,6 +106,30 @@ class Generator(LoadedModel):
             for i in parts
         ]
         return to_uint8(np.concatenate(images))
+
+    def sampled(self, count, seed, references=None, data_dir=None):
+        """Yields the pictures of `sample`, uint8 (100, S, S, 3) at a time. references: None, "bank"
+        or "training"."""
+        if references is not None:
+            self.check_references()
+            if references not in REFERENCES:
+                known = ", ".join(REFERENCES)
+                raise UsageError(f"references is one of {known}, or images, not {references!r}")
+        if references != "training":
+            return sampled(self.sample_latents, self.latent, count, seed)
+        if self.origin.dataset in ("arrays", "tf.data"):
+            raise UsageError(
+                "references=training needs the data set of the training, and the model was trained "
+                "on images in memory: sample() takes them as references"
+            )
+        data = open_dataset(self.origin.dataset, self.image_size, data_dir)
+        images = data.arrays("train")["image"]
+        return sampled(self.sample_with_reference, self.latent, count, seed, images)
+
+    def check_references(self):
+        """Raises UsageError unless the model takes references."""
+        if not self.accepts_reference:
+            raise UsageError(f"{self} takes no reference images: leave references out")
 
     def sample_with_reference(self, z, references):
         """z (B, latent), real images (B, S, S, 3) in [-1, 1] -> images (B, S, S, 3)."""
@@ -182,7 +216,8 @@ def evaluate(model, data, request):
     scorer = scoring.make_scorer(spec, data, progress=request.progress)
     if request.earlier is not None:
         protocol.compare(scorer.outline(), request.earlier)  # refused now, not after the work
-    fakes = functools.partial(sampled, model.sample_latents, model.latent, spec.count, spec.seed)
+    references = request.references, request.data_dir
+    fakes = functools.partial(model.sampled, spec.count, spec.seed, *references)
     scores = scorer.scores(fakes)
     scorer.warn()
     return scores

@@ -20,6 +20,7 @@ def scorer_spec(request, metrics=("fid",), **changes):
         "inception": request.inception,
         "split": request.split or "test",
         "seed": request.seed,
+        "references": request.references,
         **changes,
     }
     if LOCALIZATION in spec["metrics"]:

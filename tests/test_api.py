@@ -1,5 +1,6 @@
 """The public API: one line each, typed results, no output that was not asked for."""
 
+import dataclasses
 import subprocess
 import sys
 import threading
@@ -9,7 +10,8 @@ import pytest
 import tensorflow as tf
 
 import attention_zoo as az
-from attention_zoo import zoo
+from attention_zoo import datasets, zoo
+from attention_zoo.experiments import evaluation
 
 TINY = {"width": 4, "latent": 8, "batch_size": 8, "save_every": 2, "sample_every": 4}
 
@@ -255,6 +257,64 @@ def test_references_are_taken_by_runs_that_have_an_encoder(folder):
     assert model.sample(2, references=references).shape == (2, 32, 32, 3)
     with pytest.raises(az.UsageError, match="a reference for each of 3 samples"):
         model.sample(3, references=references)
+
+
+def moved(model):
+    """Makes the samples of a run of few steps depend on its references."""
+    model.networks["generator_with_reference"].get_layer("attention").get_layer(
+        "attention_layer"
+    ).weight.assign([5.0] * 4)
+    return model
+
+
+def test_references_are_drawn_from_the_training_images(folder):
+    model = moved(az.open_run(folder / "ragan"))
+    options = {"seed": 3, "data_dir": str(folder)}
+    images = model.sample(5, references="training", **options)
+    assert np.array_equal(images, model.sample(5, references="training", **options))
+    assert (
+        abs(images[:2].astype(int) - model.sample(2, references="training", **options)).max() <= 1
+    )
+    real = datasets.arrays("creatures/tiny", "train", image_size=32, data_dir=str(folder))["image"]
+    drawn = np.random.default_rng([3, 1]).integers(len(real), size=5)
+    assert np.array_equal(images, model.sample(5, seed=3, references=real[drawn]))
+    assert (images != model.sample(5, seed=3, references=real[drawn - 1])).any()
+    bank = model.sample(5, seed=3)
+    assert (images != bank).any()
+    assert np.array_equal(bank, model.sample(5, seed=3, references="bank"))
+
+
+def test_a_score_says_that_its_references_are_training_images(folder):
+    model = az.open_run(folder / "ragan")
+    options = {"metrics": ("kid", "is"), "num": 16, "data_dir": str(folder)}
+    asked = {"references": "training", **options}
+    kid, inception_score = az.evaluate(model, **asked)
+    assert kid.metric == "kid_resnet9-creatures_16_test_training-references"
+    assert inception_score.metric == "is_resnet9-creatures_16_training-references"
+    assert kid.row()["references"] == inception_score.row()["references"] == "training"
+    banks = [az.evaluate(model, **{**options, **more}) for more in ({}, {"references": "bank"})]
+    assert [s.value for s in banks[0]] == [s.value for s in banks[1]]
+    assert banks[0][0].metric == "kid_resnet9-creatures_16_test"
+    assert "references" not in banks[0][0].row()
+    with pytest.raises(az.UsageError, match="no metric in common"):
+        evaluation.differences([kid], [banks[0][0].row()])
+
+
+def test_references_are_refused_where_none_are_taken(folder, run):
+    model = az.open_run(run.folder)
+    for references in ("bank", "training"):
+        with pytest.raises(az.UsageError, match="takes no reference images: leave references out"):
+            model.sample(1, references=references)
+        with pytest.raises(az.UsageError, match="references does not go with <Generator .*run>"):
+            az.evaluate(model, references=references)
+    with pytest.raises(az.UsageError, match="references goes with a model"):
+        az.evaluate(images=model.sample(12), reference="creatures/tiny", references="training")
+    ragan = az.open_run(folder / "ragan")
+    with pytest.raises(az.UsageError, match="references is one of bank, training, or images"):
+        ragan.sample(1, references="test")
+    ragan.origin = dataclasses.replace(ragan.origin, dataset="arrays")
+    with pytest.raises(az.UsageError, match="was trained on images in memory"):
+        ragan.sample(1, references="training")
 
 
 def test_a_tag_that_is_a_run_directory_too_is_refused(folder, run, monkeypatch):

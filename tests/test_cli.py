@@ -234,6 +234,21 @@ def test_evaluate_a_run(finished, folder, capsys):
     assert "(sha256 " in mistake(capsys, *flags, f"--inception={folder / 'wrong.pb'}")
 
 
+def test_samples_and_scores_take_training_images_as_references(finished, folder, capsys, tmp_path):
+    asked = [f"--weights={finished}", f"--data_dir={folder}", "--references=training"]
+    row = lines(capsys, "--mode=evaluate", *asked, "--metrics=kid", "--num=16")
+    name = "kid_resnet9-creatures_16_test_training-references"
+    assert json.loads(row[0])["metric"] == name
+    path = tmp_path / "grid.png"
+    sampled = ["--mode=sample", f"--output={path}", "--num=4"]
+    assert lines(capsys, *sampled, *asked) == [f"samples: {path}"]
+    said = mistake(capsys, *sampled, *asked[:2])
+    assert "--data_dir goes with --references=training" in said
+    published = ["--model=dcgan", "--weights=cifar10", "--references=training"]
+    assert "takes no reference images" in mistake(capsys, *sampled, *published)
+    assert "takes no reference images" in mistake(capsys, "--mode=evaluate", *published)
+
+
 def test_a_generator_is_published_and_sampled(finished, folder, capsys, tmp_path):
     flags = ["--mode=publish", f"--run_dir={finished}", "--tag=mine", f"--data_dir={folder}"]
     said = lines(capsys, *flags, "--num=100", f"--output={tmp_path}", "--metrics=is,fid")

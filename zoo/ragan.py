@@ -22,6 +22,7 @@ sample:
   and the first coordinate of z, uniform in [-1, 1], selects one of them. K bounds the number of
   different attention layers. trainers.ragan updates the bank.
 - `generator_with_reference` is a function of z and an image X, whose attention layer it computes.
+  With references="training", X is drawn from the training images (tasks.generation).
 
 A generator that sees real images may learn to copy them; evaluate.memorisation measures this.
 """

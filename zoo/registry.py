@@ -227,7 +227,7 @@ _SPECS = (
         deviations=(
             "Sampling: the Letter does not say which real image X is used when none is given. A "
             "bank of attention layers of training images is stored with the weights; z selects "
-            "one.",
+            "one. With references=training a training image is drawn for each sample instead.",
             "X in training: the real images of the discriminator's batch (not said).",
             "There are N = 4 regions, each half as wide as the image (not said); `regions`, "
             "`mask_size`.",
