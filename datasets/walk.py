@@ -66,7 +66,7 @@ def walk(root, but=None):
 
 
 def pictures(root, name, but=None):
-    """The `walk` of a folder with pictures; without any DataError, which calls the folder `name`."""
+    """As `walk`; raises DataError, with `name` for the folder, where there are no pictures."""
     found = walk(root, but)
     if not found.names:
         why = found.left_out() or f"looked for {', '.join(sorted(SUFFIXES))}"
