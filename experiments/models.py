@@ -1,15 +1,21 @@
 """Opening models: published weights, run directories, single checkpoints."""
 
+import dataclasses
 from collections.abc import Mapping
 
+import keras
+
 from .. import tasks, zoo
+from ..common.downloads import short
 from ..common.errors import UsageError
 from ..common.files import user_path
 from ..tasks.base import Origin
 from ..zoo import registry
 from ..zoo import weights as door
 from . import run_directory
-from .config import RunConfig
+from .config import RunConfig, typed
+
+LARGE = 1024  # an option above it may be damage, and ask for more memory than there is
 
 
 def load(model, weights=None, direction=None):
@@ -45,14 +51,17 @@ def open_run(path, direction=None):
     networks that are used are built."""
     folder, arrays, checkpoint = read_run(path)
     config = RunConfig.from_record(run_directory.read_record(folder)["config"])
-    spec = zoo.get(config.model)
+    spec = zoo.get(config.model or "")
     origin = Origin(
         weights=str(path),
         dataset=config.dataset,
         step=run_directory.step_of(checkpoint),
         folder=folder,
     )
+    defaults = zoo.options(spec.name)
     try:
+        options = defaults | typed(config.options or {}, defaults)
+        config = dataclasses.replace(config, options=options)
         networks = CheckpointNetworks(config, arrays, checkpoint)
     except (KeyError, TypeError, ValueError) as error:
         raise UsageError(f"{folder}/run.json does not fit {config.model}: {error}") from None
@@ -120,9 +129,28 @@ class CheckpointNetworks(Mapping):
             group, _, path = name.removeprefix("average/").partition("/")
             if not group.endswith(("_optimizer", "_scale")) and group != "pool":
                 self.by_path.setdefault(path, {}).setdefault(group, arrays[name])
+        self.is_large = any(type(v) is int and v > LARGE for v in config.options.values())
+        self.config, self.values = config, sum(array.size for array in arrays.values())
+
+    def _check_size(self, key):
+        """Raises ValueError for a network with more values than the whole checkpoint."""
+        with keras.StatelessScope(initialize_variables=False):  # takes no memory
+            networks = registry.networks(self.config.model, **self.config.network_options)
+            count = networks[key].count_params()
+        if count > self.values:
+            raise ValueError(f"{key} has {count:,} values, and the checkpoint {self.values:,}")
 
     def __getitem__(self, key):
-        network = self.networks[key]
+        try:
+            if self.is_large and key not in self.networks.built:
+                self._check_size(key)
+            network = self.networks[key]
+        except (
+            ValueError,
+            TypeError,
+            OverflowError,
+        ) as error:  # of Keras, for options out of range
+            raise UsageError(f"{self.source} does not fit its run.json: {short(error)}") from None
         if key not in self.filled:
             self.filled.add(key)
             own = {id(variable) for variable in network.variables}

@@ -23,8 +23,9 @@ from ..common.files import replace_file, write_file
 
 RESUMABLE = ("steps", "stop", "replicas")  # what a resume may change
 INTERVALS = ("log", "sample")  # of "every", and these
-CONFIG = {"model", "dataset", "image_size", "batch_size", "steps", "seed", "loss"}
-CONFIG |= {"options", "hparams", "every"}
+CONFIG = dict.fromkeys(("model", "dataset", "loss"), str)  # each may be null, too
+CONFIG |= dict.fromkeys(("image_size", "batch_size", "steps", "seed"), int)
+CONFIG |= dict.fromkeys(("options", "hparams", "every"), dict)
 NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP}  # of the file system
 # values of run directories that were written before these options existed
 LEGACY_DEFAULTS = {"precision": "float32", "jit": False, "steps_per_execution": 1}
@@ -199,8 +200,9 @@ def read_record(folder):
     path = Path(folder) / "run.json"
     try:
         record = json.loads(path.read_text())
-        if {"config", "starts"} <= record.keys() and CONFIG <= record["config"].keys():
-            config = LEGACY_DEFAULTS | record["config"]
+        config = LEGACY_DEFAULTS | record["config"]
+        kinds = all(isinstance(config[k], kind | None) for k, kind in CONFIG.items())
+        if kinds and isinstance(record["starts"], list):
             hparams = (config["hparams"] or {}).items()
             config["hparams"] = {LEGACY_HPARAMS.get(k, k): v for k, v in hparams}
             return {**record, "config": config}
@@ -208,7 +210,7 @@ def read_record(folder):
         raise RunError(f"{folder} is not a run directory: it holds no run.json") from None
     except OSError as error:
         raise RunError(f"{path} cannot be read: {error.strerror}") from None
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, KeyError, TypeError, RecursionError):
         pass
     raise RunError(f"{path} is damaged: give another run directory")
 

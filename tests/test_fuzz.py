@@ -1,9 +1,16 @@
 """The fuzzer finds what it must find; its many cases run by hand: python tools/fuzz.py."""
 
+import json
+import shutil
+from pathlib import Path
+
 import pytest
 
 from attention_zoo.common.errors import UsageError
+from attention_zoo.experiments import models
 from attention_zoo.tools import fuzz
+
+GOLDEN = Path(__file__).parent / "golden" / "dcgan" / "run"
 
 
 @pytest.mark.parametrize("kind", ["pictures", "weights"])
@@ -73,3 +80,61 @@ def test_a_case_is_the_same_again():
     value = {"a": [1, {"b": "c"}], "d": None}
     changed = [fuzz.changed(value, fuzz.random.Random(i)) for i in range(50)]
     assert value == {"a": [1, {"b": "c"}], "d": None} and len({str(v) for v in changed}) > 20
+
+
+def change_model(config):
+    config["model"] = ["dcgan"]
+
+
+def change_options(config):
+    config["options"] = "width"
+
+
+def change_dataset(config):
+    config["dataset"] = True
+
+
+def ask_for_a_name(config):
+    config["options"]["width"] = "wide"
+
+
+def ask_for_another_option(config):
+    config["options"]["depth"] = 4
+
+
+def ask_for_more_than_the_memory(config):
+    config["options"]["width"] = 40_000
+
+
+def ask_for_a_fraction(config):
+    config["image_size"] = 0.5
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (change_model, "run.json is damaged"),
+        (change_options, "run.json is damaged"),
+        (change_dataset, "run.json is damaged"),
+        (ask_for_a_fraction, "run.json is damaged"),
+        (ask_for_a_name, "run.json does not fit dcgan: width=wide"),
+        (ask_for_another_option, "run.json does not fit dcgan: depth=4"),
+        (ask_for_more_than_the_memory, "generator has .* values, and the checkpoint"),
+    ],
+)
+def test_a_damaged_record_is_refused(change, message, tmp_path):
+    shutil.copytree(GOLDEN, tmp_path / "run")
+    record = json.loads((GOLDEN / "run.json").read_text())
+    change(record["config"])
+    (tmp_path / "run" / "run.json").write_text(json.dumps(record))
+    with pytest.raises(UsageError, match=message):
+        models.open_run(tmp_path / "run").sample(1)
+
+
+def test_options_that_an_older_run_does_not_have_are_the_defaults(tmp_path):
+    shutil.copytree(GOLDEN, tmp_path / "run")
+    record = json.loads((GOLDEN / "run.json").read_text())
+    del record["config"]["options"]["self_attention"]
+    (tmp_path / "run" / "run.json").write_text(json.dumps(record))
+    first, second = (models.open_run(p).sample(1) for p in (GOLDEN, tmp_path / "run"))
+    assert (first == second).all()
