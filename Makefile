@@ -3,14 +3,15 @@
 # `make browser` tests the page of --mode=demo; `make scale` sets trainings on several devices and
 # by several processes beside the same on one; `make serving` exports and serves every model;
 # `make chaos` kills trainings, fills their disks, and takes their data and workers away; `make docs`
-# builds the documentation as a site; `make package` installs the package as a user does.
+# builds the documentation as a site; `make package` installs the package as a user does; `make fuzz`
+# damages files and requests, and translates 20,000 pictures.
 # Each sets up all that it needs in .venv, and installs nothing when that is done already.
 PYTHON ?= python3
 VENV ?= .venv
 ADDONS_PYTHON ?= python3.11
 ADDONS ?= .venv-addons
 
-.PHONY: run test parity addons browser scale serving chaos docs package lint clean
+.PHONY: run test parity addons browser scale serving chaos fuzz docs package lint clean
 .DELETE_ON_ERROR:
 
 run: $(VENV)/user
@@ -46,6 +47,12 @@ serving: $(VENV)/dev
 # meet, each going on to the end of one that nothing disturbed.
 chaos: $(VENV)/user
 	$(VENV)/bin/python tools/chaos.py
+
+# 20,000 damaged files and requests, each read or refused in one sentence; 20,000 pictures of 200
+# sizes, translated within the same memory.
+fuzz: $(VENV)/user
+	$(VENV)/bin/python tools/fuzz.py --number=20000
+	$(VENV)/bin/python tools/soak.py
 
 # The site, in site/.
 docs: $(VENV)/docs

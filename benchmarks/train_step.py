@@ -52,11 +52,6 @@ MODELS = {  # model: (PyTorch side, names of our options that it takes, flags of
     "resnet18": ("torch_classifiers.resnet18", "classes width", CIFAR10),
     "squeezenet": ("torch_classifiers.squeezenet", "classes width", CIFAR10),
     "vgg16": ("torch_classifiers.vgg16", "classes width", CIFAR10),
-    "efficientnet_lite0": (
-        "torch_classifiers.efficientnet_lite0",
-        "classes width",
-        f"{CIFAR10} --image_size=128 --batch_size=16",
-    ),
     "gain": (
         "torch_gain.GAIN",
         "classes width stages backbone",
@@ -66,6 +61,11 @@ MODELS = {  # model: (PyTorch side, names of our options that it takes, flags of
         "torch_deeplab.DeepLab",
         "classes width fc stride dilation",
         "--dataset=creatures/many",
+    ),
+    "efficientnet_lite0": (
+        "torch_classifiers.efficientnet_lite0",
+        "classes width",
+        f"{CIFAR10} --image_size=128 --batch_size=16",
     ),
 }
 
@@ -195,7 +195,7 @@ def measure(config, rounds, steps=None, sides=("ours",)):
     steps: per turn; None: at least one, and as many as take TURN seconds. sides: those of `sides`,
     or "ours N" for N replicas.
     """
-    workers, counts, measured = {}, {}, {side: {"rates": [], "megabytes": 0} for side in sides}
+    workers, measured = {}, {side: {"rates": [], "megabytes": 0} for side in sides}
 
     def turn(side, steps):
         workers[side].stdin.write(f"{steps}\n")
@@ -220,7 +220,7 @@ def measure(config, rounds, steps=None, sides=("ours",)):
                 stdout=subprocess.PIPE,
                 text=True,
             )
-            counts[side] = read_line(side).strip()
+        counts = {side: read_line(side).strip() for side in sides}
         if len(set(counts.values())) > 1:
             raise SystemExit(f"benchmark: the sides train different networks, parameters {counts}")
         if not steps:

@@ -163,7 +163,7 @@ def check(folder, config, legacy_data=None, whole=False):
     if legacy_data and old.get("data") != new["data"] and old.get("data") == legacy_data():
         old = {**old, "data": new["data"]}
     if "data" in new and old.get("data") == new["data"]:  # by content: the path may be another one
-        if _kind(old["dataset"]) == _kind(new["dataset"]):
+        if _kind(old["dataset"] or "") == _kind(new["dataset"]):
             old = {**old, "dataset": new["dataset"]}
     if old.get("every") and new.get("every"):
         old = {**old, "every": old["every"] | {k: new["every"][k] for k in INTERVALS}}

@@ -66,7 +66,8 @@ class Generator(LoadedModel):
 
     @property
     def latent(self):
-        return self.options["latent"]
+        """The length of z."""
+        return self.network.inputs[0].shape[1]
 
     @property
     def accepts_reference(self):

@@ -286,15 +286,15 @@ def test_references_are_drawn_from_the_training_images(folder):
 
 def test_a_score_says_that_its_references_are_training_images(folder):
     model = az.open_run(folder / "ragan")
-    options = {"metrics": ("kid", "is"), "num": 16, "data_dir": str(folder)}
+    options = {"metrics": ("kid", "is"), "num": 20, "data_dir": str(folder)}
     asked = {"references": "training", **options}
     kid, inception_score = az.evaluate(model, **asked)
-    assert kid.metric == "kid_resnet9-creatures_16_test_training-references"
-    assert inception_score.metric == "is_resnet9-creatures_16_training-references"
+    assert kid.metric == "kid_resnet9-creatures_20_test_training-references"
+    assert inception_score.metric == "is_resnet9-creatures_20_training-references"
     assert kid.row()["references"] == inception_score.row()["references"] == "training"
     banks = [az.evaluate(model, **{**options, **more}) for more in ({}, {"references": "bank"})]
     assert [s.value for s in banks[0]] == [s.value for s in banks[1]]
-    assert banks[0][0].metric == "kid_resnet9-creatures_16_test"
+    assert banks[0][0].metric == "kid_resnet9-creatures_20_test"
     assert "references" not in banks[0][0].row()
     with pytest.raises(az.UsageError, match="no metric in common"):
         evaluation.differences([kid], [banks[0][0].row()])

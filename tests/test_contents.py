@@ -121,7 +121,9 @@ def test_splits_of_one_folder_share_its_memory(root, later, monkeypatch):
 def test_a_data_set_looks_at_its_folder_once(root, tmp_path, monkeypatch):
     walks = []
     scan = folder.walk.walk
-    monkeypatch.setattr(folder.walk, "walk", lambda root: walks.append(root) or scan(root))
+    monkeypatch.setattr(
+        folder.walk, "walk", lambda root, *but: walks.append(root) or scan(root, *but)
+    )
     data = datasets.open_dataset(f"folder:{root}", 8, tmp_path)
     for _ in range(3):
         data.arrays("train"), data.identity("train"), data.classes, data.has_split("test")
