@@ -1,6 +1,7 @@
 """Two logical CPUs, so that a strategy of two replicas runs in the tests' own process; caches and
 prepared data sets of their own, which go with them."""
 
+import gc
 import os
 import shutil
 import signal
@@ -23,7 +24,11 @@ def pytest_configure():
         signal.signal(signal.SIGINT, signal.default_int_handler)
     for name in HOMES:
         os.environ[name] = tempfile.mkdtemp()
+    import keras  # noqa: F401
     import tensorflow as tf
+
+    gc.freeze()  # what is imported lives as long as the process
+    gc.set_threshold(50_000, 50, 50)
 
     cpu = tf.config.list_physical_devices("CPU")[0]
     tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
