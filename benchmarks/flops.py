@@ -23,6 +23,11 @@ TRANSLATOR = {
     **dict.fromkeys(("a2b", "b2a"), {"train": 1, "both": 1}),  # the translation, and the cycle
     **dict.fromkeys(("discriminator_a", "discriminator_b"), DISCRIMINATOR),
 }
+UNIT = {  # a code is decoded into both domains, that of a translation into one
+    **dict.fromkeys(("encoder_a", "encoder_b"), {"train": 1, "both": 1}),
+    **dict.fromkeys(("decoder_a", "decoder_b"), {"both": 3}),
+    **dict.fromkeys(("discriminator_a", "discriminator_b"), DISCRIMINATOR),
+}
 
 
 def passes(config):
@@ -47,6 +52,8 @@ def passes(config):
         "ata_gan": GAN | {"teacher": {"forward": 2}},
         "cyclegan": TRANSLATOR,
         "attention_gan": TRANSLATOR,
+        "unit": UNIT,
+        "uait": TRANSLATOR,
         "deeplab": {"segmenter": {"train": 1}},
         "dcgan": GAN,
         "sagan": GAN,
@@ -90,8 +97,9 @@ def per_image(config):
         encoder = name == "encoder"  # RAGAN's, a part of its attention network
         network = networks["attention"].get_layer("encoder") if encoder else networks[name]
         if None in network.inputs[0].shape[1:]:  # takes images of any size
-            image = keras.Input((size, size, 3), name="image")
-            network = keras.models.clone_model(network, input_tensors=image)
+            side = size // 4 if name.startswith("decoder_") else size  # UNIT's z
+            x = keras.Input((side, side, network.inputs[0].shape[-1]))
+            network = keras.models.clone_model(network, input_tensors=x)
         for macs, maps, trained, reached in layers(network):
             for kind, count in kinds.items():
                 total += count * macs * KINDS[kind](trained, reached)

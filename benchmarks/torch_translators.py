@@ -103,12 +103,20 @@ class Discriminator(nn.Module):
         return x
 
 
+def random_crops(x, size):
+    """Crops images (B, 3, L, L) to size x size and flips them, at random."""
+    count = x.shape[2] - size + 1
+    rows, columns = torch.randint(count, (2, len(x))).tolist()
+    crops = [i[:, r:, c:][:, :size, :size] for i, r, c in zip(x, rows, columns)]
+    (x,) = torch_step.random_flip(torch.stack(crops))
+    return x.contiguous(memory_format=torch.channels_last)
+
+
 class CycleGAN(torch_step.Step):
     decay, rate, betas, lambda_cycle, pool = 0.0, 2e-4, (0.5, 0.999), 10.0, 50
 
     def __init__(self, mode, size, **options):
-        generators = {name: Generator(**options) for name in ("a2b", "b2a")}
-        critics = {f"discriminator_{end}": Discriminator(options["width"]) for end in "ab"}
+        generators, critics = self.make_networks(**options)
         super().__init__(mode, generators | critics, generators)
         self.size, self.discriminators = size, nn.ModuleList(critics.values())
         self.g_optimizer, self.d_optimizer = (
@@ -119,16 +127,14 @@ class CycleGAN(torch_step.Step):
         empty = torch.zeros(shape).contiguous(memory_format=torch.channels_last)
         self.pools, self.steps = {name: empty.clone() for name in critics}, 0
 
+    def make_networks(self, **options):
+        """({direction: generator}, {name: discriminator})."""
+        generators = {name: Generator(**options) for name in ("a2b", "b2a")}
+        critics = {f"discriminator_{end}": Discriminator(options["width"]) for end in "ab"}
+        return generators, critics
+
     def adam(self, weights):
         return torch.optim.Adam(weights, self.rate, self.betas, fused=True)
-
-    def augment(self, x):
-        """Crops images (B, 3, L, L) to S x S and flips them, at random."""
-        count = x.shape[2] - self.size + 1
-        rows, columns = torch.randint(count, (2, len(x))).tolist()
-        crops = [i[:, r:, c:][:, : self.size, : self.size] for i, r, c in zip(x, rows, columns)]
-        (x,) = torch_step.random_flip(torch.stack(crops))
-        return x.contiguous(memory_format=torch.channels_last)
 
     def from_history_buffer(self, name, fake):
         """Generated images for a discriminator, half of them replaced by earlier ones."""
@@ -164,7 +170,7 @@ class CycleGAN(torch_step.Step):
         return terms["gan"] + self.lambda_cycle * terms["cycle"]
 
     def __call__(self, batch):
-        x, y = (self.augment(batch[name]) for name in ("image_a", "image_b"))
+        x, y = (random_crops(batch[name], self.size) for name in ("image_a", "image_b"))
         self.discriminators.requires_grad_(False)
         to_y, to_x = self.run["a2b"](x), self.run["b2a"](y)
         losses = self.loss_terms(x, y, to_x, to_y)

@@ -48,6 +48,8 @@ MODELS = {  # model: (PyTorch side, names of our options that it takes, flags of
     "ata_gan": ("torch_ata_gan.ATAGAN", "latent width map_size teacher", CIFAR10),
     "cyclegan": ("torch_translators.CycleGAN", "width blocks", PAIRS),
     "attention_gan": ("torch_translators.AttentionGAN", "width blocks masks", PAIRS),
+    "unit": ("torch_unit.UNIT", "width blocks shared", PAIRS),
+    "uait": ("torch_uait.UAIT", "width blocks", PAIRS),
     "resnet9": ("torch_classifiers.resnet9", "classes width", CIFAR10),
     "resnet18": ("torch_classifiers.resnet18", "classes width", CIFAR10),
     "squeezenet": ("torch_classifiers.squeezenet", "classes width", CIFAR10),

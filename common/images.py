@@ -79,18 +79,24 @@ def attention_grid(images, masks, places=()):
 
 def translation_grid(directions):
     """[{"image", "translated", "again" (B, S, S, 3), with attention also "masks" (B, S, S, n) and
-    "contents" (B, S, S, m, 3)}] in [-1, 1], masks in [0, 1] -> uint8 (rows, columns, 3).
+    "contents" (B, S, S, m, 3), with a latent space "reconstructed" (B, S, S, 3) and "latent" (B, S,
+    S, 1)}] in [-1, 1], masks and latent in [0, 1] -> uint8 (rows, columns, 3).
 
     A row for each image of each direction: the image, its translation, the translation back, the
-    masks in grey, the contents.
+    masks in grey, the contents; the reconstruction, and latent in grey.
     """
+
+    def grey(maps):
+        return np.broadcast_to(2 * maps[..., None] - 1, (*maps.shape, 3))
+
     rows = []
     for direction in directions:
         cells = [direction["image"], direction["translated"], direction["again"]]
         if "masks" in direction:
-            masks = 2 * np.moveaxis(direction["masks"], -1, 0)[..., None] - 1
-            cells += [np.broadcast_to(mask, direction["image"].shape) for mask in masks]
+            cells += map(grey, np.moveaxis(direction["masks"], -1, 0))
             cells += list(np.moveaxis(direction["contents"], -2, 0))
+        if "latent" in direction:
+            cells += [direction["reconstructed"], grey(direction["latent"][..., 0])]
         rows.append(np.stack(cells, 1))  # (B, columns, S, S, 3)
     cells = np.concatenate(rows)
     return image_grid(cells.reshape(-1, *cells.shape[2:]), cells.shape[1])

@@ -29,7 +29,8 @@ def translate_folder(model, images, output="translated", *, batch_size=4, progre
     """Translates the pictures of a folder, or one picture; returns Translated.
 
     Writes output/NAME.png, and for networks with attention attention/NAME.png (what is changed,
-    grey), masks/NAME_K.png and contents/NAME_K.png. A picture of more than tiles.PIXELS is
+    grey), masks/NAME_K.png and contents/NAME_K.png; for those with a latent space
+    reconstructed/NAME.png and latent/NAME.png (grey). A picture of more than tiles.PIXELS is
     translated in tiles, and one that does not fit in the memory is skipped. model: a LoadedModel
     that translates. batch_size: the most pictures in a step.
 
@@ -115,17 +116,21 @@ def _parts(network_outputs):
         parts += [("masks", f"_{k + 1}") for k in range(count)]
         count = network_outputs["contents"].shape[-2]
         parts += [("contents", f"_{k + 1}") for k in range(count)]
+    if "latent" in network_outputs:
+        parts += [("reconstructed", ""), ("latent", "")]
     return parts
 
 
 def _files(translation):
     """{(folder, ending): uint8 (B, H, W) or (B, H, W, 3)} of a Translation, as `_parts`."""
-    masks, contents = translation.masks, translation.contents
-    if masks is None:
-        return {("", ""): translation.images}
-    values = [translation.images, *map(_grey, (translation.attention, *np.moveaxis(masks, -1, 0)))]
-    values += map(to_uint8, np.moveaxis(contents, -2, 0))
-    return dict(zip(_parts({"masks": masks, "contents": contents}), values, strict=True))
+    found = {k: v for k, v in vars(translation).items() if v is not None}
+    values = [translation.images]
+    if "masks" in found:
+        values += map(_grey, (translation.attention, *np.moveaxis(found["masks"], -1, 0)))
+        values += map(to_uint8, np.moveaxis(found["contents"], -2, 0))
+    if "latent" in found:
+        values += [found["reconstructed"], _grey(found["latent"][..., 0])]
+    return dict(zip(_parts(found), values, strict=True))
 
 
 def _grey(mask):

@@ -120,7 +120,8 @@ def directions(served):
 
 def translations(served, direction, pixels):
     """[(picture, caption)]: the translation of a picture; for networks with attention also the
-    share of each pixel that is new, the masks and the contents. Large pictures are reduced."""
+    share of each pixel that is new, the masks and the contents; for those with a latent space the
+    reconstruction and where the code says something. Large pictures are reduced."""
     if direction not in directions(served):
         raise Refused(f"these weights translate {' and '.join(directions(served))} only")
     image, (height, width) = signatures.padded(tf.constant(pixels))
@@ -135,6 +136,9 @@ def translations(served, direction, pixels):
             pictures += [(_grey(mask), name) for mask, name in zip(masks, names)]
         contents = np.moveaxis(outputs["contents"], -2, 0)
         pictures += [(_pixels(content), f"content {k}") for k, content in enumerate(contents, 1)]
+    if "latent" in outputs:
+        pictures.append((_pixels(outputs["reconstructed"]), "reconstruction"))
+        pictures.append((_grey(outputs["latent"][..., 0]), "latent: where the code says something"))
     return [(enlarged(picture), name) for picture, name in pictures]
 
 

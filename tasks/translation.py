@@ -17,6 +17,9 @@ METRICS = ("kid_blocks10", "kid", "fid")
 BACK = {"a2b": "b2a", "b2a": "a2b"}  # direction -> the way back
 MULTIPLE, LEAST = 4, 8  # sides that the networks take
 PIXELS = 2**18  # of the pictures in one call
+FIELDS = ("masks", "contents", "reconstructed", "latent")  # outputs beside the translation
+PICTURES = ("translated", "reconstructed")  # outputs that are kept as uint8
+COLUMNS = "A row an image: it, what it becomes, that translated back"  # and FIELDS
 
 
 def needs_classes(spec, options, hparams):
@@ -35,11 +38,15 @@ def batch_keys(spec, options, hparams):
 @dataclass(frozen=True)
 class Translation:
     """images: uint8 (N, H, W, 3). masks (N, H, W, n) in [0, 1] and contents (N, H, W, m, 3) in
-    [-1, 1] of networks with attention, else None."""
+    [-1, 1] of networks with attention, else None. reconstructed: uint8 (N, H, W, 3), the images
+    decoded into their own domain, and latent (N, H, W, 1) in [0, 1), where their code says
+    something, of networks with a latent space (UNIT), else None."""
 
     images: np.ndarray
     masks: np.ndarray | None = None
     contents: np.ndarray | None = None
+    reconstructed: np.ndarray | None = None
+    latent: np.ndarray | None = None
 
     @property
     def attention(self):
@@ -64,16 +71,14 @@ class Translator(LoadedModel):
 
     def translate(self, images):
         """A Translation of images (N, H, W, 3), uint8 or float in [-1, 1], of any one size."""
-        outputs = translated(self.translate_batch, checked(images))
-        return Translation(outputs["translated"], outputs.get("masks"), outputs.get("contents"))
+        return as_translation(translated(self.translate_batch, checked(images)))
 
     def translate_tiles(self, image):
         """Yields (rows, columns, Translation) of the tiles of a picture of any size, uint8 (H, W,
         3): two slices, and the translation there, (1, h, w, ...). All tiles are normalised by the
         statistics of the reduced picture, so that there are no seams between them."""
         for rows, columns, outputs in self._tiles(image):
-            images = to_uint8(outputs["translated"])
-            yield rows, columns, Translation(images, outputs.get("masks"), outputs.get("contents"))
+            yield rows, columns, as_translation({k: to_kept(k, v) for k, v in outputs.items()})
 
     @functools.cached_property
     def _tiles(self):
@@ -101,9 +106,19 @@ def padded(images):
     return np.pad(images, ((0, 0), *((0, pixels) for pixels in more), (0, 0)), mode="reflect")
 
 
-def translated(translate, images, keys=("translated", "masks", "contents")):
-    """{key: array} of a translator's outputs for uint8 images (N, H, W, 3), a few at a time:
-    "translated" as uint8, the others as they are. Keys that the network does not give are left out.
+def to_kept(key, output):
+    """An output of a network as it is kept: one of PICTURES as uint8, another one as it is."""
+    return to_uint8(output) if key in PICTURES else np.asarray(output)
+
+
+def as_translation(outputs):
+    """The Translation of a network's outputs, {key: array}."""
+    return Translation(outputs["translated"], **{k: v for k, v in outputs.items() if k in FIELDS})
+
+
+def translated(translate, images, keys=("translated", *FIELDS)):
+    """{key: array} of a translator's outputs for uint8 images (N, H, W, 3), a few at a time, as
+    `to_kept` gives them. Keys that the network does not give are left out.
     translate: images in [-1, 1] -> {key: array}."""
     size = max(1, PIXELS // (images.shape[1] * images.shape[2]))
     parts = {}
@@ -111,9 +126,7 @@ def translated(translate, images, keys=("translated", "masks", "contents")):
         outputs = translate(to_float(images[start : start + size]))
         for key in keys:
             if key in outputs:
-                part = np.asarray(outputs[key])
-                part = to_uint8(part) if key == "translated" else part
-                parts.setdefault(key, []).append(part)
+                parts.setdefault(key, []).append(to_kept(key, outputs[key]))
     return {key: np.concatenate(values) for key, values in parts.items()}
 
 
@@ -197,6 +210,6 @@ def card(model, data, request):
         scores={score.metric: score.value for score in scores},
         measured={key: scores[0].details[key] for key in ("extractor", "digest")},
         picture=png(translation_grid([model.preview(images)])),
-        caption="A row an image: it, what it becomes, that translated back, masks, contents",
+        caption=", ".join((COLUMNS, *filter(model.network.output.__contains__, FIELDS))),
         command="--mode=translate --model={model} --weights={weights} --input=FOLDER",
     )

@@ -26,6 +26,8 @@ FLAGS = {  # small networks, whose learning rate is at its highest from the firs
     "ata_gan": f"{SMALL} --set=width=8",
     "cyclegan": "--image_size=32 --set=width=8 --set=blocks=2 --set=flip=false",
     "attention_gan": "--image_size=32 --set=width=8 --set=blocks=2 --set=masks=3 --set=flip=false",
+    "unit": "--image_size=32 --set=width=8 --set=blocks=2 --set=flip=false",
+    "uait": "--image_size=32 --set=width=8 --set=blocks=2 --set=flip=false",
     "resnet9": f"{SMALL} --set=width=8 --set=warm_up=0",
     "resnet18": f"{SMALL} --set=width=8 --set=warm_up=0",
     "squeezenet": f"{SMALL} --set=width=8 --set=warm_up=0",
@@ -97,7 +99,8 @@ def test_two_steps_are_ours(model, monkeypatch):
     for module, network in pairs(model, step, trainer.networks):
         fill(module, network)
     rng = np.random.default_rng(1)
-    noise = rng.uniform(-1, 1, (2, 6, 4, config.options.get("latent", 1))).astype("float32")
+    shape = (1, 8, 8, 32) if model == "unit" else (4, config.options.get("latent", 1))
+    noise = rng.uniform(-1, 1, (2, 6, *shape)).astype("float32")
     turn, given = 0, train_step.batch(config)
     for labels in (data.get("labels"), given.get("labels")):
         if labels is not None:
@@ -106,7 +109,7 @@ def test_two_steps_are_ours(model, monkeypatch):
         for optimizer in (trainer.g_optimizer, trainer.d_optimizer):
             optimizer.epsilon = 1e-16
     trainer.noise = lambda count, stream=0: tf.constant(noise[turn, stream])
-    step.noise = lambda count, stream=0: torch.tensor(noise[turn, stream])
+    step.noise = lambda count, stream=0: torch_step.tensor(noise[turn, stream])
     monkeypatch.setattr("attention_zoo.trainers.classifier.augment", lambda x, *_: x)
     monkeypatch.setattr(torch_classifiers, "augment", lambda x: x)
     monkeypatch.setattr(torch_step, "random_flip", lambda *tensors: tensors)

@@ -16,12 +16,14 @@ from attention_zoo.experiments.training import restore_trainer
 from attention_zoo.serving import export, signatures
 
 MANY, PAIR = "creatures/many/tiny", "creatures/plain2striped/tiny"
-DATA = {"cyclegan": PAIR, "attention_gan": PAIR, "gain": MANY, "deeplab": MANY}
+DATA = dict.fromkeys(zoo.names("translation"), PAIR) | {"gain": MANY, "deeplab": MANY}
 OPTIONS = {  # what makes each small, beside width=4
     "ragan": {"encoder_width": 4},
     "wgan": {"n_critic": 2},
     "cyclegan": {"blocks": 1, "pool": 4},
     "attention_gan": {"blocks": 1, "masks": 3, "pool": 4},
+    "unit": {"blocks": 1},
+    "uait": {"blocks": 1, "pool": 4},
     "deeplab": {"fc": 8},
 }
 USES = {  # method -> what it returns for two images of 32 x 32, as a shape

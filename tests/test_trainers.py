@@ -343,6 +343,8 @@ FAST = {  # options that make a network's step short
     "ragan": {"encoder_width": 4},
     "cyclegan": {"blocks": 1},
     "attention_gan": {"blocks": 1, "masks": 3, "attention_discriminators": True},
+    "unit": {"blocks": 1},
+    "uait": {"blocks": 1},
     "gain": {"backbone": "resnet9"},
     "deeplab": {"fc": 8},
 }
@@ -434,7 +436,7 @@ def test_prepare_reads_what_a_strategy_distributes(mirrored):
         next(once)
 
 
-@pytest.mark.parametrize("model", ["resnet9", "gain", "deeplab", "cyclegan", "attention_gan"])
+@pytest.mark.parametrize("model", ["resnet9", "gain", "deeplab", "cyclegan", "attention_gan", "uait"])
 def test_without_decay_steps_the_rate_is_constant(model):
     module = get(zoo.get(model).trainer or model)
     hp, cls = next(iter(module.VARIANTS.values()))

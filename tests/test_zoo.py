@@ -36,6 +36,7 @@ CASES = [(n, s) for n in zoo.names() for s in zoo.get(n).params]
 
 def test_names():
     gans = ["dcgan", "wgan", "ragan", "sagan", "ata_gan", "cyclegan", "attention_gan"]
+    gans += ["unit", "uait"]
     classifiers = ["resnet9", "resnet18", "squeezenet", "vgg16", "efficientnet_lite0"]
     assert zoo.names() == [*gans, *classifiers, "gain", "deeplab"]
 
@@ -158,6 +159,8 @@ def test_networks_are_a_mapping_of_makers():
         ("ata_gan", {"image_size": 48}),
         ("cyclegan", {"blocks": 0}),
         ("attention_gan", {"scheme": 3}),
+        ("unit", {"shared": 5}),
+        ("uait", {"image_size": 30}),
         ("resnet9", {"stages": 1}),
         ("resnet18", {"normalise": "caffe"}),
         ("squeezenet", {"head": "fc"}),

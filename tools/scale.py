@@ -35,6 +35,8 @@ RUNS = {  # "MODEL" or "MODEL LOSS": flags; covers every model of the zoo
     "ata_gan": TINY,
     "cyclegan": (*PAIR, "--set=pool=3"),
     "attention_gan": (*PAIR, "--set=masks=3", "--set=pool=3"),
+    "unit": PAIR,
+    "uait": (*PAIR, "--set=pool=3"),
     "resnet9": TINY,
     "resnet18": TINY,
     "squeezenet": TINY,

@@ -69,6 +69,21 @@ def attended(outputs):
     return tf.reduce_sum(outputs["masks"][..., :count], axis=-1, keepdims=True)
 
 
+def mask_logs(to_x, to_y):
+    """{name: scalar} of the outputs of both generators: the mean attention to the foreground, and
+    the shares of pixels where this attention is almost 0 and almost 1."""
+    A = tf.concat([attended(to_x), attended(to_y)], axis=0)
+
+    def share(where):
+        return tf.reduce_mean(tf.cast(where, tf.float32))
+
+    return {
+        "mask_mean": tf.reduce_mean(A),
+        "mask_low": share(A < 0.05),
+        "mask_high": share(A > 0.95),
+    }
+
+
 class AttentionGAN(cyclegan.CycleGAN):
     """The networks decide whether there are attention-guided discriminators."""
 
@@ -113,19 +128,8 @@ class AttentionGAN(cyclegan.CycleGAN):
         return reconstruction * r + game * (1 - r)
 
     def extra_logs(self, to_x, to_y):
-        """r, the mean attention to the foreground, and the shares of pixels where this attention is
-        almost 0 and almost 1."""
-        A = tf.concat([attended(to_x), attended(to_y)], axis=0)
-
-        def share(where):
-            return tf.reduce_mean(tf.cast(where, tf.float32))
-
-        return {
-            "r": self.curriculum(),
-            "mask_mean": tf.reduce_mean(A),
-            "mask_low": share(A < 0.05),
-            "mask_high": share(A > 0.95),
-        }
+        """r, and the logs of the masks."""
+        return {"r": self.curriculum(), **mask_logs(to_x, to_y)}
 
 
 VARIANTS = {"paper": (HParams, AttentionGAN), "official": (OfficialHParams, AttentionGAN)}

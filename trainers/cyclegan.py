@@ -112,7 +112,7 @@ class CycleGAN(base.Trainer):
         super().__init__(networks, {k: ema_networks[k] for k in self.generators}, hp, seed)
         self.pools = {
             name: tf.Variable(
-                tf.zeros((hp.pool, *network.input_shape[1:])),
+                tf.zeros((hp.pool, *self.pooled_shape(network))),
                 trainable=False,
                 aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,  # each has the same
             )
@@ -125,6 +125,10 @@ class CycleGAN(base.Trainer):
         self.discriminators = {k: m for k, m in networks.items() if k not in self.generators}
         names = (*self.generators, *self.discriminators)
         return {name: (networks[name], self.optimizer()) for name in names}
+
+    def pooled_shape(self, network):
+        """The shape (S, S, C) of what a discriminator's history buffer holds."""
+        return network.input_shape[1:]
 
     def optimizer(self):
         """A new optimiser, for one network."""
@@ -153,11 +157,19 @@ class CycleGAN(base.Trainer):
             "discriminator_b": (y, to_y["translated"]),
         }
 
+    def judge(self, name, images):
+        """A discriminator's logits for a batch of one of its `discriminator_pairs`."""
+        return self.networks[name](images, training=True)
+
+    def trained(self, names):
+        """[(network, optimizer)] of the roles that a step updates."""
+        return [self.optimizers_by_role[name] for name in names]
+
     def adversarial_loss(self, kind, pairs):
         """The generators' adversarial loss for the two discriminators of a kind."""
         _, loss = ADVERSARIAL[self.hp.adversarial]
         names = (f"{kind}_a", f"{kind}_b")
-        return sum(loss(fake=self.networks[n](pairs[n][1], training=True)) for n in names)
+        return sum(loss(fake=self.judge(name, pairs[name][1])) for name in names)
 
     def loss_terms(self, x, y, to_x, to_y, pairs):
         """{name: loss}, each the sum over both directions; `objective` weighs them."""
@@ -232,15 +244,15 @@ class CycleGAN(base.Trainer):
             terms = self.loss_terms(x, y, to_x, to_y, pairs)
             loss = self.objective(terms)
         past = {name: self.from_history_buffer(name, fake) for name, (_, fake) in pairs.items()}
-        self.update_all(tape, loss, [self.optimizers_by_role[name] for name in self.generators])
+        self.update_all(tape, loss, self.trained(self.generators))
         d_loss, _ = ADVERSARIAL[self.hp.adversarial]
         with tf.GradientTape() as tape:
             d_losses = {}
-            for name, D in self.discriminators.items():
-                real, fake = pairs[name][0], past[name]
-                d_losses[name] = d_loss(real=D(real, training=True), fake=D(fake, training=True))
+            for name, (real, _) in pairs.items():
+                judged = {"real": self.judge(name, real), "fake": self.judge(name, past[name])}
+                d_losses[name] = d_loss(**judged)
             loss = sum(d_losses.values())
-        self.update_all(tape, loss, [self.optimizers_by_role[name] for name in self.discriminators])
+        self.update_all(tape, loss, self.trained(self.discriminators))
         self.update_average()
         return terms | d_losses | self.extra_logs(to_x, to_y)
 

@@ -138,6 +138,20 @@ def identity(*, image, translated):
 
 
 @of_float32
+def code(*, mean):
+    """E mu^2, the mean over the components of codes z ~ N(mu, I), mu (B, h, w, C): twice the KL
+    divergence from N(0, I), per component (Liu et al., 2017, section 3, L_VAE)."""
+    return ops.mean(ops.square(mean))
+
+
+@of_float32
+def reconstruction(*, image, again):
+    """E |G(z) - x|, z ~ q(z|x), the mean over pixels: -log p(x|z) of a Laplace distribution but for
+    constants (Liu et al., 2017, section 3, L_VAE; L_CC with z of the translated image)."""
+    return ops.mean(ops.abs(again - image))
+
+
+@of_float32
 def pixel(*, image, translated):
     """E |G(x) - x|, the mean over pixels (AttentionGAN slides, pixel loss, one direction)."""
     return ops.mean(ops.abs(translated - image))

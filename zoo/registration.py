@@ -16,6 +16,7 @@ CLASSES = {  # module -> its layers
     "deeplab": ("Interpolated",),
     "ragan": ("BoxMask", "WeightedSum", "AttentionBank"),
     "vgg": ("AverageTo",),
+    "layers.affine": ("Affine",),
     "layers.batch_norm": ("BatchNorm",),
     "layers.cam": ("CAM",),
     "layers.convolution": ("Conv2D", "Conv2DTranspose", "DoublingConv2DTranspose"),
