@@ -95,10 +95,9 @@ class UNIT(torch_step.Step):
         super().__init__(mode, parts | critics, parts)
         self.size, self.discriminators = size, nn.ModuleList(critics.values())
         self.autoencoders = nn.ModuleList(parts.values())  # parameters() has each once
-        self.parameters = sum(
-            p.numel() for m in (self.autoencoders, self.discriminators) for p in m.parameters()
-        )
-        self.g_optimizer, self.d_optimizer = map(self.adam, (self.autoencoders, self.discriminators))
+        both = (self.autoencoders, self.discriminators)
+        self.parameters = sum(p.numel() for module in both for p in module.parameters())
+        self.g_optimizer, self.d_optimizer = map(self.adam, both)
 
     def adam(self, module):
         options = {"weight_decay": self.weight_decay, "fused": True}

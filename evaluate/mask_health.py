@@ -7,8 +7,8 @@ import numpy as np
 LOW, HIGH = 0.05, 0.95
 COLLAPSED = 0.99  # share of pixels below LOW or above HIGH
 ADVICE = {
-    "low": "nothing is changed: start with the curriculum, or lower the weight of the cycle loss, of "
-    "the pixel loss or of the total variation",
+    "low": "nothing is changed: start with the curriculum, or lower the weight of the cycle loss, "
+    "of the pixel loss or of the total variation",
     "high": "the whole picture is repainted: raise the weight of the total variation or of the "
     "pixel loss, or start with the curriculum",
 }

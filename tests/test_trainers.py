@@ -436,7 +436,9 @@ def test_prepare_reads_what_a_strategy_distributes(mirrored):
         next(once)
 
 
-@pytest.mark.parametrize("model", ["resnet9", "gain", "deeplab", "cyclegan", "attention_gan", "uait"])
+@pytest.mark.parametrize(
+    "model", ["resnet9", "gain", "deeplab", "cyclegan", "attention_gan", "uait"]
+)
 def test_without_decay_steps_the_rate_is_constant(model):
     module = get(zoo.get(model).trainer or model)
     hp, cls = next(iter(module.VARIANTS.values()))

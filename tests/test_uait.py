@@ -60,7 +60,11 @@ def test_the_second_stage_s_discriminator_lacks_the_normalisation_alone():
     plain = training.without_norms(D)
     assert (D.count_params(), plain.count_params()) == (2_766_657, 2_764_737)
     assert D.output_shape == plain.output_shape == (None, 35, 35, 1)
-    assert [uait.discriminator(side, 1, "d").output_shape[1] for side in (128, 64, 32)] == [19, 11, 7]
+    assert [uait.discriminator(side, 1, "d").output_shape[1] for side in (128, 64, 32)] == [
+        19,
+        11,
+        7,
+    ]
 
 
 def spread(x):
@@ -174,17 +178,18 @@ def test_a_step_of_each_stage(second, masked):
     x, y = data["image_a"], data["image_b"]
     G, F = plain.networks["a2b"], plain.networks["b2a"]
 
+    def convolved(x, layer, strides):
+        x = tf.pad(x, [[0, 0], [2, 2], [2, 2], [0, 0]])
+        return tf.nn.conv2d(x, layer.kernel, strides, "VALID") + layer.bias
+
     def judged(name, image, mask):
         D = plain.networks[name]
         if not second:
             return D(image)
         z = tf.where(mask >= 0.5, image, 0.0)
         for i, strides in enumerate((2, 2, 2, 1), 1):
-            w = D.get_layer(f"down{i}")
-            z = tf.nn.conv2d(tf.pad(z, [[0, 0], [2, 2], [2, 2], [0, 0]]), w.kernel, strides, "VALID")
-            z = tf.nn.leaky_relu(z + w.bias, 0.2)
-        w = D.get_layer("logits")
-        return tf.nn.conv2d(tf.pad(z, [[0, 0], [2, 2], [2, 2], [0, 0]]), w.kernel, 1, "VALID") + w.bias
+            z = tf.nn.leaky_relu(convolved(z, D.get_layer(f"down{i}"), strides), 0.2)
+        return convolved(z, D.get_layer("logits"), 1)
 
     def shown(outputs):
         if second and masked == "content":

@@ -1,11 +1,11 @@
-"""UAIT: unsupervised attention-guided image-to-image translation (Mejjati, Richardt, Tompkin, Cosker
-and Kim, 2018).
+"""UAIT: unsupervised attention-guided image-to-image translation (Mejjati, Richardt, Tompkin,
+Cosker and Kim, 2018).
 
     F   image -> 7x7 w -> down 2w -> down 4w -> residual x 9 -> up 2w -> up w -> 7x7 3 -> tanh
     A   image -> 7x7 down w -> down 2w -> residual -> twice as large, 1x1 2w
               -> twice as large, 1x1 w -> 1x1 1 -> sigmoid
     s' = A(s) F(s) + (1 - A(s)) s
-    D   image -> 4x4 down 2w -> down 4w -> down 8w -> 4x4 16w -> 4x4 -> a logit for each 70 x 70 patch
+    D   image -> 4x4 down 2w -> down 4w -> down 8w -> 4x4 16w -> 4x4 -> a logit for each 70 x 70
 
 | paper (section 3)                          | here                                           |
 |--------------------------------------------|------------------------------------------------|
