@@ -16,6 +16,7 @@ KINDS = {  # kind of pass: how often a layer's products are computed; trained, r
     "train": lambda trained, reached: 1 + trained + reached,  # the input is data
     "both": lambda trained, reached: 2 + trained,  # the input depends on other trained weights
     "through": lambda trained, reached: 2,  # the gradient of the input only: weights are frozen
+    "backward": lambda trained, reached: trained + reached,  # after a forward pass counted above
 }
 DISCRIMINATOR = {"train": 2, "through": 1}  # its update: real, generated; then the generator's
 GAN = {"generator": {"train": 1}, "discriminator": DISCRIMINATOR}
@@ -48,12 +49,16 @@ def passes(config):
     if model == "ragan":
         encoder = {"train": 1, "both": options["regions"]}
         return {"decoder": {"train": 1}, "encoder": encoder, "discriminator": DISCRIMINATOR}
+    if model == "ganimorph":  # both updates of a step share the passes of the discriminators
+        kinds = {"forward": 1, "through": 1, "backward": 2 / hparams["d_every"]}
+        return TRANSLATOR | dict.fromkeys(("discriminator_a", "discriminator_b"), kinds)
     return {
         "ata_gan": GAN | {"teacher": {"forward": 2}},
         "cyclegan": TRANSLATOR,
         "attention_gan": TRANSLATOR,
         "unit": UNIT,
         "uait": TRANSLATOR,
+        "ra": TRANSLATOR,
         "deeplab": {"segmenter": {"train": 1}},
         "dcgan": GAN,
         "sagan": GAN,

@@ -1,9 +1,11 @@
-"""CycleGAN and AttentionGAN (scheme 2) and their training steps in PyTorch, to compare with ours.
+"""CycleGAN, AttentionGAN (scheme 2) and RA and their training steps in PyTorch, to compare with
+ours.
 
-The layers, sizes, losses, optimiser, history buffers and moving average are those of zoo.cyclegan
-and zoo.attention_gan and of the trainers of the same names with default options; the learning rate
-and the curriculum's r are those of the first steps. Instance normalisation is group_norm with one
-channel per group, which is three times as fast as instance_norm on channels-last tensors.
+The layers, sizes, losses, optimiser, history buffers and moving average are those of zoo.cyclegan,
+zoo.attention_gan and zoo.ra and of the trainers of the same names with default options; the
+learning rate and the curriculum's r are those of the first steps. Instance normalisation is
+group_norm with one channel per group, which is three times as fast as instance_norm on
+channels-last tensors.
 """
 
 import torch
@@ -113,6 +115,7 @@ def random_crops(x, size):
 
 
 class CycleGAN(torch_step.Step):
+    generator, discriminator = Generator, Discriminator
     decay, rate, betas, lambda_cycle, pool = 0.0, 2e-4, (0.5, 0.999), 10.0, 50
 
     def __init__(self, mode, size, **options):
@@ -129,8 +132,8 @@ class CycleGAN(torch_step.Step):
 
     def make_networks(self, **options):
         """({direction: generator}, {name: discriminator})."""
-        generators = {name: Generator(**options) for name in ("a2b", "b2a")}
-        critics = {f"discriminator_{end}": Discriminator(options["width"]) for end in "ab"}
+        generators = {name: self.generator(**options) for name in ("a2b", "b2a")}
+        critics = {f"discriminator_{end}": self.discriminator(options["width"]) for end in "ab"}
         return generators, critics
 
     def adam(self, weights):
@@ -210,3 +213,58 @@ class AttentionGAN(CycleGAN):
         reconstruction = self.lambda_cycle * terms["cycle"] + self.lambda_pixel * terms["pixel"]
         game = self.lambda_gan * terms["gan"] + self.lambda_tv * terms["tv"]
         return reconstruction * self.r + game * (1 - self.r)
+
+
+class Unit(nn.Module):
+    """Residual with zeros around the maps."""
+
+    def __init__(self, filters):
+        super().__init__()
+        self.conv1, self.conv2 = (nn.Conv2d(filters, filters, 3, padding=1) for _ in range(2))
+
+    def forward(self, x):
+        y = self.conv2(norm_relu(self.conv1(x)))
+        return x + functional.group_norm(y, y.shape[1])
+
+
+def doubled(x):
+    return functional.interpolate(x, scale_factor=2, mode="bilinear")
+
+
+class ResidualAttentionGenerator(nn.Module):
+    """image -> (translated, mask of the features)."""
+
+    def __init__(self, width, levels):
+        super().__init__()
+        filters = 4 * width
+        self.encoder = Encoder(width, 0)
+        self.first, self.trunk = Residual(filters), nn.Sequential(*map(Residual, [filters] * 2))
+        self.last, self.decoder = Residual(filters), Decoder(width, 3, 7)
+        self.mask_downs = nn.ModuleList(Unit(filters) for _ in range(levels))
+        self.mask_bottom = Unit(filters)
+        self.mask_ups = nn.ModuleList(Unit(filters) for _ in range(levels - 1))
+        self.heads = nn.Sequential(*(nn.Conv2d(filters, filters, 1) for _ in range(2)))
+        self.skips = nn.ModuleList(Unit(filters) for _ in range(levels - 1))  # the smallest first
+
+    def mask(self, x):
+        maps = []
+        for down in self.mask_downs:
+            x = down(functional.max_pool2d(x, 3, 2, 1))
+            maps.append(x)
+        x = self.mask_bottom(x)
+        for up, skip, y in zip(self.mask_ups, self.skips, reversed(maps[:-1])):
+            x = up(doubled(x) + skip(y))
+        x = doubled(x)
+        for head in self.heads:
+            x = head(norm_relu(x))
+        return torch.sigmoid(x)
+
+    def forward(self, image):
+        x = self.first(self.encoder(image))
+        mask = self.mask(x)
+        x = self.last((1 + mask) * self.trunk(x))
+        return torch.tanh(self.decoder(x)), mask
+
+
+class RA(CycleGAN):
+    generator = ResidualAttentionGenerator

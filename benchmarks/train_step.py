@@ -50,6 +50,12 @@ MODELS = {  # model: (PyTorch side, names of our options that it takes, flags of
     "attention_gan": ("torch_translators.AttentionGAN", "width blocks masks", PAIRS),
     "unit": ("torch_unit.UNIT", "width blocks shared", PAIRS),
     "uait": ("torch_uait.UAIT", "width blocks", PAIRS),
+    "ganimorph": (
+        "torch_ganimorph.GANimorph",
+        "width blocks",
+        "--dataset=horse2zebra --image_size=128 --batch_size=1",
+    ),
+    "ra": ("torch_translators.RA", "width levels", PAIRS),
     "resnet9": ("torch_classifiers.resnet9", "classes width", CIFAR10),
     "resnet18": ("torch_classifiers.resnet18", "classes width", CIFAR10),
     "squeezenet": ("torch_classifiers.squeezenet", "classes width", CIFAR10),

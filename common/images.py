@@ -94,6 +94,7 @@ def translation_grid(directions):
         cells = [direction["image"], direction["translated"], direction["again"]]
         if "masks" in direction:
             cells += map(grey, np.moveaxis(direction["masks"], -1, 0))
+        if "contents" in direction:
             cells += list(np.moveaxis(direction["contents"], -2, 0))
         if "latent" in direction:
             cells += [direction["reconstructed"], grey(direction["latent"][..., 0])]

@@ -114,6 +114,7 @@ def _parts(network_outputs):
         parts.append(("attention", ""))
         count = network_outputs["masks"].shape[-1]
         parts += [("masks", f"_{k + 1}") for k in range(count)]
+    if "contents" in network_outputs:
         count = network_outputs["contents"].shape[-2]
         parts += [("contents", f"_{k + 1}") for k in range(count)]
     if "latent" in network_outputs:
@@ -127,6 +128,7 @@ def _files(translation):
     values = [translation.images]
     if "masks" in found:
         values += map(_grey, (translation.attention, *np.moveaxis(found["masks"], -1, 0)))
+    if "contents" in found:
         values += map(to_uint8, np.moveaxis(found["contents"], -2, 0))
     if "latent" in found:
         values += [found["reconstructed"], _grey(found["latent"][..., 0])]

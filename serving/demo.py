@@ -129,11 +129,13 @@ def translations(served, direction, pixels):
     outputs = {key: np.asarray(value)[0, :height, :width] for key, value in outputs.items()}
     pictures = [(_pixels(outputs["translated"]), "translation")]
     if "masks" in outputs:
-        pictures.append((_grey(foreground(outputs["masks"])), "attention: what is new"))
+        name = "attention: what is new" if "contents" in outputs else "attention"
+        pictures.append((_grey(foreground(outputs["masks"])), name))
         masks = np.moveaxis(outputs["masks"], -1, 0)
         if len(masks) > 1:
             names = [f"mask {k}" for k in range(1, len(masks))] + ["mask of the background"]
             pictures += [(_grey(mask), name) for mask, name in zip(masks, names)]
+    if "contents" in outputs:
         contents = np.moveaxis(outputs["contents"], -2, 0)
         pictures += [(_pixels(content), f"content {k}") for k, content in enumerate(contents, 1)]
     if "latent" in outputs:

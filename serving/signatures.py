@@ -332,8 +332,8 @@ def guided(networks, size, threshold):
 
 
 def translator(networks, *_):
-    """image -> translated; a network with masks adds attention (B, H, W), the share of each pixel
-    that is new. translate_png: image_bytes -> png_bytes, each picture in its own size, but with at
+    """image -> translated; a network with masks adds attention (B, H, W), its attention to the
+    foreground. translate_png: image_bytes -> png_bytes, each picture in its own size, but with at
     most AREA pixels. With both directions, translate_back and translate_back_png are b2a."""
     names = (("serving_default", "translate_png"), ("translate_back", "translate_back_png"))
     by_direction, signatures = [networks[key] for key in DIRECTIONS if key in networks], {}

@@ -38,7 +38,7 @@ def batch_keys(spec, options, hparams):
 @dataclass(frozen=True)
 class Translation:
     """images: uint8 (N, H, W, 3). masks (N, H, W, n) in [0, 1] and contents (N, H, W, m, 3) in
-    [-1, 1] of networks with attention, else None. reconstructed: uint8 (N, H, W, 3), the images
+    [-1, 1] of networks that have them, else None. reconstructed: uint8 (N, H, W, 3), the images
     decoded into their own domain, and latent (N, H, W, 1) in [0, 1), where their code says
     something, of networks with a latent space (UNIT), else None."""
 
@@ -50,7 +50,8 @@ class Translation:
 
     @property
     def attention(self):
-        """How much of each pixel is changed (N, H, W), or None."""
+        """The attention to the foreground (N, H, W) in [0, 1], or None: how much of each pixel is
+        changed, or in RA how much features are strengthened."""
         return None if self.masks is None else foreground(self.masks)
 
 
@@ -82,7 +83,7 @@ class Translator(LoadedModel):
 
     @functools.cached_property
     def _tiles(self):
-        return tiles.Tiles(self.network, self.infer, MULTIPLE, padded)
+        return tiles.Tiles(self.network, self.infer, padded)
 
     def back(self):
         """The translator of the other direction, where the weights hold both; else UsageError."""

@@ -28,6 +28,8 @@ FLAGS = {  # small networks, whose learning rate is at its highest from the firs
     "attention_gan": "--image_size=32 --set=width=8 --set=blocks=2 --set=masks=3 --set=flip=false",
     "unit": "--image_size=32 --set=width=8 --set=blocks=2 --set=flip=false",
     "uait": "--image_size=32 --set=width=8 --set=blocks=2 --set=flip=false",
+    "ganimorph": "--image_size=32 --set=width=8 --set=blocks=1 --set=flip=false",
+    "ra": "--image_size=64 --set=width=8 --set=flip=false",
     "resnet9": f"{SMALL} --set=width=8 --set=warm_up=0",
     "resnet18": f"{SMALL} --set=width=8 --set=warm_up=0",
     "squeezenet": f"{SMALL} --set=width=8 --set=warm_up=0",
@@ -44,7 +46,9 @@ SCALES = {"wgan": 1e-4, "deeplab": 1e-3}  # losses and their changes are not tha
 def arrays(network):
     """A network's weights in PyTorch's layouts, layer by layer, each with its normalisation."""
     found = {}
-    for layer in sorted(network.layers, key=lambda layer: layer.name.startswith("mask")):
+    for layer in sorted(
+        network.layers, key=lambda x: (x.name.startswith("mask"), "skip" in x.name)
+    ):
         if isinstance(layer, SelfAttention):
             own = [layer.gamma, *layer.query.weights, *layer.key.weights, *layer.value.weights]
         else:

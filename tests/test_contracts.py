@@ -24,6 +24,8 @@ OPTIONS = {  # what makes each small, beside width=4
     "attention_gan": {"blocks": 1, "masks": 3, "pool": 4},
     "unit": {"blocks": 1},
     "uait": {"blocks": 1, "pool": 4},
+    "ganimorph": {"blocks": 1},
+    "ra": {"levels": 1, "pool": 4},
     "deeplab": {"fc": 8},
 }
 USES = {  # method -> what it returns for two images of 32 x 32, as a shape

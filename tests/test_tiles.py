@@ -9,13 +9,14 @@ from attention_zoo.common.images import to_uint8
 from attention_zoo.experiments import translating
 from attention_zoo.tasks import tiles
 from attention_zoo.tasks.translation import padded
+from attention_zoo.zoo import cyclegan, ganimorph, ra
+from attention_zoo.zoo.layers.inference import Inference
 
 
 @pytest.fixture
 def model(monkeypatch):
-    """A published translator of 4 blocks; 47 pixels around a tile change it."""
-    monkeypatch.setattr(tiles, "PIXELS", 136**2)
-    monkeypatch.setattr(tiles, "MARGIN", 48)
+    """A published translator of 4 blocks; 44 pixels around a tile change it."""
+    monkeypatch.setattr(tiles, "PIXELS", 128**2)
     return az.load("attention_gan", "plain2striped")
 
 
@@ -32,6 +33,27 @@ def test_tiles_have_no_seams(model):
     expected = model.infer(model._tiles.network, x)["translated"][0, :141, :146]
     difference = abs(whole.astype(int) - to_uint8(expected))
     assert difference.max() <= 1 and whole.std() > 10
+
+
+def test_the_field_of_a_network_by_hand():
+    # stem 3, down 1 and 2, residual blocks 8 each, up 2 and 1, to_rgb 3
+    assert tiles.field(cyclegan.generator(2, 3, "a2b")) == (12 + 24, 4)
+    # down 2, 4, 8, 16; blocks 12, 24, 48, 24, 12; up 16, 8, 4, 2
+    assert tiles.field(ganimorph.generator(2, 1, "a2b")) == (180, 16)
+
+
+@pytest.mark.parametrize("make", [ganimorph.generator, ra.generator])
+def test_strides_of_16_have_no_seams_either(make, monkeypatch):
+    network, infer = make(2, 1 if make is ganimorph.generator else 2, "a2b"), Inference()
+    rng, image = np.random.default_rng(0), picture(20, 460)
+    for v in network.variables:
+        v.assign(rng.normal(0, 0.5, v.shape))
+    parts = tiles.Tiles(network, infer, padded)
+    monkeypatch.setattr(tiles, "PIXELS", (2 * parts.margin + 160) ** 2)
+    whole = np.concatenate([outputs["translated"] for _, _, outputs in parts(image)], axis=2)
+    expected = infer(parts.network, image[None] / np.float32(127.5) - 1)["translated"]
+    assert whole.shape == expected.shape and expected.std() > 0.1
+    assert abs(whole - expected).max() < 1e-3
 
 
 def test_statistics_of_the_whole_picture_give_its_translation(model):

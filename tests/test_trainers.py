@@ -345,6 +345,8 @@ FAST = {  # options that make a network's step short
     "attention_gan": {"blocks": 1, "masks": 3, "attention_discriminators": True},
     "unit": {"blocks": 1},
     "uait": {"blocks": 1},
+    "ganimorph": {"blocks": 1},
+    "ra": {"levels": 1},
     "gain": {"backbone": "resnet9"},
     "deeplab": {"fc": 8},
 }
@@ -437,7 +439,8 @@ def test_prepare_reads_what_a_strategy_distributes(mirrored):
 
 
 @pytest.mark.parametrize(
-    "model", ["resnet9", "gain", "deeplab", "cyclegan", "attention_gan", "uait"]
+    "model",
+    ["resnet9", "gain", "deeplab", "cyclegan", "attention_gan", "uait", "ganimorph", "ra"],
 )
 def test_without_decay_steps_the_rate_is_constant(model):
     module = get(zoo.get(model).trainer or model)

@@ -35,10 +35,10 @@ CASES = [(n, s) for n in zoo.names() for s in zoo.get(n).params]
 
 
 def test_names():
-    gans = ["dcgan", "wgan", "ragan", "sagan", "ata_gan", "cyclegan", "attention_gan"]
-    gans += ["unit", "uait"]
+    gans = ["dcgan", "wgan", "ragan", "sagan", "ata_gan"]
+    translators = ["cyclegan", "attention_gan", "unit", "uait", "ganimorph", "ra"]
     classifiers = ["resnet9", "resnet18", "squeezenet", "vgg16", "efficientnet_lite0"]
-    assert zoo.names() == [*gans, *classifiers, "gain", "deeplab"]
+    assert zoo.names() == [*gans, *translators, *classifiers, "gain", "deeplab"]
 
 
 def test_the_kind_of_a_model_names_the_network_that_is_served():
@@ -161,6 +161,8 @@ def test_networks_are_a_mapping_of_makers():
         ("attention_gan", {"scheme": 3}),
         ("unit", {"shared": 5}),
         ("uait", {"image_size": 30}),
+        ("ganimorph", {"image_size": 40}),
+        ("ra", {"levels": 4, "image_size": 64}),
         ("resnet9", {"stages": 1}),
         ("resnet18", {"normalise": "caffe"}),
         ("squeezenet", {"head": "fc"}),

@@ -22,7 +22,7 @@ import main as checkout  # noqa: E402, F401  makes the folder the package attent
 STEPS = 20
 TINY = ("--dataset=creatures/tiny", "--batch_size=8", "--image_size=32", "--set=width=4")
 PAIR = ("--dataset=creatures/plain2striped/tiny", "--batch_size=4", "--image_size=32")
-PAIR += ("--set=width=4", "--set=blocks=1", "--set=learning_rate=0.00002")
+PAIR += ("--set=width=4", "--set=learning_rate=0.00002")
 MANY = ("--dataset=creatures/many/tiny", "--batch_size=8", "--image_size=32", "--set=width=4")
 SLOW = "--set=learning_rate=0.001"
 VGG16 = ("--set=backbone=vgg16", "--set=stages=3")
@@ -33,10 +33,12 @@ RUNS = {  # "MODEL" or "MODEL LOSS": flags; covers every model of the zoo
     "ragan": (*TINY, "--set=encoder_width=4"),
     "sagan": TINY,
     "ata_gan": TINY,
-    "cyclegan": (*PAIR, "--set=pool=3"),
-    "attention_gan": (*PAIR, "--set=masks=3", "--set=pool=3"),
-    "unit": PAIR,
-    "uait": (*PAIR, "--set=pool=3"),
+    "cyclegan": (*PAIR, "--set=blocks=1", "--set=pool=3"),
+    "attention_gan": (*PAIR, "--set=blocks=1", "--set=masks=3", "--set=pool=3"),
+    "unit": (*PAIR, "--set=blocks=1"),
+    "uait": (*PAIR, "--set=blocks=1", "--set=pool=3"),
+    "ganimorph": (*PAIR, "--set=blocks=1"),
+    "ra": (*PAIR, "--set=levels=1", "--set=pool=3"),
     "resnet9": TINY,
     "resnet18": TINY,
     "squeezenet": TINY,

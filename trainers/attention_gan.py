@@ -69,10 +69,10 @@ def attended(outputs):
     return tf.reduce_sum(outputs["masks"][..., :count], axis=-1, keepdims=True)
 
 
-def mask_logs(to_x, to_y):
-    """{name: scalar} of the outputs of both generators: the mean attention to the foreground, and
-    the shares of pixels where this attention is almost 0 and almost 1."""
-    A = tf.concat([attended(to_x), attended(to_y)], axis=0)
+def attention_logs(*maps):
+    """{name: scalar} of maps (B, H, W, 1) in [0, 1]: their mean, and the shares of pixels where
+    they are almost 0 and almost 1."""
+    A = tf.concat(maps, axis=0)
 
     def share(where):
         return tf.reduce_mean(tf.cast(where, tf.float32))
@@ -128,8 +128,8 @@ class AttentionGAN(cyclegan.CycleGAN):
         return reconstruction * r + game * (1 - r)
 
     def extra_logs(self, to_x, to_y):
-        """r, and the logs of the masks."""
-        return {"r": self.curriculum(), **mask_logs(to_x, to_y)}
+        """r, and `attention_logs` of the attention to the foreground."""
+        return {"r": self.curriculum()} | attention_logs(attended(to_x), attended(to_y))
 
 
 VARIANTS = {"paper": (HParams, AttentionGAN), "official": (OfficialHParams, AttentionGAN)}

@@ -1,8 +1,10 @@
 """Losses: pure functions that return a scalar, computed in float32. Adversarial losses take logits
 or scores (B, 1) or (B,)."""
 
+import numpy as np
 from keras import ops
 
+from ..zoo.layers import precision
 from ..zoo.layers.precision import of_float32
 
 
@@ -217,3 +219,66 @@ def constrain(*, log_p, log_q):
     """E 1/n sum_u sum_c Q log(Q / p) of the CRF's Q and p, both (B, h, w, K) (SEC,
     constrain-to-boundary loss)."""
     return ops.mean(ops.sum(ops.exp(log_q) * (log_q - log_p), axis=-1))
+
+
+@of_float32
+def feature_matching(*, real, fake):
+    """|E f(x) - E f(G(y))|^2, the mean over a map's values: real and fake (1, h, w, C) are means
+    over a batch (Salimans et al., 2016, section 3.1)."""
+    return ops.mean(ops.square(real - fake))
+
+
+SSIM_LEVELS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # weights of MS-SSIM's levels
+WINDOW, SIGMA = 8, 1.5  # of the Gaussian that means are taken with
+C1, C2 = 0.03**2, 0.05**2
+
+
+def gaussian(size):
+    """(size - 7, size): the weights of the window at each place in a line of pixels."""
+    off = np.arange(size) - np.arange(size - WINDOW + 1)[:, None] - (WINDOW - 1) / 2
+    weights = np.exp(-(off**2) / (2 * SIGMA**2)) * (abs(off) < WINDOW / 2)
+    return (weights / weights.sum(1, keepdims=True)).astype("float32")
+
+
+def window_means(x):
+    """x (N, S, S) -> the means in each window (N, S - 7, S - 7), with columns as rows."""
+    size, weights = x.shape[1], gaussian(x.shape[1]).T
+    inside = weights.shape[1]
+    x = ops.reshape(precision.matmul(ops.reshape(x, (-1, size)), weights), (-1, size, inside))
+    x = ops.reshape(ops.transpose(x, (0, 2, 1)), (-1, size))
+    return ops.reshape(precision.matmul(x, weights), (-1, inside, inside))
+
+
+def half(x):
+    """x (N, S, S) -> (N, S / 2, S / 2), means of 2 x 2 pixels."""
+    side = x.shape[1] // 2
+    return ops.mean(ops.reshape(x, (-1, side, 2, side, 2)), axis=(2, 4))
+
+
+@of_float32
+def structure(*, image, again):
+    """1 - E MS-SSIM of images (B, S, S, C) in [0, 1], channel by channel: l_M^w_M prod_j cs_j^w_j
+    (Wang, Simoncelli and Bovik, 2003, equation 7), where l and cs are means over an image.
+
+        l = (2 mu_a mu_b + C1) / (mu_a^2 + mu_b^2 + C1)
+        cs = (2 |s_ab| + C2) / (s_aa + s_bb + C2)
+
+    The last level's factor is the mean of l cs. There are at most five levels, the last of which
+    has at least 8 x 8 pixels: 5 at S = 128, 4 at 64, 3 at 32. Their weights w are divided by their
+    sum. The constants and the absolute value are those of GANimorph's authors.
+    """
+    size = image.shape[1]
+    weights = SSIM_LEVELS[: (size // WINDOW).bit_length()]
+    a, b = (ops.reshape(ops.transpose(x, (0, 3, 1, 2)), (-1, size, size)) for x in (image, again))
+    value = 1.0
+    for level, weight in enumerate(weights, 1):
+        if level > 1:
+            a, b = half(a), half(b)
+        means = window_means(ops.concatenate([a, b, a * a, b * b, a * b], axis=0))
+        mu_a, mu_b, aa, bb, ab = ops.split(means, 5, axis=0)
+        cs = 2 * ops.abs(ab - mu_a * mu_b) + C2
+        cs = cs / (aa - mu_a**2 + bb - mu_b**2 + C2)
+        if level == len(weights):
+            cs = cs * (2 * mu_a * mu_b + C1) / (mu_a**2 + mu_b**2 + C1)
+        value = value * ops.mean(cs, axis=(1, 2)) ** (weight / sum(weights))
+    return 1 - ops.mean(value)

@@ -124,7 +124,7 @@ class UAIT(cyclegan.CycleGAN):
         A = tf.concat([to_x["masks"], to_y["masks"]], axis=0)
         above = tf.cast(A >= self.hp.threshold, tf.float32)
         stage = tf.constant(2.0 if self.in_second_stage else 1.0)
-        logs = attention_gan.mask_logs(to_x, to_y)
+        logs = attention_gan.attention_logs(to_x["masks"], to_y["masks"])
         return {"stage": stage, **logs, "mask_above": tf.reduce_mean(above)}
 
 

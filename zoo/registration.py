@@ -25,6 +25,7 @@ CLASSES = {  # module -> its layers
     "layers.instance_norm": ("InstanceNorm",),
     "layers.precision": ("Float32", "Float32Dense"),
     "layers.self_attention": ("SelfAttention",),
+    "layers.sizes": ("PadTo", "CropTo", "EnlargeTo"),
     "layers.spectral_norm": ("SNConv2D", "SNConv2DTranspose", "SNDense", "SNEmbedding"),
 }
 FUNCTIONS = {"ragan": ("grid_of_centres",)}

@@ -469,6 +469,73 @@ _SPECS = (
         ),
     ),
     ModelSpec(
+        name="ganimorph",
+        paper="Gokaslan, Ramanujan, Ritchie, Kim, Tompkin: Improving Shape Deformation in "
+        "Unsupervised Image-to-Image Translation, ECCV 2018",
+        source="arXiv:1808.04325",
+        task="unpaired translation of shapes",
+        module="ganimorph",
+        datasets=("horse2zebra", "apple2orange", "creatures/plain2striped"),
+        batch=("image_a", "image_b"),
+        kind="translation",
+        params={"image_size=128": {"a2b": 53_017_728, "discriminator_b": 16_798_208}},
+        deviations=(
+            "The networks, the initial weights, the constants of MS-SSIM, the absolute value of "
+            "its covariance, the optimiser and its schedule are those of the authors' code; the "
+            "loss weights and the schedule of the normalisation are those that public summaries of "
+            "the paper state. `loss=official` takes these from the code too.",
+            "MS-SSIM is computed for each image (authors' code: from means over the batch).",
+            "Below 128 x 128 MS-SSIM has fewer levels, 4 at 64 and 3 at 32 pixels, and their "
+            "weights are divided by their sum.",
+            "Moving averages of the losses start at 1 and are not corrected for it, as in the "
+            "authors' code (summaries: not said).",
+            "Generators and discriminators take the same batch and share one pass of all networks "
+            "(authors' code: a batch each). The discriminators are updated in every second step "
+            "(paper: once per one or two updates of the generators); `d_every`.",
+            "Images are mirrored and cut out of 143 x 143 pixels (authors' code: also rotated by "
+            "up to 30 degrees and scaled by up to a tenth).",
+            "The generator pads sides that are not multiples of 16, and cuts the result.",
+            *_TRANSLATION[:1],
+        ),
+    ),
+    ModelSpec(
+        name="ra",
+        paper="Our reading of the baseline RA of Mejjati, Richardt, Tompkin, Cosker, Kim: "
+        "Unsupervised Attention-guided Image-to-Image Translation, NeurIPS 2018: CycleGAN with the "
+        "attention modules of Wang et al.: Residual Attention Network for Image Classification, "
+        "CVPR 2017",
+        source="arXiv:1806.02311; arXiv:1704.06904",
+        task="unpaired translation, attention to features",
+        module="ra",
+        datasets=("horse2zebra", "apple2orange", "creatures/plain2striped"),
+        batch=("image_a", "image_b"),
+        kind="translation",
+        params={
+            "image_size=256": {"a2b": 11_509_763, "discriminator_b": 2_764_737},
+            "image_size=256,levels=1": {"a2b": 7_969_283},
+        },
+        reported={
+            "kid_x100_horse2zebra (AttentionGAN slides, table IX)": 10.16,
+            "kid_x100_zebra2horse (AttentionGAN slides, table IX)": 10.97,
+            "kid_x100_apple2orange (AttentionGAN slides, table IX)": 12.75,
+            "kid_x100_orange2apple (AttentionGAN slides, table IX)": 13.84,
+        },
+        deviations=(
+            "No text or code of this system is public, so it is not known where the modules stand, "
+            "how many there are, or how it was trained. Here one module takes the place of all "
+            "residual blocks of CycleGAN's generator, with about as many parameters.",
+            "Residual units are CycleGAN's, two 3x3 convolutions with instance normalisation (Wang "
+            "et al.: bottlenecks of three convolutions with batch normalisation before them). In "
+            "the mask branch they are padded by zeros.",
+            "There are two max pools (Wang et al.: three, two or one, by the size of the map); "
+            "`levels`.",
+            "Training is that of `cyclegan`; its deviations apply.",
+            "The map that is shown and scored is the mean of the mask over its channels. It is no "
+            "mask of a composition.",
+            *_TRANSLATION,
+        ),
+    ),
+    ModelSpec(
         name="resnet9",
         paper="Page: How to Train Your ResNet, 2018; Jordan: 94% on CIFAR-10 in 3.29 Seconds on a "
         "Single GPU, 2024",
