@@ -6,6 +6,8 @@ import pytest
 
 from attention_zoo.common import interpolation
 from attention_zoo.common.images import translation_grid
+from attention_zoo.experiments import translating
+from attention_zoo.tasks import translation
 from attention_zoo.tests.helpers import gap, weights_of
 from attention_zoo.trainers import cyclegan as cycle_training
 from attention_zoo.trainers import ra as training
@@ -99,6 +101,10 @@ def test_the_mask_that_is_shown():
     for high, wide in ((8, 8), (20, 28)):
         made = network(x[:, :high, :wide])
         assert made["masks"].shape == (2, high, wide, 1)
+    images, masks = np.zeros((2, 32, 48, 3), np.uint8), np.full((2, 32, 48, 1), 0.2)
+    files = translating._files(translation.Translation(images, masks))
+    assert list(files) == [("", ""), ("attention", ""), ("masks", "_1")]
+    assert all((files[key] == 51).all() for key in [*files][1:])
     shown = {"image": x, "translated": x, "again": x, "masks": np.zeros((2, 32, 48, 1))}
     assert translation_grid([{k: v[:, :, :32] for k, v in shown.items()}]).shape == (64, 128, 3)
 
