@@ -80,7 +80,7 @@ class OfficialHParams(HParams):
 LARGE = {"image_size": 128, "load_size": 143}  # images are cut out at random
 RECIPES = {  # by data set
     "creatures": Recipe(
-        image_size=64, batch_size=4, steps=5_000, options={"width": 8, "blocks": 1}
+        image_size=64, batch_size=4, steps=5_000, options={"width": 16, "blocks": 1}
     ),  # ours
     **{  # 200,000 updates for easy data sets (summaries of the paper), batches of the code
         name: Recipe(**LARGE, batch_size=16, steps=200_000) for name in ("folder", *cyclegan.IMAGES)
