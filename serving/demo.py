@@ -18,6 +18,7 @@ from ..common import interpolation
 from ..common.images import foreground, image_grid, scaled
 from ..common.images import lit as darkened
 from ..zoo.layers import labels, self_attention
+from ..zoo.layers.convolution import size_multiple
 from . import signatures
 
 MIN_SIDE = 512  # of the longer side of a picture on the page, in pixels
@@ -124,8 +125,9 @@ def translations(served, direction, pixels):
     reconstruction and where the code says something. Large pictures are reduced."""
     if direction not in directions(served):
         raise Refused(f"these weights translate {' and '.join(directions(served))} only")
-    image, (height, width) = signatures.padded(tf.constant(pixels))
-    outputs = served.networks[direction](image[None], training=False)
+    network = served.networks[direction]
+    image, (height, width) = signatures.padded(tf.constant(pixels), size_multiple(network))
+    outputs = network(image[None], training=False)
     outputs = {key: np.asarray(value)[0, :height, :width] for key, value in outputs.items()}
     pictures = [(_pixels(outputs["translated"]), "translation")]
     if "masks" in outputs:

@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from ..common.images import foreground, scaled, unscaled
 from ..zoo.layers import cam, self_attention
+from ..zoo.layers.convolution import size_multiple
 from .rest import EMPTY
 
 PIXELS = 25e6  # limit for an encoded picture; a larger one is refused before it is decoded
@@ -346,9 +347,9 @@ def translator(networks, *_):
                 answer["attention"] = foreground(outputs["masks"])
             return answer
 
-        def translate_png(image_bytes, translate=translate):
+        def translate_png(image_bytes, translate=translate, network=network):
             def picture(data):
-                image, (height, width) = padded(decoded(data))
+                image, (height, width) = padded(decoded(data), size_multiple(network))
                 translated = translate(image[None])["translated"][:, :height, :width]
                 return to_png(translated)[0]
 
@@ -365,18 +366,21 @@ def translator(networks, *_):
     return signatures
 
 
-def padded(pixels):
+def padded(pixels, multiple=4):
     """uint8 (H, W, 3) -> (image (h', w', 3) in [-1, 1], (h, w)).
 
     The picture is resized to (h, w), at most AREA pixels and sides of at least 8, then padded by
-    reflection at the bottom and right to multiples of 4.
+    reflection at the bottom and right to multiples of `multiple`.
     """
     sides = tf.cast(tf.shape(pixels)[:2], tf.float64)
     sides *= tf.minimum(tf.sqrt(AREA / tf.reduce_prod(sides)), 1)
-    sides = tf.clip_by_value(tf.cast(sides, tf.int32), 8, AREA // 8)
+    sides = tf.clip_by_value(tf.cast(sides, tf.int32), 8, AREA // max(8, multiple))
     image = scaled(resized(pixels, sides))
-    padding = -sides % 4
-    return tf.pad(image, [[0, padding[0]], [0, padding[1]], [0, 0]], "REFLECT"), tf.unstack(sides)
+    for axis, side in enumerate(tf.unstack(sides)):
+        period = 2 * side - 2  # a row and its reflection, without the outermost pixels twice
+        place = tf.range(side + -side % multiple) % period
+        image = tf.gather(image, tf.minimum(place, period - place), axis=axis)
+    return image, tf.unstack(sides)
 
 
 def segmenter(networks, size, _):

@@ -10,12 +10,13 @@ from ..common.errors import UsageError
 from ..common.images import foreground, png, to_float, to_uint8, translation_grid
 from ..evaluate import mask_health, protocol, swd, translation
 from ..evaluate.scorer import Score
+from ..zoo.layers.convolution import size_multiple
 from . import scoring, tiles
 from .base import Card, LoadedModel, Monitor, checked
 
 METRICS = ("kid_blocks10", "kid", "fid")
 BACK = {"a2b": "b2a", "b2a": "a2b"}  # direction -> the way back
-MULTIPLE, LEAST = 4, 8  # sides that the networks take
+LEAST = 8  # side that the networks take
 PIXELS = 2**18  # of the pictures in one call
 FIELDS = ("masks", "contents", "reconstructed", "latent")  # outputs beside the translation
 PICTURES = ("translated", "reconstructed")  # outputs that are kept as uint8
@@ -64,10 +65,14 @@ class Translator(LoadedModel):
     def direction(self):
         return self.key
 
+    def padded(self, images):
+        """Images (B, H, W, C), padded to sides that the network takes."""
+        return padded(images, size_multiple(self.network))
+
     def translate_batch(self, x):
         """Images (B, H, W, 3) in [-1, 1] of any size -> {name: array}, what the network gives."""
         height, width = x.shape[1:3]
-        outputs = self.infer(self.network, padded(x))
+        outputs = self.infer(self.network, self.padded(x))
         return {key: value[:, :height, :width] for key, value in outputs.items()}
 
     def translate(self, images):
@@ -83,7 +88,7 @@ class Translator(LoadedModel):
 
     @functools.cached_property
     def _tiles(self):
-        return tiles.Tiles(self.network, self.infer, padded)
+        return tiles.Tiles(self.network, self.infer, self.padded)
 
     def back(self):
         """The translator of the other direction, where the weights hold both; else UsageError."""
@@ -101,9 +106,10 @@ class Translator(LoadedModel):
 Model = Translator
 
 
-def padded(images):
-    """Images (B, H, W, C), mirrored at the bottom and right to sides that the networks take."""
-    more = (max(-(-side // MULTIPLE) * MULTIPLE, LEAST) - side for side in images.shape[1:3])
+def padded(images, multiple=4):
+    """Images (B, H, W, C), mirrored at the bottom and right to multiples of `multiple` from
+    LEAST."""
+    more = (max(-(-side // multiple) * multiple, LEAST) - side for side in images.shape[1:3])
     return np.pad(images, ((0, 0), *((0, pixels) for pixels in more), (0, 0)), mode="reflect")
 
 

@@ -7,6 +7,7 @@ the same. Other backends use Keras' operations.
 """
 
 import functools
+import math
 from math import inf
 
 import keras
@@ -55,6 +56,13 @@ def _small(layer, shape):
     pixels = shape[1] * shape[2]
     wide = layer.filters >= WIDE and pixels * (shape[0] or inf) <= ROWS
     return pixels <= SMALL or wide
+
+
+def size_multiple(network):
+    """What the sides of a translator's images must be multiples of, at least 4: the product of the
+    strides of its convolutions."""
+    layers = [layer for layer in network.layers if isinstance(layer, keras.layers.Conv2D)]
+    return max(4, math.prod(layer.strides[0] for layer in layers))
 
 
 def kernel_gradient(x, dy, side, stride, dilation=1):
