@@ -41,6 +41,12 @@ def passes(config):
             "discriminator": {"train": 2 * n, "through": 1},
         }
         return {net: {k: v / n for k, v in counts.items()} for net, counts in kinds.items()}
+    if model == "dualgan":
+        n = hparams["n_critic"]
+        generator = {"forward": 1, "train": 1 / n, "both": 1 / n}
+        critic = {"train": 2, "through": 1 / n}
+        critics = ("discriminator_a", "discriminator_b")
+        return dict.fromkeys(("a2b", "b2a"), generator) | dict.fromkeys(critics, critic)
     if model == "gain":
         each = hparams["masking"] == "each"
         masked = min(hparams["max_classes"], options["classes"]) if each else 1
@@ -59,6 +65,7 @@ def passes(config):
         "unit": UNIT,
         "uait": TRANSLATOR,
         "ra": TRANSLATOR,
+        "discogan": TRANSLATOR,
         "deeplab": {"segmenter": {"train": 1}},
         "dcgan": GAN,
         "sagan": GAN,

@@ -114,19 +114,31 @@ def random_crops(x, size):
     return x.contiguous(memory_format=torch.channels_last)
 
 
-class CycleGAN(torch_step.Step):
+class Translators(torch_step.Step):
+    """A step of two generators and two discriminators, {name: module} each.
+
+    A subclass defines `optimizer`: weights -> their optimiser.
+    """
+
+    decay, keys = 0.0, ("image_a", "image_b")
+
+    def __init__(self, mode, generators, discriminators):
+        super().__init__(mode, generators | discriminators, generators)
+        self.discriminators = nn.ModuleList(discriminators.values())
+        self.g_optimizer, self.d_optimizer = (
+            self.optimizer([p for m in group for p in m.parameters()])
+            for group in (generators.values(), self.discriminators)
+        )
+
+
+class CycleGAN(Translators):
     generator, discriminator = Generator, Discriminator
-    decay, rate, betas, lambda_cycle, pool = 0.0, 2e-4, (0.5, 0.999), 10.0, 50
+    rate, betas, lambda_cycle, pool = 2e-4, (0.5, 0.999), 10.0, 50
 
     def __init__(self, mode, size, **options):
         generators, critics = self.make_networks(**options)
-        super().__init__(mode, generators | critics, generators)
-        self.size, self.discriminators = size, nn.ModuleList(critics.values())
-        self.g_optimizer, self.d_optimizer = (
-            self.adam([p for m in group for p in m.parameters()])
-            for group in (generators.values(), self.discriminators)
-        )
-        shape = (self.pool, 3, size, size)
+        super().__init__(mode, generators, critics)
+        self.size, shape = size, (self.pool, 3, size, size)
         empty = torch.zeros(shape).contiguous(memory_format=torch.channels_last)
         self.pools, self.steps = {name: empty.clone() for name in critics}, 0
 
@@ -136,7 +148,7 @@ class CycleGAN(torch_step.Step):
         critics = {f"discriminator_{end}": self.discriminator(options["width"]) for end in "ab"}
         return generators, critics
 
-    def adam(self, weights):
+    def optimizer(self, weights):
         return torch.optim.Adam(weights, self.rate, self.betas, fused=True)
 
     def from_history_buffer(self, name, fake):

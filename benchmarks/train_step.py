@@ -56,6 +56,8 @@ MODELS = {  # model: (PyTorch side, names of our options that it takes, flags of
         "--dataset=horse2zebra --image_size=128 --batch_size=1",
     ),
     "ra": ("torch_translators.RA", "width levels", PAIRS),
+    "discogan": ("torch_discogan.DiscoGAN", "width", "--dataset=horse2zebra"),
+    "dualgan": ("torch_dualgan.DualGAN", "width dropout", PAIRS),
     "resnet9": ("torch_classifiers.resnet9", "classes width", CIFAR10),
     "resnet18": ("torch_classifiers.resnet18", "classes width", CIFAR10),
     "squeezenet": ("torch_classifiers.squeezenet", "classes width", CIFAR10),

@@ -117,3 +117,40 @@ def random_images():
     """uint8 (2, 24, 40, 3): noise in the darker half, and in the brighter."""
     noise = np.random.default_rng(1).integers(0, 128, (2, 24, 40, 3))
     return (noise + [[[[0]]], [[[128]]]]).astype(np.uint8)
+
+
+def convolved(x, kernel, stride, padding):
+    """x (H, W, C), kernel (h, w, C, D) -> (H', W', D); padding: zeros (before, after) each side."""
+    x = np.pad(x, (padding, padding, (0, 0)))
+    windows = np.lib.stride_tricks.sliding_window_view(x, kernel.shape[:2], (0, 1))
+    return np.einsum("hwcij,ijcd->hwd", windows[::stride, ::stride], kernel)
+
+
+def enlarged(x, kernel, first):
+    """A transposed convolution with stride 2: x (H, W, C), kernel (h, w, D, C) -> (2H, 2W, D), from
+    row and column `first` of the whole result on."""
+    (high, wide, _), (side, _, outputs, _) = x.shape, kernel.shape
+    y = np.zeros((2 * high + side, 2 * wide + side, outputs))
+    for i, j in np.ndindex(high, wide):
+        y[2 * i : 2 * i + side, 2 * j : 2 * j + side] += kernel @ x[i, j]
+    return y[first : first + 2 * high, first : first + 2 * wide]
+
+
+def shaken(network, scale=0.5):
+    """The network with weights at which its parts all matter; variances are positive."""
+    for i, v in enumerate(network.variables):
+        value = np.random.default_rng(i).normal(0, scale, v.shape)
+        v.assign(np.abs(value) + 0.5 if "variance" in v.path else value)
+    return network
+
+
+def descend(loss, *networks, rate=0.1):
+    """Updates networks by gradient descent; loss: () -> (scalar, what is returned)."""
+    import tensorflow as tf
+
+    with tf.GradientTape() as tape:
+        value, result = loss()
+    weights = [w for network in networks for w in network.trainable_variables]
+    for w, gradient in zip(weights, tape.gradient(value, weights)):
+        w.assign_sub(rate * gradient)
+    return result

@@ -30,6 +30,8 @@ FLAGS = {  # small networks, whose learning rate is at its highest from the firs
     "uait": "--image_size=32 --set=width=8 --set=blocks=2 --set=flip=false",
     "ganimorph": "--image_size=32 --set=width=8 --set=blocks=1 --set=flip=false",
     "ra": "--image_size=64 --set=width=8 --set=flip=false",
+    "discogan": f"{SMALL} --set=width=8",
+    "dualgan": f"{SMALL} --set=width=8 --set=dropout=0",
     "resnet9": f"{SMALL} --set=width=8 --set=warm_up=0",
     "resnet18": f"{SMALL} --set=width=8 --set=warm_up=0",
     "squeezenet": f"{SMALL} --set=width=8 --set=warm_up=0",
@@ -109,8 +111,8 @@ def test_two_steps_are_ours(model, monkeypatch):
     for labels in (data.get("labels"), given.get("labels")):
         if labels is not None:
             labels[:, 3:] = 0  # so that GAIN has none to choose
-    if model == "wgan":  # the epsilon lies inside the root, PyTorch's outside
-        for optimizer in (trainer.g_optimizer, trainer.d_optimizer):
+    if model in ("wgan", "dualgan"):  # the epsilon lies inside the root, PyTorch's outside
+        for _, optimizer in trainer.optimizers_by_role.values():
             optimizer.epsilon = 1e-16
     trainer.noise = lambda count, stream=0: tf.constant(noise[turn, stream])
     step.noise = lambda count, stream=0: torch_step.tensor(noise[turn, stream])

@@ -26,6 +26,7 @@ OPTIONS = {  # what makes each small, beside width=4
     "uait": {"blocks": 1, "pool": 4},
     "ganimorph": {"blocks": 1},
     "ra": {"levels": 1, "pool": 4},
+    "dualgan": {"n_critic": 2},
     "deeplab": {"fc": 8},
 }
 USES = {  # method -> what it returns for two images of 32 x 32, as a shape

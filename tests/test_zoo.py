@@ -37,6 +37,7 @@ CASES = [(n, s) for n in zoo.names() for s in zoo.get(n).params]
 def test_names():
     gans = ["dcgan", "wgan", "ragan", "sagan", "ata_gan"]
     translators = ["cyclegan", "attention_gan", "unit", "uait", "ganimorph", "ra"]
+    translators += ["discogan", "dualgan"]
     classifiers = ["resnet9", "resnet18", "squeezenet", "vgg16", "efficientnet_lite0"]
     assert zoo.names() == [*gans, *translators, *classifiers, "gain", "deeplab"]
 
@@ -163,6 +164,8 @@ def test_networks_are_a_mapping_of_makers():
         ("uait", {"image_size": 30}),
         ("ganimorph", {"image_size": 40}),
         ("ra", {"levels": 4, "image_size": 64}),
+        ("discogan", {"image_size": 48}),
+        ("dualgan", {"critic": "dense"}),
         ("resnet9", {"stages": 1}),
         ("resnet18", {"normalise": "caffe"}),
         ("squeezenet", {"head": "fc"}),
@@ -184,7 +187,7 @@ def test_unknown_name_names_the_closest_and_all():
 
 @pytest.mark.parametrize(("name", "setting"), CASES)
 def test_parameter_counts(name, setting):
-    networks = zoo.create(name, **parsed(setting))
+    networks = zoo.registry.networks(name, **parsed(setting))
     expected = zoo.get(name).params[setting]
     assert {k: networks[k].count_params() for k in expected} == expected
 

@@ -7,6 +7,7 @@ import keras
 import tensorflow as tf
 from keras import ops
 
+from ..zoo.layers.convolution import size_multiple
 from . import base, losses, optimizers
 from .base import Recipe
 
@@ -144,11 +145,18 @@ class CycleGAN(base.Trainer):
     def state(self):
         return super().state() | {f"pool/{name}": pool for name, pool in self.pools.items()}
 
-    def drawn(self, batch):
-        """The images of A and of B (B, S, S, 3), augmented; S is the discriminators' size."""
+    def drawn(self, batch, first=0):
+        """The images of A and of B (B, S, S, 3), augmented; S is the discriminators' size. first:
+        of the two streams of random numbers."""
         size = self.discriminators["discriminator_a"].input_shape[1]
-        for stream, key in enumerate(("image_a", "image_b")):
+        for stream, key in enumerate(("image_a", "image_b"), first):
             yield crop(batch[key], size, self.hp.flip, self.key(stream))
+
+    def minibatches(self, batch):
+        """Yields the images of each of a step's batches_per_step minibatches, as `drawn`."""
+        parts = [tf.split(batch[key], self.batches_per_step) for key in ("image_a", "image_b")]
+        for number, (a, b) in enumerate(zip(*parts)):
+            yield self.drawn({"image_a": a, "image_b": b}, 2 * number)
 
     def discriminator_pairs(self, x, y, to_x, to_y):
         """{discriminator: (real, fake)}: the inputs of each discriminator."""
@@ -259,14 +267,17 @@ class CycleGAN(base.Trainer):
     def translate(self, images, direction):
         """Images (B, H, W, 3) in [-1, 1] -> {name: array}, all outputs of the averaged generator.
 
-        direction: "a2b" or "b2a". Sides that are not multiples of 4 from 8 raise ValueError.
+        direction: "a2b" or "b2a". Sides below 8, or that are not multiples of size_multiple(the
+        generator), raise ValueError.
         """
-        height, width = images.shape[1:3]
-        if min(height, width) < 8 or height % 4 or width % 4:
+        (height, width), network = images.shape[1:3], self.ema_networks[direction]
+        multiple = size_multiple(network)
+        if min(height, width) < 8 or height % multiple or width % multiple:
             raise ValueError(
-                f"pad the images: their sides must be multiples of 4 from 8, not {height}, {width}"
+                f"pad the images: their sides must be multiples of {multiple} from 8, not "
+                f"{height}, {width}"
             )
-        return self.infer(self.ema_networks[direction], images)
+        return self.infer(network, images)
 
     def preview(self, images_a, images_b):
         """{direction: {"image": the images, the outputs of `translate`, "again": the translation,

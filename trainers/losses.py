@@ -134,6 +134,20 @@ def cycle(*, image, again):
 
 
 @of_float32
+def squared_cycle(*, image, again):
+    """E ((F(G(x)) - x) / 2)^2, the mean over pixels: the squared distance of images in [0, 1] whose
+    values in [-1, 1] are given (DiscoGAN, L_CONST with the mean squared error, one direction)."""
+    return ops.mean(ops.square((again - image) / 2))
+
+
+@of_float32
+def feature_matching(*, real, fake):
+    """The mean over (h, w, C) of (E f(x) - E f(G(z)))^2, for E f (..., h, w, C), the means over a
+    batch of a discriminator's features (Salimans et al., 2016, section 3.1)."""
+    return ops.mean(ops.square(real - fake))
+
+
+@of_float32
 def identity(*, image, translated):
     """E |G(y) - y|, y from G's own target (Zhu et al., 2017, section 5.2, one direction)."""
     return ops.mean(ops.abs(translated - image))
@@ -219,13 +233,6 @@ def constrain(*, log_p, log_q):
     """E 1/n sum_u sum_c Q log(Q / p) of the CRF's Q and p, both (B, h, w, K) (SEC,
     constrain-to-boundary loss)."""
     return ops.mean(ops.sum(ops.exp(log_q) * (log_q - log_p), axis=-1))
-
-
-@of_float32
-def feature_matching(*, real, fake):
-    """|E f(x) - E f(G(y))|^2, the mean over a map's values: real and fake (1, h, w, C) are means
-    over a batch (Salimans et al., 2016, section 3.1)."""
-    return ops.mean(ops.square(real - fake))
 
 
 SSIM_LEVELS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # weights of MS-SSIM's levels

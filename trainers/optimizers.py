@@ -30,6 +30,19 @@ class Adam(keras.optimizers.Adam):
         )
 
 
+class L2Adam(Adam):
+    """Adam with the penalty l2/2 |w|^2, whose gradient l2 w is added to that of each weight w
+    before the moments are computed, as weight_decay of PyTorch's Adam."""
+
+    def __init__(self, learning_rate, beta_1, beta_2, l2):
+        super().__init__(learning_rate, beta_1, beta_2)
+        self.l2 = l2
+
+    def update_step(self, gradient, variable, learning_rate):
+        gradient = gradient + self.l2 * tf.convert_to_tensor(variable)
+        super().update_step(gradient, variable, learning_rate)
+
+
 class SGD(keras.optimizers.SGD):
     """keras.optimizers.SGD with momentum. head: variables whose learning rate is head_rate times as
     high."""

@@ -1,0 +1,46 @@
+"""Dropout as the noise of a generator (Isola et al., 2017, section 3.2.1)."""
+
+import contextlib
+import threading
+
+import keras
+from keras import ops
+
+_noise = threading.local()  # replicas of a strategy are traced in threads of their own
+
+
+@contextlib.contextmanager
+def noise(draw):
+    """Within the context Dropout drops values by draw(shape), uniform numbers in [0, 1), one call
+    for each layer in the order in which they are called."""
+    _noise.draw = draw
+    try:
+        yield
+    finally:
+        _noise.draw = None
+
+
+@keras.saving.register_keras_serializable("zoo")
+class Dropout(keras.layers.Layer):
+    """x (B, ...) -> the same shape: 0 with probability `rate` in [0, 1), else x / (1 - rate).
+
+    Outside of `noise` it returns x. Unlike keras.layers.Dropout it has no random state of its own,
+    so that the trainer decides which numbers each replica and each resumed run draws.
+    """
+
+    def __init__(self, rate, **kwargs):
+        super().__init__(**kwargs)
+        self.rate = rate
+
+    def call(self, x):
+        draw = getattr(_noise, "draw", None)
+        if draw is None:
+            return x
+        kept = draw(ops.shape(x)) >= self.rate
+        return ops.where(kept, x / (1 - self.rate), ops.zeros_like(x))
+
+    def compute_output_shape(self, shape):
+        return shape
+
+    def get_config(self):
+        return {**super().get_config(), "rate": self.rate}
