@@ -68,8 +68,8 @@ def generator(width, name):
     for i in range(3):
         x = up(x, width * 2 ** (2 - i), f"up{i + 1}")
     full = keras.config.floatx()
-    x = Float32(name="to_rgb_float32")(x)
     x = Conv2DTranspose(3, 4, strides=2, padding="same", dtype=full, name="to_rgb", **OPTIONS)(x)
+    x = Float32(name="to_rgb_float32")(x)
     x = keras.layers.Activation("sigmoid", dtype=full, name="unit_image")(x)
     translated = keras.layers.Rescaling(2.0, -1.0, dtype=full, name="translated")(x)
     return keras.Model(image, {"translated": translated}, name=name)
@@ -84,7 +84,6 @@ def discriminator(image_size, width, name):
         x = down(x, width * min(2**i, 8), f"down{i + 1}", normalise=i > 0)
         features.append(x)
     full = keras.config.floatx()
-    x = Float32(name="logit_float32")(x)
     x = Conv2D(1, 4, dtype=full, name="logit", **OPTIONS)(x)  # (B, 1, 1, 1)
     logits = keras.layers.Flatten(dtype=full, name="logits")(x)
     return keras.Model(image, {"logits": logits, "features": features[1:]}, name=name)

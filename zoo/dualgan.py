@@ -48,8 +48,6 @@ def down(x, filters, name, strides=2):
 def up(x, filters, name, **options):
     """(B, H, W, C) -> (B, 2H, 2W, filters): ReLU and the transposed convolution."""
     x = keras.layers.ReLU(name=f"{name}_relu")(x)
-    if "dtype" in options:
-        x = Float32(name=f"{name}_float32")(x)
     return Conv2DTranspose(filters, 5, strides=2, name=name, **OPTIONS, **options)(x)
 
 
@@ -73,7 +71,7 @@ def generator(image_size, width, dropout, name):
             x = Dropout(dropout, name=f"up{i}_dropout")(x)
         x = keras.layers.Concatenate(name=f"up{i}_skip")([x, maps.pop()])
     full = keras.config.floatx()
-    x = up(x, 3, "to_rgb", dtype=full)
+    x = Float32(name="to_rgb_float32")(up(x, 3, "to_rgb", dtype=full))
     translated = keras.layers.Activation("tanh", dtype=full, name="translated")(x)
     return keras.Model(image, {"translated": translated}, name=name)
 

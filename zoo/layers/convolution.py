@@ -59,8 +59,8 @@ def _small(layer, shape):
 
 
 def size_multiple(network):
-    """What the sides of a translator's images must be multiples of, at least 4: the product of the
-    strides of its convolutions."""
+    """The number that must divide the sides of a translator's images: the product of the strides of
+    its convolutions, at least 4."""
     layers = [layer for layer in network.layers if isinstance(layer, keras.layers.Conv2D)]
     return max(4, math.prod(layer.strides[0] for layer in layers))
 
