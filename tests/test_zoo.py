@@ -36,8 +36,8 @@ CASES = [(n, s) for n in zoo.names() for s in zoo.get(n).params]
 
 def test_names():
     gans = ["dcgan", "wgan", "ragan", "sagan", "ata_gan"]
-    translators = ["cyclegan", "attention_gan", "unit", "uait", "ganimorph", "ra"]
-    translators += ["discogan", "dualgan"]
+    translators = ["cyclegan", "attention_gan", "discogan", "dualgan", "unit", "uait"]
+    translators += ["ganimorph", "ra"]
     classifiers = ["resnet9", "resnet18", "squeezenet", "vgg16", "efficientnet_lite0"]
     assert zoo.names() == [*gans, *translators, *classifiers, "gain", "deeplab"]
 

@@ -100,6 +100,15 @@ def finite_together(gradients):
     return [tf.where(share == 1, g, float("nan")) for g in gradients]
 
 
+def batch_mean(maps):
+    """Maps (B, h, w, C) of each replica -> their mean over the whole batch (1, h, w, C)."""
+    mean = tf.reduce_mean(precision.float32(maps), axis=0, keepdims=True)
+    context = tf.distribute.get_replica_context()
+    if context.num_replicas_in_sync == 1:
+        return mean
+    return context.all_reduce(tf.distribute.ReduceOp.MEAN, mean)
+
+
 def mean_over_replicas(logs):
     """{name: scalar} of one replica -> {name: mean over all replicas}, in one message."""
     context = tf.distribute.get_replica_context()

@@ -7,7 +7,6 @@ from typing import ClassVar
 
 import tensorflow as tf
 
-from ..zoo.layers.precision import float32
 from . import base, cyclegan, losses, optimizers
 from .base import Recipe
 
@@ -120,15 +119,6 @@ class DiscoGAN(cyclegan.CycleGAN):
         return terms | found
 
 
-def batch_mean(features):
-    """Features (B, h, w, C) of one replica -> their mean (h, w, C) over the batch of all."""
-    mean = tf.reduce_mean(float32(features), axis=0)
-    context = tf.distribute.get_replica_context()
-    if context.num_replicas_in_sync == 1:
-        return mean
-    return context.all_reduce(tf.distribute.ReduceOp.MEAN, mean)
-
-
 class OfficialDiscoGAN(DiscoGAN):
     """A step is an update of the discriminators and two of the generators, each with images of its
     own."""
@@ -147,7 +137,7 @@ class OfficialDiscoGAN(DiscoGAN):
         for D, image, fake in zip(self.discriminators.values(), (x, y), (fake_a, fake_b)):
             real = D(image, training=True)["features"]
             total += sum(
-                losses.feature_matching(real=batch_mean(f), fake=batch_mean(g))
+                losses.feature_matching(real=base.batch_mean(f), fake=base.batch_mean(g))
                 for f, g in zip(real, fake["features"])
             )
         return {"features": total}

@@ -11,7 +11,6 @@ from typing import ClassVar
 
 import tensorflow as tf
 
-from ..zoo.layers import precision
 from . import base, cyclegan, losses
 from .base import Recipe
 
@@ -93,15 +92,6 @@ def unit(images):
     return (images + 1) / 2
 
 
-def batch_mean(maps):
-    """Maps (B, h, w, C) of each replica -> their mean over the whole batch (1, h, w, C)."""
-    mean = tf.reduce_mean(precision.float32(maps), axis=0, keepdims=True)
-    context = tf.distribute.get_replica_context()
-    if context.num_replicas_in_sync == 1:
-        return mean
-    return context.all_reduce(tf.distribute.ReduceOp.MEAN, mean)
-
-
 class GANimorph(cyclegan.CycleGAN):
     """Trains generators "a2b" and "b2a" with discriminators that give {"logits", "features"}."""
 
@@ -132,7 +122,7 @@ class GANimorph(cyclegan.CycleGAN):
             terms["gan"] += losses.non_saturating_generator(fake=fake["logits"])
             maps = list(zip(real["features"], fake["features"]))
             for a, b in maps:
-                a, b = tf.stop_gradient(batch_mean(a)), batch_mean(b)
+                a, b = tf.stop_gradient(base.batch_mean(a)), base.batch_mean(b)
                 terms["features"] += losses.feature_matching(real=a, fake=b) / len(maps)
         for image, again in ((x, again_x), (y, again_y)):
             image, again = unit(image), unit(again)

@@ -24,7 +24,7 @@ from functools import partial
 import keras
 
 from . import cyclegan, dcgan
-from .layers.channel_affine import ChannelAffine
+from .layers.affine import Affine
 from .layers.convolution import Conv2D, Conv2DTranspose
 from .layers.dropout import Dropout
 from .layers.instance_norm import InstanceNorm
@@ -37,7 +37,7 @@ OPTIONS = {"padding": "same", "kernel_initializer": dcgan.NORMAL}
 
 def norm(x, name):
     """Instance normalisation with a scale and an offset for each channel."""
-    return ChannelAffine(name=f"{name}_affine")(InstanceNorm(name=f"{name}_norm")(x))
+    return Affine(deviation=0.02, name=f"{name}_affine")(InstanceNorm(name=f"{name}_norm")(x))
 
 
 def down(x, filters, name, strides=2):

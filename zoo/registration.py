@@ -19,7 +19,6 @@ CLASSES = {  # module -> its layers
     "layers.affine": ("Affine",),
     "layers.batch_norm": ("BatchNorm",),
     "layers.cam": ("CAM",),
-    "layers.channel_affine": ("ChannelAffine",),
     "layers.convolution": ("Conv2D", "Conv2DTranspose", "DoublingConv2DTranspose"),
     "layers.dropout": ("Dropout",),
     "layers.gelu": ("Gelu",),

@@ -396,6 +396,80 @@ _SPECS = (
         ),
     ),
     ModelSpec(
+        name="discogan",
+        paper="Kim, Cha, Kim, Lee, Kim: Learning to Discover Cross-Domain Relations with "
+        "Generative Adversarial Networks, ICML 2017",
+        source="arXiv:1703.05192",
+        task="unpaired translation",
+        module="discogan",
+        datasets=("creatures/plain2striped", "horse2zebra", "apple2orange"),
+        batch=("image_a", "image_b"),
+        kind="translation",
+        params={"image_size=64": {"a2b": 5_516_544, "discriminator_b": 2_767_360}},
+        reported={
+            "kid_x100_horse2zebra (AttentionGAN slides, table IX)": 13.68,
+            "kid_x100_zebra2horse (AttentionGAN slides, table IX)": 16.60,
+            "kid_x100_apple2orange (AttentionGAN slides, table IX)": 18.34,
+            "kid_x100_orange2apple (AttentionGAN slides, table IX)": 21.56,
+        },
+        deviations=(
+            "The generators have four layers each way (paper: four or five, by data set).",
+            "Away from 64 x 64 the discriminators have another number of layers (the paper's only "
+            "size).",
+            "The distance of a reconstruction is the mean squared error, on images in [0, 1] "
+            "(paper: also the cosine distance and the hinge loss).",
+            "The initial weights are PyTorch's of that time, as in the authors' code (paper: not "
+            "said).",
+            "One pass of the generators serves the updates of both players (paper: not said).",
+            "The batch is 64, the code's default, for photographs, and 4 for `creatures` (paper: "
+            "200).",
+            "`loss=official` is that of the authors' code: feature matching with weight 0.9, a "
+            "reconstruction whose share r is 0.01 at first and then 0.5, half the discriminators' "
+            "loss, weight decay 1e-5, two updates of the generators for one of the discriminators.",
+            "Batch normalisation translates by its moving averages (code: by the statistics of the "
+            "batch).",
+            *_TRANSLATION[:1],
+        ),
+    ),
+    ModelSpec(
+        name="dualgan",
+        paper="Yi, Zhang, Tan, Gong: DualGAN: Unsupervised Dual Learning for Image-to-Image "
+        "Translation, ICCV 2017",
+        source="arXiv:1704.02510",
+        task="unpaired translation",
+        module="dualgan",
+        datasets=("horse2zebra", "apple2orange", "maps", "facades", "creatures/plain2striped"),
+        batch=("image_a", "image_b"),
+        kind="translation",
+        params={
+            "image_size=256": {"a2b": 85_021_763, "discriminator_b": 2_764_737},
+            "image_size=256,critic=global": {"discriminator_b": 4_832_641},
+        },
+        reported={
+            "kid_x100_horse2zebra (AttentionGAN slides, table IX)": 10.38,
+            "kid_x100_zebra2horse (AttentionGAN slides, table IX)": 12.86,
+            "kid_x100_apple2orange (AttentionGAN slides, table IX)": 13.04,
+            "kid_x100_orange2apple (AttentionGAN slides, table IX)": 12.42,
+        },
+        deviations=(
+            "The generator is that of the authors' code of August 2017 (paper: a U-Net, its layers "
+            "not said). It has a level less for each halving of the image, and the map of 1 x 1 is "
+            "not normalised (code: it is, so that all of its values are 0 before the offset).",
+            "The critics are CycleGAN's PatchGAN, with instance normalisation (code: dense layers "
+            "on the whole image; `critic=global`, with instance in place of batch normalisation).",
+            "Trained networks translate without the noise, so that a picture has one translation "
+            "(paper: dropout also then).",
+            "The generators are updated with the last images of the critics (algorithm 1: with new "
+            "ones).",
+            "lambda_U = lambda_V = 200, c = 0.01 and n_critic = 3 are the values of the authors' "
+            "code (paper: 100 to 1,000, 0.01 to 0.1, 2 to 4); L1 is the mean over pixels.",
+            "`loss=sigmoid` is that of the code of August 2017: cross entropy, lambda 20, no "
+            "clipping, two updates of the generators for one of the discriminators. The WGAN-GP of "
+            "later code is left out.",
+            *_TRANSLATION[:1],
+        ),
+    ),
+    ModelSpec(
         name="unit",
         paper="Liu, Breuel, Kautz: Unsupervised Image-to-Image Translation Networks, NIPS 2017",
         source="arXiv:1703.00848",
@@ -533,80 +607,6 @@ _SPECS = (
             "The map that is shown and scored is the mean of the mask over its channels. It is no "
             "mask of a composition.",
             *_TRANSLATION,
-        ),
-    ),
-    ModelSpec(
-        name="discogan",
-        paper="Kim, Cha, Kim, Lee, Kim: Learning to Discover Cross-Domain Relations with "
-        "Generative Adversarial Networks, ICML 2017",
-        source="arXiv:1703.05192",
-        task="unpaired translation",
-        module="discogan",
-        datasets=("creatures/plain2striped", "horse2zebra", "apple2orange"),
-        batch=("image_a", "image_b"),
-        kind="translation",
-        params={"image_size=64": {"a2b": 5_516_544, "discriminator_b": 2_767_360}},
-        reported={
-            "kid_x100_horse2zebra (AttentionGAN slides, table IX)": 13.68,
-            "kid_x100_zebra2horse (AttentionGAN slides, table IX)": 16.60,
-            "kid_x100_apple2orange (AttentionGAN slides, table IX)": 18.34,
-            "kid_x100_orange2apple (AttentionGAN slides, table IX)": 21.56,
-        },
-        deviations=(
-            "The generators have four layers each way (paper: four or five, by data set).",
-            "Away from 64 x 64 the discriminators have another number of layers (the paper's only "
-            "size).",
-            "The distance of a reconstruction is the mean squared error, on images in [0, 1] "
-            "(paper: also the cosine distance and the hinge loss).",
-            "The initial weights are PyTorch's of that time, as in the authors' code (paper: not "
-            "said).",
-            "One pass of the generators serves the updates of both players (paper: not said).",
-            "The batch is 64, the code's default, for photographs, and 4 for `creatures` (paper: "
-            "200).",
-            "`loss=official` is that of the authors' code: feature matching with weight 0.9, a "
-            "reconstruction whose share r is 0.01 at first and then 0.5, half the discriminators' "
-            "loss, weight decay 1e-5, two updates of the generators for one of the discriminators.",
-            "Batch normalisation translates by its moving averages (code: by the statistics of the "
-            "batch).",
-            *_TRANSLATION[:1],
-        ),
-    ),
-    ModelSpec(
-        name="dualgan",
-        paper="Yi, Zhang, Tan, Gong: DualGAN: Unsupervised Dual Learning for Image-to-Image "
-        "Translation, ICCV 2017",
-        source="arXiv:1704.02510",
-        task="unpaired translation",
-        module="dualgan",
-        datasets=("horse2zebra", "apple2orange", "maps", "facades", "creatures/plain2striped"),
-        batch=("image_a", "image_b"),
-        kind="translation",
-        params={
-            "image_size=256": {"a2b": 85_021_763, "discriminator_b": 2_764_737},
-            "image_size=256,critic=global": {"discriminator_b": 4_832_641},
-        },
-        reported={
-            "kid_x100_horse2zebra (AttentionGAN slides, table IX)": 10.38,
-            "kid_x100_zebra2horse (AttentionGAN slides, table IX)": 12.86,
-            "kid_x100_apple2orange (AttentionGAN slides, table IX)": 13.04,
-            "kid_x100_orange2apple (AttentionGAN slides, table IX)": 12.42,
-        },
-        deviations=(
-            "The generator is that of the authors' code of August 2017 (paper: a U-Net, its layers "
-            "not said). It has a level less for each halving of the image, and the map of 1 x 1 is "
-            "not normalised (code: it is, so that all of its values are 0 before the offset).",
-            "The critics are CycleGAN's PatchGAN, with instance normalisation (code: dense layers "
-            "on the whole image; `critic=global`, with instance in place of batch normalisation).",
-            "Trained networks translate without the noise, so that a picture has one translation "
-            "(paper: dropout also then).",
-            "The generators are updated with the last images of the critics (algorithm 1: with new "
-            "ones).",
-            "lambda_U = lambda_V = 200, c = 0.01 and n_critic = 3 are the values of the authors' "
-            "code (paper: 100 to 1,000, 0.01 to 0.1, 2 to 4); L1 is the mean over pixels.",
-            "`loss=sigmoid` is that of the code of August 2017: cross entropy, lambda 20, no "
-            "clipping, two updates of the generators for one of the discriminators. The WGAN-GP of "
-            "later code is left out.",
-            *_TRANSLATION[:1],
         ),
     ),
     ModelSpec(
