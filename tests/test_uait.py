@@ -39,10 +39,25 @@ def loud(network, seed=0):
 def make(cls=Descent, **hparams):
     keras.utils.set_random_seed(0)
     pair = [uait.build(**TINY) for _ in range(2)]
-    for networks in pair:
-        for i, network in enumerate(networks.values()):
-            (loud if "2" in network.name else shaken)(network, i)
-    return cls(*pair, training.HParams(**{"flip": False} | hparams), seed=3)
+    for seed, (name, network) in enumerate(pair[0].items()):
+        (loud if "2" in name else shaken)(network, seed)
+    return cls(*pair, training.HParams(**{"flip": False, "pool": 0} | hparams), seed=3)
+
+
+@pytest.fixture(scope="module")
+def trainers():
+    """Two trainers of equal weights, and a function (**hparams) that sets them back to these."""
+    pair = make(), make()
+    start = {name: weights_of(network) for name, network in pair[0].networks.items()}
+
+    def reset(**hparams):
+        for trainer in pair:
+            trainer.hp = training.HParams(**{"flip": False, "pool": 0} | hparams)
+            trainer.first.iterations.assign(0)
+            for name, network in trainer.networks.items():
+                network.set_weights(start[name])
+
+    return *pair, reset
 
 
 def batch(count=2, seed=0):
@@ -115,7 +130,7 @@ def by_numpy(network, image, wide):
             y[:, 2 * i + k, 2 * j + m] += x[:, i, j] @ w[:, :, k, m]
         return np.maximum(norm(y[:, :-1, :-1], name), 0)
 
-    x = image.transpose(2, 0, 1)
+    x = image.transpose(2, 0, 1).astype("float64")
     sides = (3, 3, 7) if wide else (1, 1, 1)
     A = active(reflected(x, 3), "mask_stem", 2)
     A = residual(active(after(A), "mask_down", 2), "mask_block", lambda z: reflected(z, 1))
@@ -152,20 +167,23 @@ def test_options_without_meaning_are_refused(option, value):
 # training
 
 
-def test_the_second_stage_begins_at_its_share_of_the_steps():
+def test_the_second_stage_begins_at_its_share_of_the_steps(trainers):
+    trainer, _, reset = trainers
+
     def stages(**hparams):
-        trainer = make(**hparams)
+        reset(**hparams)
         return [trainer.phase(step) for step in (0, 2, 3, 9, 10)]
 
     assert stages(decay_steps=10) == [False, False, True, True, True]
     assert stages(decay_steps=10, switch=0.95) == [False] * 4 + [True]
     assert stages(decay_steps=0, switch=0.0) == [False] * 5
-    trainer = make(decay_steps=10)
+    reset(decay_steps=10)
     assert not trainer.in_second_stage
     trainer.first.iterations.assign(3)
     assert trainer.in_second_stage
     trainer.traced_phase = False  # what `fit` says
     assert not trainer.in_second_stage
+    trainer.traced_phase = None
 
 
 def squares(value):
@@ -179,9 +197,9 @@ def absolute(value):
 @pytest.mark.parametrize(
     ("second", "masked"), [(False, "content"), (True, "content"), (True, "composite")]
 )
-def test_a_step_of_each_stage(second, masked):
-    hparams = (SECOND if second else {}) | {"masked": masked, "lambda_cycle": 3.0}
-    ours, plain = make(**hparams), make(**hparams)
+def test_a_step_of_each_stage(second, masked, trainers):
+    ours, plain, reset = trainers
+    reset(**(SECOND if second else {}) | {"masked": masked, "lambda_cycle": 3.0})
     data = batch()
     x, y = data["image_a"], data["image_b"]
     G, F = plain.networks["a2b"], plain.networks["b2a"]
@@ -246,9 +264,11 @@ def test_a_step_of_each_stage(second, masked):
             assert np.array_equal(v.numpy(), old) == second or v.path.endswith("bias"), v.path
 
 
-def test_every_option_acts():
+def test_every_option_acts(trainers):
+    trainer, _, reset = trainers
+
     def trained(**hparams):
-        trainer = make(**SECOND | hparams)
+        reset(**SECOND | hparams)
         trainer.train_step(batch(1))
         return [w for network in trainer.networks.values() for w in weights_of(network)]
 
@@ -286,8 +306,16 @@ def test_a_run_resumes_before_and_after_the_switch():
     assert np.array_equal(whole[affine], half[affine])
 
 
-def test_fit_goes_from_stage_to_stage():
-    trainer = make(training.UAIT, decay_steps=4, switch=0.5)
+@pytest.fixture
+def without_graphs():
+    """Runs functions as they are: the graphs of two stages would take most of the time."""
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)
+
+
+def test_fit_goes_from_stage_to_stage(without_graphs):
+    trainer = make(decay_steps=4, switch=0.5)
     data = tf.data.Dataset.from_tensors(batch(1)).repeat()
     history = trainer.fit(data, epochs=2, steps_per_epoch=2, verbose=0)
     assert history.history["stage"] == [1.0, 2.0]
