@@ -27,8 +27,8 @@ PAIRS = ("--image_size=32", "--set=blocks=2", *SMALL)
         ("ata_gan", SMALL, 194_526_592, 1e-3),  # nor are class activation maps
         ("cyclegan", PAIRS, 158_236_672, 0),
         ("attention_gan", (*PAIRS, "--set=masks=3"), 201_883_648, 0),
-        ("unit", PAIRS, 1, 0),
-        ("uait", PAIRS, 1, 0),
+        ("unit", PAIRS, 207_978_496, 0),
+        ("uait", PAIRS, 364_685_312, 0),
         ("resnet9", SMALL, 16_516_992, 0),
         ("resnet18", SMALL, 52_793_088, 0),
         ("squeezenet", SMALL, 9_010_944, 0),
