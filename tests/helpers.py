@@ -136,10 +136,11 @@ def enlarged(x, kernel, first):
     return y[first : first + 2 * high, first : first + 2 * wide]
 
 
-def shaken(network, scale=0.5):
+def shaken(network, seed=0, scale=0.5):
     """The network with weights at which its parts all matter; variances are positive."""
-    for i, v in enumerate(network.variables):
-        value = np.random.default_rng(i).normal(0, scale, v.shape)
+    rng = np.random.default_rng(seed)
+    for v in network.variables:
+        value = rng.normal(0, scale, v.shape)
         v.assign(np.abs(value) + 0.5 if "variance" in v.path else value)
     return network
 

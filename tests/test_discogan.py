@@ -311,7 +311,6 @@ def test_state_is_all_that_a_resume_needs():
 
 def test_pictures_of_any_size_are_translated_in_tiles_without_seams(monkeypatch):
     monkeypatch.setattr(tiles, "PIXELS", 192**2)
-    monkeypatch.setattr(tiles, "MARGIN", 56)  # becomes 64, a multiple of 16
     network = shaken(discogan.generator(2, "a2b"))
     model = Translator("discogan", {"a2b": network}, TINY, Origin("none", "none"))
     image = ((drawn(197, 60, 3) + 1) * 127).astype("uint8")

@@ -7,7 +7,8 @@ import tensorflow as tf
 
 from attention_zoo import zoo
 from attention_zoo.experiments import run_directory as run
-from attention_zoo.tests.helpers import gap, weights_of
+from attention_zoo.tests.helpers import gap, shaken, weights_of
+from attention_zoo.tests.torch_layers import convolved, enlarged, normal, rectified, reflected
 from attention_zoo.trainers import attention_gan as training
 from attention_zoo.trainers import cyclegan as cycle_training
 from attention_zoo.trainers import losses
@@ -23,14 +24,6 @@ def drawn(*shape, seed=0):
 
 def pictures(count, high=24, wide=24, seed=0):
     return np.random.default_rng(seed).uniform(-1, 1, (count, high, wide, 3)).astype("float32")
-
-
-def shaken(network, seed=0):
-    """The network with weights at which its parts all matter."""
-    rng = np.random.default_rng(seed)
-    for v in network.variables:
-        v.assign(rng.normal(0, 0.5, v.shape))
-    return network
 
 
 def answer(network, x):
@@ -430,40 +423,6 @@ def test_translation_is_the_averaged_generator_s(trainer):
 
 
 # the bridge
-
-
-def reflected(x, by):
-    return np.pad(x, ((0, 0), (by, by), (by, by)), mode="reflect")
-
-
-def convolved(x, state, name, strides=1, zeros=0):
-    """PyTorch's Conv2d: x (C, H, W)."""
-    w, b = state[f"{name}.weight"], state[f"{name}.bias"]
-    x = np.pad(x, ((0, 0), (zeros, zeros), (zeros, zeros)))
-    windows = np.lib.stride_tricks.sliding_window_view(x, w.shape[2:], (1, 2))
-    windows = windows[:, ::strides, ::strides]
-    return np.einsum("chwij,ocij->ohw", windows, w) + b[:, None, None]
-
-
-def enlarged(x, state, name):
-    """PyTorch's ConvTranspose2d(kernel 3, stride 2, padding 1, output_padding 1), by a loop."""
-    w, b = state[f"{name}.weight"], state[f"{name}.bias"]
-    _, high, wide = x.shape
-    y = np.zeros((w.shape[1], 2 * high, 2 * wide)) + b[:, None, None]
-    for i, j, k, m in np.ndindex(high, wide, 3, 3):
-        row, column = 2 * i + k - 1, 2 * j + m - 1
-        if 0 <= row < 2 * high and 0 <= column < 2 * wide:
-            y[:, row, column] += x[:, i, j] @ w[:, :, k, m]
-    return y
-
-
-def normal(x):
-    spread = np.sqrt(x.var((1, 2), keepdims=True) + 1e-5)
-    return (x - x.mean((1, 2), keepdims=True)) / spread
-
-
-def rectified(x):
-    return np.maximum(normal(x), 0)
 
 
 def encoded(x, state, names, blocks):

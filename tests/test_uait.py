@@ -10,8 +10,8 @@ from attention_zoo.experiments import run_directory as run
 from attention_zoo.serving import signatures
 from attention_zoo.tasks.base import Origin
 from attention_zoo.tasks.translation import Translator
-from attention_zoo.tests.helpers import gap, images, weights_of
-from attention_zoo.tests.test_translators import convolved, normal, reflected, shaken
+from attention_zoo.tests.helpers import gap, images, shaken, weights_of
+from attention_zoo.tests.torch_layers import convolved, normal, reflected
 from attention_zoo.trainers import uait as training
 from attention_zoo.zoo import uait
 from attention_zoo.zoo.layers.affine import Affine

@@ -14,8 +14,8 @@ from attention_zoo.serving.export import Served
 from attention_zoo.tasks import tiles
 from attention_zoo.tasks.base import Origin
 from attention_zoo.tasks.translation import Translator
-from attention_zoo.tests.helpers import gap, images, loss_of, weights_of
-from attention_zoo.tests.test_translators import convolved, enlarged, normal, shaken
+from attention_zoo.tests.helpers import gap, images, loss_of, shaken, weights_of
+from attention_zoo.tests.torch_layers import convolved, enlarged, normal
 from attention_zoo.trainers import losses
 from attention_zoo.trainers import unit as training
 from attention_zoo.zoo import unit
@@ -317,7 +317,6 @@ def test_reconstruction_and_latent_code_are_shown(model, tmp_path, monkeypatch):
         for kind in ("latent", "reconstructed"):
             assert Image.open(tmp_path / folder / kind / "1.png").size == (18, 13)
         monkeypatch.setattr(tiles, "PIXELS", 12**2)
-        monkeypatch.setattr(tiles, "MARGIN", 4)
     latent = np.asarray(Image.open(tmp_path / "out" / "latent" / "1.png"))
     assert abs(latent - 255 * translation.latent[1, ..., 0]).max() <= 0.5 + 1e-3
     served = Served("unit", "a2b", {"a2b": model.network}, 16, 0.5, {})
