@@ -39,6 +39,8 @@ LEGACY_VALUES = {  # of options and hyper-parameters that older runs do not reco
         "augment_target": 0.0,
         "r1": 0.0,
         "r1_every": 16,
+        "scale_min": 1.0,
+        "scale_max": 1.0,
     },
 }
 

@@ -476,6 +476,8 @@ OPTIONS = {
     "smoothing": 0.2,
     "crop": 1,
     "flip": False,
+    "scale_min": 0.5,
+    "scale_max": 1.5,
     "weight_decay": 0.1,
 }
 
@@ -545,7 +547,7 @@ def test_state_is_all_that_a_resume_needs():
     batches = [examples(seed=seed) for seed in range(4)]
 
     def trained(steps, state=None):
-        trainer = prepared(max_classes=1)
+        trainer = prepared(max_classes=1, scale_min=0.5, scale_max=1.5)
         if state:
             run.assign(trainer.state(), state, "state")
         for i in steps:

@@ -18,7 +18,7 @@ from keras import ops
 from ..common import interpolation
 from ..common.images import image_grid, scaled, to_float
 from ..zoo.layers import precision
-from . import base, losses, optimizers
+from . import base, crops, losses, optimizers
 from .base import Recipe
 
 POLICIES = {  # share of decay_steps done -> factor of the learning rate
@@ -34,9 +34,11 @@ class HParams:
     """learning_rate, policy: over decay_steps the rate is divided by 10 after each quarter (step:
     GAIN's notes, 2,000 of 8,000), or falls as (1 - t)^0.9 (poly: Chen et al., 2017); with
     decay_steps=0 it is constant. momentum, weight_decay (of kernels), head_rate (factor of the last
-    layer's rate): section 5. flip: mirror half of the images. frozen_statistics: batch
-    normalisation uses the averages that training starts from, and keeps them. ema_decay: of the
-    moving average of the weights (ours; 0: none).
+    layer's rate): section 5. flip: mirror half of the images. scale_min, scale_max: images and
+    class maps are scaled by a random number in between, and a random part is taken
+    (trainers.crops; 1 and 1: whole images; Chen et al., 2018: 0.5 and 1.5). frozen_statistics:
+    batch normalisation uses the averages that training starts from, and keeps them. ema_decay: of
+    the moving average of the weights (ours; 0: none).
     """
 
     learning_rate: float = 1e-3
@@ -46,12 +48,15 @@ class HParams:
     weight_decay: float = 5e-4
     head_rate: float = 10.0
     flip: bool = True
+    scale_min: float = 1.0
+    scale_max: float = 1.0
     frozen_statistics: bool = False
     ema_decay: float = 0.99
 
     def __post_init__(self):
         base.check(self, learning_rate=(0, inf), decay_steps=(0, inf), momentum=(0, 1))
         base.check(self, weight_decay=(0, inf), head_rate=(0, inf), ema_decay=(0, 1))
+        crops.check(self)
         if self.policy not in POLICIES:
             known = ", ".join(POLICIES)
             raise ValueError(f"policy takes one of {known}, not {self.policy!r}")
@@ -170,6 +175,7 @@ class DeepLab(base.Trainer):
     def train_step(self, batch):
         network = self.networks["segmenter"]
         image, classes = batch["image"], batch["classes"]
+        image, classes = crops.random_crops(image, classes, self.hp, self.key(1))
         if self.hp.flip:
             image, classes = mirrored((image, classes), self.key())
         kernels = [w for w in network.trainable_variables if len(w.shape) > 1]

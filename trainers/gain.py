@@ -10,7 +10,7 @@ from keras import ops
 
 from ..common.images import scaled, to_float, to_uint8
 from ..zoo.layers import grad_cam, precision
-from . import base, classifier, losses
+from . import base, classifier, crops, losses
 from .base import Recipe
 
 
@@ -44,6 +44,9 @@ class HParams(classifier.HParams):
     present, or one joint image (cheaper). judge: the weights that classify the masked image:
     `shared` (the paper's; they can also learn to find no class in any masked image) or their moving
     `average`, so that L_am trains the mask alone (ours).
+    scale_min, scale_max: images, and their masks, are scaled by a random number in between, and a
+    random part is taken (trainers.crops; ours; 1 and 1: whole images). The labels stay, although a
+    class may be cut off.
     max_classes: classes of an image whose attention a step trains, drawn at random where there are
     more. masks: number of images with known masks, the first of the training set (notes, table: 200
     or 1464; 0: plain GAIN). mask_batch: how many of them join each batch, over all devices.
@@ -59,6 +62,8 @@ class HParams(classifier.HParams):
     delay: float = 0.0
     masking: str = "each"
     judge: str = "shared"
+    scale_min: float = 1.0
+    scale_max: float = 1.0
     max_classes: int = 3
     masks: int = 0
     mask_batch: int = 4
@@ -67,6 +72,7 @@ class HParams(classifier.HParams):
         super().__post_init__()
         base.check(self, alpha=(0, inf), omega=(0, inf), steepness=(0, inf), sigma=(0, 1))
         base.check(self, delay=(0, 1), max_classes=(1, inf), masks=(0, inf), mask_batch=(1, inf))
+        crops.check(self)
         if self.masking not in MASKING:
             raise ValueError(f"masking takes one of {', '.join(MASKING)}, not {self.masking!r}")
         if self.judge not in JUDGES:
@@ -156,6 +162,7 @@ class GAIN(classifier.Classifier):
         turn = (first * count + tf.range(count)) % self.hp.masks
         x, pixels, present = (tf.gather(self.mask_set[k], turn) for k in self.mask_set)
         x = scaled(tf.cast(x, tf.float32))
+        x, pixels = crops.random_crops(x, pixels, self.hp, self.key(4))
         both = tf.concat([x, tf.cast(pixels, tf.float32)], -1)
         both = classifier.augment(both, self.hp.crop, self.hp.flip, self.key(1))
         return both[..., :3], present, tf.ensure_shape(both[..., 3], pixels.shape[:3])
@@ -239,7 +246,8 @@ class GAIN(classifier.Classifier):
 
     def train_step(self, batch):
         hp, network = self.hp, self.networks["classifier"]
-        x = classifier.augment(batch["image"], hp.crop, hp.flip, self.key())
+        x, _ = crops.random_crops(batch["image"], None, hp, self.key(3))
+        x = classifier.augment(x, hp.crop, hp.flip, self.key())
         present, pixels = self.present(batch), None
         if hp.masks:
             more, theirs, pixels = self.masked_batch()
