@@ -37,15 +37,21 @@ def iou(matrix):
     return np.where(union > 0, right / np.maximum(union, 1), np.nan)
 
 
-def mean_iou(matrix):
-    """Confusion (K, K) -> the mean IoU over the classes that occur in truth or prediction.
+def pictures_with(maps, classes):
+    """Class maps (N, H, W) -> int64 (K,), the number of maps that have each class."""
+    return np.array([(np.asarray(maps) == k).any((1, 2)).sum() for k in range(classes)], np.int64)
+
+
+def mean_iou(matrix, classes=None):
+    """Confusion (K, K) -> the mean IoU over the classes that occur in truth or prediction; of
+    these, over the given numbers of classes alone.
 
     A class that is predicted but never true counts as 0. VOC takes the mean over its 21 classes,
     which is the same, as all of them occur in each of its splits.
     """
     if not np.sum(matrix):
         raise ValueError("no pixel has a true class")
-    return float(np.nanmean(iou(matrix)))
+    return float(np.nanmean(iou(matrix)[... if classes is None else classes]))
 
 
 def resized(maps, height, width):

@@ -13,6 +13,7 @@ from .base import Card, LoadedModel, Monitor, checked, in_batches
 
 SHOWN = 16  # images of a picture while training
 MOST = 500  # images that are scored while training
+FREQUENT = 20  # pictures that a class needs to count in the score of frequent classes
 
 
 def needs_classes(spec, options, hparams):
@@ -84,20 +85,30 @@ def monitor(trainer, config, data, spec=None, progress=False):
     )
 
 
-def pixel_scores(logits, arrays, split, classes, most=None):
-    """{metric: value}, the mean intersection over union, of a function of batches to logits (B, S,
-    S, K), on {"image", "classes"}; on the first `most` images."""
+def counts(logits, arrays, classes, most=None):
+    """(confusion (K, K), number of pictures with each class (K,)) of a function of batches to
+    logits (B, S, S, K), on the first `most` of {"image", "classes"}."""
     images, matrix = arrays["image"][:most], np.zeros((classes, classes), np.int64)
+    pictures = np.zeros(classes, np.int64)
     for start in range(0, len(images), 50):
         part = slice(start, min(start + 50, len(images)))
         predicted = np.asarray(logits(to_float(images[part]))).argmax(-1)
         truth = arrays["classes"][part][..., 0]
         matrix += segmentation.confusion(truth, predicted, classes)
-    return {f"miou_{protocol.short(len(images))}_{split}": segmentation.mean_iou(matrix)}
+        pictures += segmentation.pictures_with(truth, classes)
+    return matrix, pictures
+
+
+def pixel_scores(logits, arrays, split, classes, most=None):
+    """{metric: value}, the mean intersection over union over all classes; see `counts`."""
+    matrix, _ = counts(logits, arrays, classes, most)
+    ending = f"{protocol.short(len(arrays['image'][:most]))}_{split}"
+    return {f"miou_{ending}": segmentation.mean_iou(matrix)}
 
 
 def evaluate(model, data, request):
-    """[Score]: the mean intersection over union of a split."""
+    """[Score]: the mean intersection over union of a split over all classes, with that of each
+    class in its details, and over the classes that at least FREQUENT of its pictures show."""
     why = f"does not go with {model.name}, which makes no images"
     request.refuse("metrics extractor inception num", why)
     split = request.split or "test"
@@ -105,8 +116,18 @@ def evaluate(model, data, request):
     if "classes" not in arrays:
         raise UsageError(f"{data.name} has no map of classes to compare with")
     details = scoring.split_details(data, split, len(arrays["image"]))
-    values = pixel_scores(model.logits, arrays, split, model.options["classes"])
-    return [Score(metric, value, details=details) for metric, value in values.items()]
+    matrix, pictures = counts(model.logits, arrays, model.options["classes"])
+    ending = f"{protocol.short(len(arrays['image']))}_{split}"
+    by_class = [None if np.isnan(v) else float(v) for v in segmentation.iou(matrix)]
+    each = {"iou_by_class": by_class, "pictures_by_class": pictures.tolist()}
+    scores = [Score(f"miou_{ending}", segmentation.mean_iou(matrix), details=details | each)]
+    frequent = np.flatnonzero(pictures >= FREQUENT)
+    if len(frequent):
+        value = segmentation.mean_iou(matrix, frequent)
+        about = details | {"classes": frequent.tolist()}
+        name = f"miou_classes_with_{FREQUENT}_pictures_{ending}"
+        scores.append(Score(name, value, details=about))
+    return scores
 
 
 def card(model, data, request):

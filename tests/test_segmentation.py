@@ -3,6 +3,7 @@ network, and its losses and step against numbers worked out on paper or in a loo
 
 import dataclasses
 import math
+import types
 
 import keras
 import numpy as np
@@ -11,6 +12,8 @@ import tensorflow as tf
 
 from attention_zoo import zoo
 from attention_zoo.evaluate import crf, segmentation
+from attention_zoo.tasks import segmentation as task
+from attention_zoo.tasks.base import EvaluationRequest
 from attention_zoo.tests.helpers import drawn, loss_of, publish
 from attention_zoo.trainers import deeplab as training
 from attention_zoo.trainers import losses
@@ -42,6 +45,34 @@ def test_mean_iou_is_of_all_pixels_not_of_pictures():
     second = segmentation.confusion([1], [1], 2)
     assert segmentation.mean_iou(first + second) == (3 / 4 + 1 / 2) / 2
     assert segmentation.confusion([0, 1, 2], [0, 1, 1], 2, ignore=2).tolist() == [[1, 0], [0, 1]]
+
+
+def test_scores_of_each_class_and_of_the_frequent_ones_by_hand(monkeypatch):
+    """Three pictures of two pixels: class 1 is in two of them, class 2 in one, class 3 in none."""
+    truth = np.array([[[0, 1]], [[1, 255]], [[2, 0]]], np.uint8)[..., None]
+    found = np.array([[[0, 1]], [[0, 3]], [[2, 2]]])
+    arrays = {"image": np.zeros((3, 1, 2, 3), np.uint8), "classes": truth}
+    data = types.SimpleNamespace(
+        name="three", image_size=2, arrays=lambda split: arrays, identity=lambda split: "id"
+    )
+    model = types.SimpleNamespace(
+        name="deeplab", options={"classes": 4}, logits=lambda x: np.eye(4)[found]
+    )
+    monkeypatch.setattr(task, "FREQUENT", 2)
+    every, frequent = task.evaluate(model, data, EvaluationRequest())
+    assert (every.metric, every.value) == (
+        "miou_3_test",
+        pytest.approx((1 / 3 + 1 / 2 + 1 / 2) / 3),
+    )
+    assert every.details["iou_by_class"] == [1 / 3, 1 / 2, 1 / 2, None]
+    assert every.details["pictures_by_class"] == [2, 2, 1, 0]
+    assert frequent.metric == "miou_classes_with_2_pictures_3_test"
+    assert frequent.value == pytest.approx((1 / 3 + 1 / 2) / 2)
+    assert frequent.details["classes"] == [0, 1]
+    assert "iou_by_class" not in frequent.details
+    assert task.pixel_scores(model.logits, arrays, "test", 4) == {every.metric: every.value}
+    monkeypatch.setattr(task, "FREQUENT", 3)  # no class has as many
+    assert len(task.evaluate(model, data, EvaluationRequest())) == 1
 
 
 def test_maps_that_are_none_are_refused():
