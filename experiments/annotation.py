@@ -82,6 +82,8 @@ def annotate(
     weights = model.origin.weights
     source = weights if model.origin.folder else f"{model.name}:{weights}"
     description = f"Soft-CAM of {source}, threshold {threshold:.3g}"
+    if scales := model.options.get("scales"):
+        description += f", mean of the scales {scales} and of mirror images"
     coco = {
         "info": {"description": description},
         "images": entries,

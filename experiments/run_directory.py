@@ -31,7 +31,7 @@ NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP}  # of t
 LEGACY_DEFAULTS = {"precision": "float32", "jit": False, "steps_per_execution": 1}
 LEGACY_HPARAMS = {"most": "max_classes"}  # old name -> name of today
 LEGACY_VALUES = {  # of options and hyper-parameters that older runs do not record
-    "options": {"start": "", "backbone": "vgg16", "output_stride": 32},
+    "options": {"start": "", "backbone": "vgg16", "output_stride": 32, "scales": ""},
     "hparams": {
         "head_rate": 1.0,
         "frozen_statistics": False,

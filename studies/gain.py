@@ -78,6 +78,8 @@ def gain(study, runs, data="creatures/many", *, foreground=None, background=None
         for answer in (p.argmax(-1), predicted[name]):
             rows[name].append(mean_iou(truth, answer, classes))
 
+    scales = config.options.get("scales")
+    about = {"scales": scales} if scales else {}  # of the attention
     lines = [["attention of", "pseudo labels, mIoU", "DeepLab, mIoU", "and CRF, mIoU"]]
     lines[0] += [f"pseudo labels at {t}" for t in SWEPT]
     for name, row in rows.items():
@@ -86,7 +88,7 @@ def gain(study, runs, data="creatures/many", *, foreground=None, background=None
     picture = drawn(train["image"], train["classes"], labels)
     write_output(runs.output / "gain_pseudo_labels.png", picture)
     picture = drawn(test["image"], test["classes"], predicted)
-    return written(runs.output, "gain", lines, rows, picture)
+    return written(runs.output, "gain", lines, rows, picture, **about)
 
 
 def biased(study, runs, data="creatures/biased"):
@@ -108,7 +110,9 @@ def biased(study, runs, data="creatures/biased"):
     lines = [["", *head], *([k, *(f"{100 * v:.1f} %" for v in row)] for k, row in rows.items())]
     pictures = {"image, mask": test["image"][:SHOWN], **maps}
     picture = comparison.pictures(pictures, inside[:SHOWN])
-    return written(runs.output, "biased", lines, rows, picture)
+    scales = config.options.get("scales")
+    about = {"scales": scales} if scales else {}
+    return written(runs.output, "biased", lines, rows, picture, **about)
 
 
 def check_keys(study, data, runs, *keys):
@@ -171,9 +175,10 @@ def drawn(images, truth, maps):
     return comparison.pictures(rows)
 
 
-def written(folder, name, lines, rows, picture):
-    """Writes the table as Markdown and JSON, and the picture; returns the Study."""
-    table, text = markdown(lines), json.dumps({"head": lines[0], "rows": rows})
+def written(folder, name, lines, rows, picture, **about):
+    """Writes the table as Markdown and JSON, with what it is about, and the picture; returns the
+    Study."""
+    table, text = markdown(lines), json.dumps({**about, "head": lines[0], "rows": rows})
     write_output(folder / f"{name}.md", table)
     write_output(folder / f"{name}.json", text)
     write_output(folder / f"{name}.png", picture)

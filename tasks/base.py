@@ -52,6 +52,7 @@ class LoadedModel:
     direction = None
     capabilities = frozenset()
     accepts_reference = False
+    object_batch = BATCH  # images whose attention is computed at a time
 
     def __init__(self, name, networks, options, origin, key=None):
         self.name, self.networks, self.options, self.origin = name, networks, options, origin
@@ -107,7 +108,8 @@ class LoadedModel:
     def object_maps(self, images):
         """Attention maps (N, S, S), each from 0 to 1, of images (N, H, W, 3) that are stretched to
         the network's size S."""
-        maps = in_batches(lambda x: self.infer(self._object_network, x), self.fitted(images))
+        network, images = self._object_network, self.fitted(images)
+        maps = in_batches(lambda x: self.infer(network, x), images, self.object_batch)
         return localization.prepared(maps, self.image_size)
 
     def explain_objects(self, images):

@@ -1,5 +1,7 @@
 """Classifiers whose attention is trained (GAIN): one or many classes in an image."""
 
+import functools
+
 import keras
 import numpy as np
 from scipy.special import expit
@@ -8,7 +10,7 @@ from ..common.errors import UsageError
 from ..common.images import attention_grid, png
 from ..evaluate import multilabel, protocol
 from ..evaluate.scorer import Score
-from ..zoo.layers import cam
+from ..zoo.layers import cam, multi_scale
 from . import classification, scoring
 from .base import BATCH, Card, LoadedModel, Monitor, checked, in_batches, maps_at
 from .classification import Classification, class_count, needs_classes  # noqa: F401
@@ -33,7 +35,21 @@ class GuidedClassifier(LoadedModel):
 
     def logits(self, x):
         """Images (B, S, S, 3) in [-1, 1] -> logits (B, C)."""
-        return self.infer(self.network, x)["logits"]
+        return self.infer(self._logits_network, x)
+
+    @functools.cached_property
+    def _logits_network(self):
+        """Without the attention, which takes longer."""
+        return keras.Model(self.network.input, self.network.get_layer("logits").output)
+
+    @property
+    def scales(self):
+        """The sizes at which pictures are seen for their attention, as text; "": their own."""
+        return self.options.get("scales", "")
+
+    @property
+    def object_batch(self):
+        return BATCH // 4 if self.scales else BATCH
 
     def classify(self, images):
         """A Classification of images (N, H, W, 3), stretched to the network's size; probabilities
@@ -56,7 +72,10 @@ class GuidedClassifier(LoadedModel):
             explained = cam.explained(self.network)
         except ValueError as error:
             raise UsageError(f"{self}: {error}") from None
-        return keras.Model(self.network.input, explained.outputs[1])
+        image, maps = self.network.input, explained.outputs[1]
+        if scales := multi_scale.numbers(self.scales):
+            maps = multi_scale.averaged(image, maps[..., None], scales)[..., 0]
+        return keras.Model(image, maps)
 
     def likeliest_attention(self, images, count=2):
         """(images, attention of their `count` likeliest classes (N, count, S, S), as bright as each
@@ -104,7 +123,9 @@ def class_scores(logits, arrays, split, most=None):
 def evaluate(model, data, request):
     """[Score]: mean average precision or accuracy; or how well the maps find objects."""
     if request.metrics == (scoring.LOCALIZATION,):
-        return scoring.localize(model.object_maps, data, request.split or "test")
+        scores = scoring.localize(model.object_maps, data, request.split or "test")
+        seen = {"scales": model.scales} if model.scales else {}
+        return [score.with_details(**seen) for score in scores]
     why = f"does not go with {model.name}, which makes no images"
     request.refuse("metrics extractor inception num", why)
     split = request.split or "test"
@@ -120,8 +141,9 @@ def card(model, data, request):
     """The score on test images and a picture of the likeliest classes' attention."""
     scores = evaluate(model, data, request)
     images = np.asarray(data.arrays(request.split or "test")["image"][:SHOWN])
+    seen = f", mean of the scales {model.scales} and of mirror images" if model.scales else ""
     return Card(
         scores={score.metric: score.value for score in scores},
         picture=png(attention_grid(*model.likeliest_attention(images))),
-        caption="A row an image: it, and where its two likeliest classes are seen",
+        caption=f"A row an image: it, and where its two likeliest classes are seen{seen}",
     )

@@ -50,6 +50,25 @@ def test_efficientnet_as_a_backbone_starts_from_imagenet_s_weights(model):
     assert own.options["start"] == "" and own.hparams["head_rate"] == 2
 
 
+def test_efficientnet_on_photographs_sees_parts_at_several_scales(tmp_path):
+    for split in ("train", "val"):
+        path = tmp_path / "ImageSets" / "Segmentation" / f"{split}.txt"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("a\n")
+    (tmp_path / "JPEGImages").mkdir()
+    data, asked = f"voc2012:{tmp_path}", {"backbone": "efficientnet_lite0"}
+    found = {m: RunConfig.resolve(m, data, settings=asked) for m in ("gain", "deeplab")}
+    scales = {m: (c.hparams["scale_min"], c.hparams["scale_max"]) for m, c in found.items()}
+    assert scales == {"gain": (0.75, 1.5), "deeplab": (0.5, 1.5)}
+    options = found["gain"].options
+    assert (options["scales"], options["output_stride"]) == ("0.75,1,1.25", 16)
+    assert found["deeplab"].options["stride"] == 8
+    plain = RunConfig.resolve("gain", data)
+    assert (plain.options["scales"], plain.hparams["scale_max"]) == ("", 1.0)
+    small = RunConfig.resolve("gain", "creatures/many", settings=asked)
+    assert (small.options["scales"], small.hparams["scale_max"]) == ("", 1.0)
+
+
 def test_pictures_larger_than_the_network_keep_their_ratio():
     config = RunConfig.resolve("cyclegan", "horse2zebra", image_size=128)
     assert (config.image_size, config.load_size) == (128, 143)

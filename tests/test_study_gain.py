@@ -66,8 +66,11 @@ def test_from_attention_to_segmentation(tmp_path, capsys, monkeypatch):
 
 def test_attention_on_objects_of_own_and_of_other_scenes(tmp_path, capsys):
     flags = ["--mode=study", "--study=biased", "--dataset=creatures/biased/tiny"]
+    flags += ["--set=scales=0.5,1"]
     assert main.main([*flags, *TINY, f"--output={tmp_path}"]) == 0
-    (row,) = json.loads((tmp_path / "biased.json").read_text())["rows"].values()
+    record = json.loads((tmp_path / "biased.json").read_text())
+    assert record["scales"] == "0.5,1"
+    (row,) = record["rows"].values()
     assert len(row) == 4 and all(0 <= v <= 1 for v in row) and row[2] != row[3]
     assert "accuracy, other scene" in capsys.readouterr().out
 

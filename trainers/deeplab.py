@@ -100,6 +100,7 @@ BACKBONES = {  # what else goes with a backbone; ours
         "weight_decay": 1e-5,
     }
 }
+PHOTOGRAPHS = {"scale_min": 0.5, "scale_max": 1.5}  # Chen et al., 2018
 RECIPES = {  # by data set
     "creatures": Recipe(  # ours; weights start at random
         image_size=64,
@@ -114,7 +115,7 @@ RECIPES = {  # by data set
         batch_size=15,
         steps=8_000,
         options={"normalise": "imagenet", "start": "vgg16:imagenet"},
-        variants=BACKBONES,
+        variants={name: {**values, **PHOTOGRAPHS} for name, values in BACKBONES.items()},
     ),
 }
 

@@ -9,7 +9,7 @@ import tensorflow as tf
 from keras import ops
 
 from ..common.images import scaled, to_float, to_uint8
-from ..zoo.layers import grad_cam, precision
+from ..zoo.layers import grad_cam, multi_scale, precision
 from . import base, classifier, crops, losses
 from .base import Recipe
 
@@ -109,6 +109,7 @@ BACKBONES = {  # what else goes with a backbone; ours
         "weight_decay": 1e-5,
     }
 }
+PHOTOGRAPHS = {"scale_min": 0.75, "scale_max": 1.5, "scales": "0.75,1,1.25"}  # ours
 RECIPES = {  # by data set
     "creatures": Recipe(image_size=64, batch_size=16, steps=2_000, variants=BACKBONES, **OURS),
     "voc2012": Recipe(  # notes, section 3: 35 epochs of 10,582 images; their size: DeepLab's
@@ -116,7 +117,7 @@ RECIPES = {  # by data set
         batch_size=1,
         steps=370_370,
         options={"normalise": "imagenet", "start": "vgg16:imagenet"},
-        variants=BACKBONES,
+        variants={name: {**values, **PHOTOGRAPHS} for name, values in BACKBONES.items()},
     ),
     "folder": Recipe(image_size=64, batch_size=16, steps=10_000, variants=BACKBONES, **OURS),
 }
@@ -263,6 +264,10 @@ class GAIN(classifier.Classifier):
         return terms
 
     def _explained(self, x):
+        network = self.ema_networks.get("attention")
+        if network and multi_scale.is_averaged(network):  # options of the network: scales
+            outputs = network(x, training=False)
+            return outputs["logits"], outputs["attention"]
         features, head = self.ema_networks["features"], self.ema_networks["head"]
         f = features(x, training=False)
         logits = head(f, training=False)
@@ -272,7 +277,8 @@ class GAIN(classifier.Classifier):
 
     def explain(self, x, batch=16):
         """Images (N, S, S, 3) in [-1, 1] -> arrays: logits (N, C), and A^c of every class (N, C, S,
-        S), each from 0 to 1. Computed with the averaged weights, `batch` images at a time."""
+        S), each from 0 to 1; the mean over the network's `scales`, if it has any. Computed with the
+        averaged weights, `batch` images at a time."""
         parts = [self.explained(tf.constant(x[i : i + batch])) for i in range(0, len(x), batch)]
         return tuple(np.concatenate([np.asarray(v) for v in column]) for column in zip(*parts))
 

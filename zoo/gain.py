@@ -21,29 +21,39 @@ be computed without one (zoo.layers.grad_cam), and the network `attention` does 
 """
 
 import keras
+from keras import ops
 
 from . import registry
-from .layers import cam, grad_cam
+from .layers import cam, grad_cam, multi_scale
 from .networks import Networks, copy_backbone
 
 LAYERS = ("map", "middle")
 
 
-def explained(classifier):
+def explained(classifier, scales=()):
     """A classifier with a global average of its layer `map` -> keras.Model with the same weights,
-    image -> {"logits" (B, C), "attention": A^c of every class (B, C, S, S), each from 0 to 1}."""
+    image -> {"logits" (B, C), "attention": A^c of every class (B, C, S, S), each from 0 to 1}.
+
+    scales: A^c is the mean of the ReLU of the class activation maps of the image at these sizes,
+    relative to its own, and of its mirror images (zoo.layers.multi_scale); (): of the image alone.
+    """
     features, dense = (classifier.get_layer(name) for name in ("map", "logits"))
     maps = cam.class_maps(features.output, dense)
     size, dtype = classifier.input_shape[1], keras.config.floatx()
-    attention = grad_cam.OfAverage(size, dtype=dtype, name="attention")(maps)
+    if scales:
+        mean = multi_scale.averaged(classifier.input, ops.relu(maps), scales)
+        attention = grad_cam.to_image_size(ops.transpose(mean, (0, 3, 1, 2)), size)
+    else:
+        attention = grad_cam.OfAverage(size, dtype=dtype, name="attention")(maps)
     outputs = {"logits": dense.output, "attention": attention}
     return keras.Model(classifier.input, outputs, name="attention")
 
 
-def parts(classifier, layer="map", averaged=True, start=""):
+def parts(classifier, layer="map", averaged=True, start="", scales=()):
     """-> the Networks of `build`, for the classifier that a function () makes.
 
     averaged: whether the classifier's logits are a linear layer of the average of its layer `map`.
+    scales: as of `explained`.
     """
 
     def features():
@@ -56,7 +66,7 @@ def parts(classifier, layer="map", averaged=True, start=""):
 
     makers = {"classifier": classifier, "features": features, "head": head}
     if averaged and layer == "map":
-        makers["attention"] = lambda: explained(networks["classifier"])
+        makers["attention"] = lambda: explained(networks["classifier"], scales)
     networks = Networks(
         makers, start=start, transfer=lambda source: copy_backbone(networks["classifier"], source)
     )
@@ -74,6 +84,7 @@ def build(
     stages=3,
     output_stride=32,
     start="",
+    scales="",
 ):
     """-> Networks "classifier": image (B, S, S, 3) in [-1, 1] -> logits (B, classes); "features":
     image -> f (B, h, w, K); "head": f -> logits; "attention": image -> {"logits", "attention" (B,
@@ -82,13 +93,18 @@ def build(
     With layer="middle" or head="fc" there is no "attention". backbone: a classifier of the zoo.
     width, head, normalise, stages, output_stride: options of the backbone; only width is one of
     every backbone. layer: the layer whose output is f, "map" or "middle". start: MODEL:TAG, the
-    weights that training starts from, all but the last layer's.
+    weights that training starts from, all but the last layer's. scales: sizes of the image,
+    relative to its own, as "0.75,1,1.25": "attention" is the mean over these and over their mirror
+    images (zoo.layers.multi_scale); "": of the image alone. Training does not use them.
     """
     backbones = registry.names("classification")
     if backbone not in backbones:
         raise ValueError(f"backbone takes one of {', '.join(backbones)}, not {backbone!r}")
     if layer not in LAYERS:
         raise ValueError(f"layer takes one of {', '.join(LAYERS)}, not {layer!r}")
+    sizes = multi_scale.numbers(scales)
+    if sizes and (layer != "map" or head == "fc"):
+        raise ValueError("scales needs layer=map and head=gap, whose maps have no fixed size")
     usual = {"head": "gap", "normalise": "none", "stages": 3, "output_stride": 32}
     options = dict(zip(usual, (head, normalise, stages, output_stride)))
     options = {name: value for name, value in options.items() if value != usual[name]}
@@ -97,4 +113,4 @@ def build(
     networks = registry.networks(
         backbone, image_size=image_size, classes=classes, width=width, **options
     )
-    return parts(lambda: networks["classifier"], layer, head != "fc", start)
+    return parts(lambda: networks["classifier"], layer, head != "fc", start, sizes)
