@@ -1,6 +1,7 @@
 """Published weights: of a run, with a model card; and imported from other people's checkpoints."""
 
 import hashlib
+import json
 import re
 import shlex
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from .evaluation import as_reference
 from .models import open_run
 
 CARDS = Path(__file__).parents[1] / "docs" / "weights"
+README = "README.md"  # the card of a folder, for the Hugging Face hub
 IMPORTED = "imported"  # default folder of imported weights
 PRIVATE = ("--run_dir", "--output", "--data_dir", "--inception")  # flags with the user's own paths
 
@@ -52,7 +54,8 @@ def publish(
 
     The weights are those of the best checkpoint by the run's own metrics, or the newest one. They
     are rounded to float16 where their probe allows it, and scored as they are stored. output: a
-    folder for weights, manifest and card; None: the zoo's own, with the card in docs/weights.
+    folder for weights, manifest and card, with a README.md that the Hugging Face hub takes as the
+    card of the folder; None: the zoo's own, with the card in docs/weights.
     direction: of a translator (default: a2b). A tag that is taken raises WeightsError.
     """
     check_tag(tag)
@@ -62,6 +65,9 @@ def publish(
     spec = zoo.get(config.model)
     task = tasks.get(spec.kind)
     door.check_tag_free(spec.name, tag, output)  # known now, not after the work
+    if output:
+        check_readme(output)
+        manifest_rows(output)
     model = open_run(run_directory.best_checkpoint(folder) or folder, direction)
     if direction and model.direction is None:
         raise UsageError("direction goes with networks that translate")
@@ -96,16 +102,49 @@ def publish(
         raise UsageError(f"cannot write the weights ({error}): give another --output") from None
     place, weights = Path(output or CARDS), f"{output}/{tag}" if output else tag
     picture = f"{spec.name}-{tag}.png" if card.picture else None
-    commands = []
-    if card.command:
-        command = card.command.format(model=spec.name, weights=weights)
-        commands.append(f"python main.py {command}")
-    text = cards.card(spec, tag, weights, entry, picture, card.caption, commands)
+
+    def text(weights):
+        commands = []
+        if card.command:
+            command = card.command.format(model=spec.name, weights=weights)
+            commands.append(f"python main.py {command}")
+        return cards.card(spec, tag, weights, entry, picture, card.caption, commands)
+
     path = place / f"{spec.name}-{tag}.md"
-    write_output(path, text)
+    write_output(path, text(weights))
     if picture:
         write_output(place / picture, card.picture)
+    if output:
+        rows = manifest_rows(place)
+        names = [f"{name}-{tag}.md" for name, tag, *_ in rows]
+        others = [name for name in names if name != path.name and (place / name).exists()]
+        hub = cards.hub_card(text(f"{cards.HUB_PLACE}/{tag}"), rows, others)
+        write_output(place / README, hub)
     return Published(spec.name, tag, entry, path)
+
+
+def check_readme(folder):
+    """Raises UsageError if the README.md of a folder is not one that publish wrote."""
+    path = Path(folder) / README
+    head = path.read_text(errors="replace").partition("\n---\n")[0] if path.exists() else ""
+    if path.exists() and f"\n- {cards.HUB_TAG}\n" not in head:
+        raise UsageError(f"{path} is not a model card of the zoo: take another --output")
+
+
+def manifest_rows(folder):
+    """[(model's name, tag, registry.Weights, task of the hub)] of a folder's manifest, [] without
+    one. A row of another kind raises UsageError."""
+    manifest = Path(folder) / door.MANIFEST
+    try:
+        return [
+            (name, tag, registry.Weights(**row), tasks.get(zoo.get(name).kind).HUB_TASK)
+            for name, rows in json.loads(manifest.read_text()).items()
+            for tag, row in rows.items()
+        ]
+    except FileNotFoundError:
+        return []
+    except (TypeError, AttributeError) as error:
+        raise UsageError(f"{manifest} is not a manifest of the zoo ({error})") from None
 
 
 def public(text):

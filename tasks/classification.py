@@ -13,6 +13,8 @@ from ..zoo.layers import cam
 from . import scoring
 from .base import Card, LoadedModel, Monitor, in_batches
 
+HUB_TASK = "image-classification"  # of the Hugging Face hub
+
 
 def gives_features(spec):
     """True if the features of such a model can be used by metrics."""

@@ -14,6 +14,7 @@ from ..zoo.layers.labels import labels
 from . import scoring
 from .base import Card, LoadedModel, Monitor
 
+HUB_TASK = "unconditional-image-generation"  # of the Hugging Face hub
 METRICS = ("fid", "kid", "is", "precision_recall")  # of a card
 GRID = 64  # samples in a picture
 REFERENCES = ("bank", "training")  # where X comes from in a sample of a model that looks at it

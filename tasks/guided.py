@@ -15,6 +15,7 @@ from . import classification, scoring
 from .base import BATCH, Card, LoadedModel, Monitor, checked, in_batches, maps_at
 from .classification import Classification, class_count, needs_classes  # noqa: F401
 
+HUB_TASK = "image-classification"  # of the Hugging Face hub
 SHOWN = 8  # images of a picture
 
 

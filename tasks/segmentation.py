@@ -11,6 +11,7 @@ from ..trainers.deeplab import map_picture
 from . import classification, scoring
 from .base import Card, LoadedModel, Monitor, checked, in_batches
 
+HUB_TASK = "image-segmentation"  # of the Hugging Face hub
 SHOWN = 16  # images of a picture while training
 MOST = 500  # images that are scored while training
 FREQUENT = 20  # pictures that a class needs to count in the score of frequent classes

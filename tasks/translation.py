@@ -14,6 +14,7 @@ from ..zoo.layers.convolution import size_multiple
 from . import scoring, tiles
 from .base import Card, LoadedModel, Monitor, checked
 
+HUB_TASK = "image-to-image"  # of the Hugging Face hub
 METRICS = ("kid_blocks10", "kid", "fid")
 BACK = {"a2b": "b2a", "b2a": "a2b"}  # direction -> the way back
 LEAST = 8  # side that the networks take

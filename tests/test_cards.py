@@ -9,7 +9,7 @@ import pytest
 
 from attention_zoo.common.tables import markdown
 from attention_zoo.reports import annotations
-from attention_zoo.reports.cards import card
+from attention_zoo.reports.cards import card, front_matter, hub_card
 from attention_zoo.zoo import registry
 
 CARDS = Path(__file__).parents[1] / "docs" / "weights"
@@ -53,6 +53,62 @@ def test_a_card_shows_its_picture_commands_and_features():
     assert "These are the weights of its run `ragan`." in text
     without = dataclasses.replace(SPEC, reported={})
     assert "reported" not in card(without, "mine", "mine", entry)
+
+
+FRONT = """---
+license: apache-2.0
+library_name: keras
+pipeline_tag: unconditional-image-generation
+tags:
+- attention-zoo
+- dcgan
+datasets:
+- "cifar10"
+model-index:
+- name: "dcgan:mine"
+  results:
+  - task:
+      type: unconditional-image-generation
+    dataset:
+      name: "cifar10"
+      type: "cifar10"
+    metrics:
+    - type: fid
+      name: "fid_x_10k_test"
+      value: 12.3457
+    - type: kid
+      name: "kid_x_10k_test"
+      value: 0.00005
+---
+
+"""
+
+
+def test_the_front_matter_of_a_hubs_card():
+    scores = {"fid_x_10k_test": 12.345678, "kid_x_10k_test": 5e-5, "threshold": 0.3}
+    entry = dataclasses.replace(ENTRY, scores=scores | {"is_x_10k": float("nan")})
+    row = ("dcgan", "mine", entry, "unconditional-image-generation")
+    assert front_matter([row]) == FRONT
+    own = dataclasses.replace(entry, dataset='folder:a "b"', scores={}, license="unknown: x.pth's")
+    text = front_matter([row, ("resnet9", "t", own, "image-classification")])
+    assert "license: other\n" in text and "pipeline_tag" not in text
+    assert "- dcgan\n- resnet9\n" in text and text.count("- name:") == 1
+    alone = front_matter([("resnet9", "t", dataclasses.replace(own, dataset="arrays"), "x")])
+    assert "datasets" not in alone and "model-index" not in alone
+
+
+def test_a_hubs_card_is_read_as_the_hub_reads_it():
+    repocard = pytest.importorskip("huggingface_hub.repocard")
+    scored = dataclasses.replace(ENTRY, dataset='folder:a "b"')
+    row = ("dcgan", "mine", scored, "unconditional-image-generation")
+    found = repocard.ModelCard(hub_card("# T\n\ntext\n", [row], ["dcgan-old.md"]))
+    assert found.data.license == "apache-2.0" and found.data.library_name == "keras"
+    result = found.data.eval_results[0]
+    assert (result.metric_type, result.metric_value) == ("fid", 12.3457)
+    assert (result.dataset_name, result.dataset_type) == ('folder:a "b"', "folder-a--b-")
+    assert found.text.startswith("\n# T\n\ntext\n\n## This repository\n\n`OWNER/REPO` stands")
+    assert found.text.endswith("other weights too: [dcgan-old](dcgan-old.md).\n")
+    assert "other weights" not in hub_card("# T\n", [row])
 
 
 @pytest.mark.parametrize("name", registry.names())

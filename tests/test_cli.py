@@ -262,6 +262,21 @@ def test_a_generator_is_published_and_sampled(finished, folder, capsys, tmp_path
     assert row["sha256"] in card
     value = row["scores"]["is_resnet9-creatures_100"]
     assert f"| `is_resnet9-creatures_100` | {value:.6g} |" in card
+    readme = (tmp_path / "README.md").read_text()
+    assert readme.startswith("---\nlicense: apache-2.0\n")
+    assert f'      name: "is_resnet9-creatures_100"\n      value: {value:.6g}\n' in readme
+    assert readme.partition("---\n\n")[2].startswith("# ragan:mine\n")
+    assert "--mode=sample --model=ragan --weights=hf://OWNER/REPO/mine --output" in readme
+    again = [*flags[:2], f"--data_dir={folder}", "--num=100", f"--output={tmp_path}"]
+    lines(capsys, *again, "--tag=two", "--metrics=is")
+    readme = (tmp_path / "README.md").read_text()
+    assert "# ragan:two\n" in readme and "too: [ragan-mine](ragan-mine.md).\n" in readme
+    assert '- name: "ragan:mine"\n' in readme and '- name: "ragan:two"\n' in readme
+    (tmp_path / "README.md").write_text("# Mine\n")
+    said = mistake(capsys, *again, "--tag=three")
+    assert "README.md is not a model card of the zoo: take another --output" in said
+    assert (tmp_path / "README.md").read_text() == "# Mine\n"
+    assert not (tmp_path / "ragan-three.npz").exists()
 
     grids = []
     for weights in (f"{tmp_path}/mine", f"{tmp_path}/ragan-mine.npz", str(finished)):
