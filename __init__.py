@@ -248,23 +248,26 @@ def evaluate(
     )
 
 
-def export(models, output="exported", threshold=None):
-    """Exports models as SavedModels for TensorFlow Serving.
+def export(models, output="exported", threshold=None, format="saved_model"):
+    """Exports models as SavedModels for TensorFlow Serving, or as files of other runtimes.
 
     Args:
         models: a `LoadedModel`, or a list of them.
-        output: the folder; a version is written to output/NAME/VERSION.
+        output: the folder; a version is written to output/NAME/VERSION, a file to
+            output/NAME.FORMAT.
         threshold: of attention boxes. None: the one published with the weights, or 0.5.
+        format: "saved_model", "tflite" or "onnx" (needs tf2onnx, onnx and onnxruntime).
 
     Returns:
         A list of `ExportedModel`: path, signatures.
 
     Raises:
-        UsageError: a SavedModel does not answer as its network does, or cannot be written.
+        UsageError: what was exported does not answer as its network does, the format does not have
+            an operation of the network, or the folder cannot be written.
     """
     from .common.quiet import import_tensorflow
 
     import_tensorflow()
     from .experiments import exporting
 
-    return exporting.export(models, output, threshold)
+    return exporting.export(models, output, threshold, format=format)

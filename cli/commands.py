@@ -213,8 +213,8 @@ def annotate(given, arguments):
 
 
 def export(given, arguments):
-    """Exports models for TensorFlow Serving."""
-    options = pick(given, "output threshold")
+    """Exports models for TensorFlow Serving, or as files of other runtimes."""
+    options = pick(given, "output threshold format")
     if given.get("all"):
         refuse(given, "model weights", "goes without --all")
     elif "weights" not in given:

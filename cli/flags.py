@@ -286,6 +286,12 @@ FLAGS = {
         fraction,
         "FRACTION",
     ),
+    "format": Flag(
+        "what to write; onnx needs tf2onnx, onnx and onnxruntime",
+        one_of("saved_model", "tflite", "onnx"),
+        "saved_model|tflite|onnx",
+        "saved_model",
+    ),
     "all": Flag("export all published weights of the zoo", kind="switch", default=False),
     "tag": Flag("the name of the published weights (required)"),
     "port": Flag("the port of the page (default: 7860)", whole(1, 65535), "PORT"),
@@ -460,8 +466,8 @@ MODES = {
         },
     ),
     "export": Mode(
-        "export models for TensorFlow Serving",
-        {"model": "weights model all", "signatures": "threshold", "output": "output"},
+        "export models for TensorFlow Serving, or as TensorFlow Lite or ONNX files",
+        {"model": "weights model all", "signatures": "threshold", "output": "output format"},
         notes={
             "model": WHERE,
             "weights": FLAGS["weights"].help.replace("required", "required without --all"),

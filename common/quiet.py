@@ -36,7 +36,7 @@ def import_tensorflow(lean=False):
             check_keras(dtype_policy=KERAS["floatx"])
         if is_first or "tensorflow" not in sys.modules:
             os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-            with _stderr_discarded(), _hidden(OPTIONAL if lean else ()):
+            with stderr_discarded(), _hidden(OPTIONAL if lean else ()):
                 keras = _keras()  # first: TensorFlow reports its errors as its own
                 import tensorflow as tf
 
@@ -105,7 +105,7 @@ def _hidden(packages):
 
 
 @contextlib.contextmanager
-def _stderr_discarded():
+def stderr_discarded():
     """Sends what is written to file descriptor 2 to nowhere."""
     try:
         if sys.stderr:

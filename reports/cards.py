@@ -87,7 +87,7 @@ def front_matter(rows):
             index += [f"      name: {_quoted(entry.dataset)}", f"      type: {_quoted(kind)}"]
             index += ["    metrics:"]
         for metric, value in scores.items():
-            number = np.format_float_positional(float(f"{value:.6g}"), trim="0")
+            number = np.format_float_positional(float(f"{value:.6g}"), trim="-")
             index += [f"    - type: {metric.split('_')[0]}", f"      name: {_quoted(metric)}"]
             index += [f"      value: {number}"]
     lines += ["model-index:", *index] if index else []

@@ -149,16 +149,15 @@ def _compare(name, folder, expected):
     if answers.keys() != expected.keys():
         raise ExportError(f"{name}: the SavedModel gives only {sorted(answers)}, not all outputs")
     for key, value in expected.items():
-        difference, limit = _difference(answers[key], value)
-        if not difference <= limit:
-            raise ExportError(
-                f"{name}: {key} of the SavedModel is {difference:.3g} off the network's"
-            )
+        gap, limit = difference(answers[key], value)
+        if not gap <= limit:
+            raise ExportError(f"{name}: {key} of the SavedModel is {gap:.3g} off the network's")
 
 
-def _difference(answer, expected):
+def difference(answer, expected, tolerance=TOLERANCE):
     """(difference of an answer, the largest difference allowed): grey levels of pictures, the share
-    of integers that differ, else the largest absolute difference."""
+    of integers that differ, else the largest absolute difference. tolerance: relative to the
+    largest value if that is above 1."""
     if answer.shape != expected.shape:
         return np.inf, 0
     if expected.dtype == object:
@@ -166,7 +165,7 @@ def _difference(answer, expected):
         return max(abs(decoded(a).astype(int) - decoded(b)).max() for a, b in pairs), 1
     if expected.dtype.kind == "i":
         return (answer != expected).mean(), 1e-3
-    return abs(answer - expected).max(), TOLERANCE * max(1, abs(expected).max())
+    return abs(answer - expected).max(), tolerance * max(1, abs(expected).max())
 
 
 def _place(folder, home):

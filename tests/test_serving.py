@@ -746,15 +746,15 @@ def test_a_difference_refuses_the_export(change, message, networks, tmp_path, mo
 def test_how_far_an_answer_may_be_off():
     a, small = np.full((4, 4), 20, "float32"), np.full((4, 4), 0.5, "float32")
     for off, within in ((1e-4, True), (3e-4, False)):
-        gap, most = export._difference(a + np.float32(off), a)
+        gap, most = export.difference(a + np.float32(off), a)
         assert bool(gap <= most) is within
     for off, within in ((5e-6, True), (3e-5, False), (np.nan, False)):
-        gap, most = export._difference(small + np.float32(off), small)
+        gap, most = export.difference(small + np.float32(off), small)
         assert bool(gap <= most) is within
     pixels = noisy(8, 8).clip(0, 250)
     for off, within in ((1, True), (2, False)):
         pngs = [np.array([encoded(p, "png")], object) for p in (pixels + np.uint8(off), pixels)]
-        gap, most = export._difference(*pngs)
+        gap, most = export.difference(*pngs)
         assert bool(gap <= most) is within
 
 

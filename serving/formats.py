@@ -1,0 +1,123 @@
+"""Writes networks as one file each for other runtimes: TensorFlow Lite and ONNX.
+
+A file is a network's `serving_default` without the checks of a server. Before it is written, its
+outputs for fixed inputs are compared with the network's.
+"""
+
+import json
+import re
+import tempfile
+import warnings
+
+import numpy as np
+import tensorflow as tf
+
+from ..common.files import write_output
+from ..common.quiet import stderr_discarded
+from . import signatures
+from .export import PROBE, ExportError, difference, example
+
+SIGNATURE = "serving_default"
+TOLERANCE = 1e-4  # relative to the largest value if that is above 1
+OPSET = 18  # of ONNX
+NO_KERNEL = r"'(tf\.\w+)' op is neither a custom op nor a flex op"  # as TensorFlow Lite says it
+
+
+def write(models, root, kind):
+    """Writes root/NAME.KIND of each Served, and its origin, NAME.KIND.json; returns [(path, names
+    of its signatures)]. kind: a key of CONVERTERS.
+
+    A model that uses an operation without a counterpart, or whose file answers otherwise than the
+    network, raises ExportError, and no file is written.
+    """
+    made = []
+    for model in models:
+        function, specs = endpoint(model)
+        inputs = probe(model, specs)
+        expected = {k: v.numpy() for k, v in function(*map(tf.constant, inputs.values())).items()}
+        data, answers = CONVERTERS[kind](model.name, function, specs, inputs)
+        compare(model.name, kind, answers, expected)
+        made.append((root / f"{model.name}.{kind}", data, model.about))
+    for path, data, about in made:
+        write_output(path, data)
+        write_output(f"{path}.json", json.dumps(about, indent=1) + "\n")
+    return [(path, (SIGNATURE,)) for path, *_ in made]
+
+
+def endpoint(model):
+    """(function, [tf.TensorSpec]) of a Served's `serving_default`."""
+    roles = signatures.ROLES[model.role]
+    return roles(model.networks, model.size, model.threshold)[SIGNATURE]
+
+
+def probe(model, specs):
+    """{name: array} of PROBE examples of each input, drawn by a fixed seed."""
+    rng = np.random.default_rng(0)
+    return {spec.name: example(spec, PROBE, model.size, rng) for spec in specs}
+
+
+def compare(name, kind, answers, expected):
+    """Raises ExportError if answers, {output: array}, differ from the expected ones."""
+    if answers.keys() != expected.keys():
+        raise ExportError(f"{name}: the file gives only {sorted(answers)}, not all outputs")
+    for key, value in expected.items():
+        gap, limit = difference(answers[key], value, TOLERANCE)
+        if not gap <= limit:
+            raise ExportError(
+                f"{name}: {key} of the {kind} file is {gap:.3g} off the network's, more than "
+                f"{limit:.3g}: take --format=saved_model"
+            )
+
+
+def to_tflite(name, function, specs, inputs):
+    """(bytes of a TensorFlow Lite model, {output: its answer to the inputs, an array})."""
+    module = tf.Module()
+    traced = tf.function(function, specs, autograph=False).get_concrete_function()
+    module.variables_used = list(traced.variables)
+    with tempfile.TemporaryDirectory() as folder, stderr_discarded():
+        tf.saved_model.save(module, folder, {SIGNATURE: traced})
+        converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=[SIGNATURE])
+        try:
+            data = converter.convert()
+        except Exception as error:  # of the converter, whose class is internal to TensorFlow
+            operations = sorted(set(re.findall(NO_KERNEL, str(error))))
+            if not operations:
+                raise
+            raise unknown(name, operations, "TensorFlow Lite") from None
+    with stderr_discarded(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the interpreter is to move to another package
+        interpreter = tf.lite.Interpreter(model_content=data)
+        return data, interpreter.get_signature_runner(SIGNATURE)(**inputs)
+
+
+def to_onnx(name, function, specs, inputs):
+    """(bytes of an ONNX model, {output: its answer to the inputs, an array})."""
+    try:
+        import onnx
+        import onnxruntime
+        import tf2onnx
+    except ImportError:
+        raise ExportError(
+            "--format=onnx needs more packages: pip install tf2onnx onnx onnxruntime"
+        ) from None
+    function = tf.function(function, specs, autograph=False)
+    model, _ = tf2onnx.convert.from_function(function, specs, opset=OPSET)
+    used = {(node.op_type, node.domain) for node in model.graph.node}
+    operations = sorted(kind for kind, domain in used if not onnx.defs.has(kind, domain))
+    if operations:
+        raise unknown(name, operations, "ONNX")
+    data = model.SerializeToString()
+    session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
+    names = [output.name for output in session.get_outputs()]
+    return data, dict(zip(names, session.run(names, inputs)))
+
+
+def unknown(name, operations, where):
+    """The ExportError of operations that have no counterpart."""
+    listed = ", ".join(operations)
+    return ExportError(
+        f"{name} uses {listed}, which {where} does not have: take --format=saved_model"
+    )
+
+
+CONVERTERS = {"tflite": to_tflite, "onnx": to_onnx}
