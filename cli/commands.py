@@ -216,7 +216,7 @@ def export(given, arguments):
     """Exports models for TensorFlow Serving, or as files of other runtimes."""
     options = pick(given, "output threshold format")
     if given.get("all"):
-        refuse(given, "model weights", "goes without --all")
+        refuse(given, "model weights format", "goes without --all")
     elif "weights" not in given:
         raise UsageError("--mode=export needs --weights=TAG|RUN_DIR|FILE or --all")
     import_tensorflow(lean=True)

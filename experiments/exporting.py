@@ -54,11 +54,11 @@ def export(models, output="exported", threshold=None, names=None, format="saved_
     return [ExportedModel(path, tuple(signatures)) for path, signatures in placed]
 
 
-def export_all(output="exported", threshold=None, format="saved_model"):
+def export_all(output="exported", threshold=None):
     """Exports all published weights as MODEL-TAG, since they are no versions of each other."""
     tags = [(name, tag) for name in zoo.names() for tag in zoo.get(name).weights]
     models = [load(*one) for one in tags]
-    return export(models, output, threshold, ["-".join(one) for one in tags], format)
+    return export(models, output, threshold, ["-".join(one) for one in tags])
 
 
 def served(model, name=None, threshold=None):

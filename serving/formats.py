@@ -12,6 +12,7 @@ import warnings
 import numpy as np
 import tensorflow as tf
 
+from ..common.downloads import short
 from ..common.files import write_output
 from ..common.quiet import stderr_discarded
 from . import signatures
@@ -80,14 +81,16 @@ def to_tflite(name, function, specs, inputs):
         try:
             data = converter.convert()
         except Exception as error:  # of the converter, whose class is internal to TensorFlow
-            operations = sorted(set(re.findall(NO_KERNEL, str(error))))
-            if not operations:
-                raise
-            raise unknown(name, operations, "TensorFlow Lite") from None
+            if operations := sorted(set(re.findall(NO_KERNEL, str(error)))):
+                raise unknown(name, operations, "TensorFlow Lite") from None
+            raise refused(name, f"TensorFlow Lite cannot convert it ({short(error)})") from None
     with stderr_discarded(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the interpreter is to move to another package
-        interpreter = tf.lite.Interpreter(model_content=data)
-        return data, interpreter.get_signature_runner(SIGNATURE)(**inputs)
+        try:
+            interpreter = tf.lite.Interpreter(model_content=data)
+            return data, interpreter.get_signature_runner(SIGNATURE)(**inputs)
+        except (ValueError, RuntimeError) as error:
+            raise refused(name, f"TensorFlow Lite cannot run the file ({short(error)})") from None
 
 
 def to_onnx(name, function, specs, inputs):
@@ -115,9 +118,12 @@ def to_onnx(name, function, specs, inputs):
 def unknown(name, operations, where):
     """The ExportError of operations that have no counterpart."""
     listed = ", ".join(operations)
-    return ExportError(
-        f"{name} uses {listed}, which {where} does not have: take --format=saved_model"
-    )
+    return refused(name, f"{where} has no counterpart of {listed} as the network uses it")
+
+
+def refused(name, why):
+    """The ExportError of a model that a format cannot hold."""
+    return ExportError(f"{name}: {why}: take --format=saved_model")
 
 
 CONVERTERS = {"tflite": to_tflite, "onnx": to_onnx}

@@ -51,11 +51,31 @@ def test_an_operation_without_a_counterpart_is_named(tmp_path, capfd):
     options = {"image_size": 32, "width": 4, "encoder_width": 4}
     publish("ragan", zoo.create("ragan", **options)["generator"], options, tmp_path)
     ragan = az.load("ragan", f"{tmp_path}/mine")
-    message = r"ragan uses tf.GatherV2, which TensorFlow Lite does not have: take --format=saved"
+    message = (
+        "ragan: TensorFlow Lite has no counterpart of tf.GatherV2 as the network uses it: take"
+    )
     with pytest.raises(az.UsageError, match=message):
         az.export(ragan, tmp_path / "out", format="tflite")
     assert not (tmp_path / "out").exists()
     assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("part", ["TFLiteConverter", "Interpreter"])
+def test_what_the_runtime_cannot_do_is_one_sentence(part, model, tmp_path, monkeypatch):
+    class Broken:
+        def __init__(self, **_):
+            raise ValueError("too large\nby far")
+
+        @classmethod
+        def from_saved_model(cls, folder, signature_keys):
+            return types.SimpleNamespace(convert=cls)
+
+    monkeypatch.setattr(tf.lite, part, Broken)
+    what = {"TFLiteConverter": "convert it", "Interpreter": "run the file"}[part]
+    message = rf"resnet9: TensorFlow Lite cannot {what} \(too large by far\): take --format=saved"
+    with pytest.raises(az.UsageError, match=message):
+        az.export(model, tmp_path / "out", format="tflite")
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(
@@ -132,5 +152,5 @@ def test_onnx_goes_through_its_packages(onnx, tmp_path):
     assert exported.path == tmp_path / "resnet9.onnx" and onnx.held["opset"] == 18
     assert exported.path.read_bytes() == b"onnx"
     onnx.nodes += ["A_1", "B_2"]
-    with pytest.raises(az.UsageError, match="resnet9 uses A_1, B_2, which ONNX does not have"):
+    with pytest.raises(az.UsageError, match="resnet9: ONNX has no counterpart of A_1, B_2 as the"):
         az.export(toy, tmp_path / "out", format="onnx")
