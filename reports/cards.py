@@ -53,7 +53,6 @@ def hub_card(text, rows, others=()):
     a card.
 
     text: the card of the weights that are shown, with HUB_PLACE for their place. rows: [(model's
-    text: the card of the weights that are shown, with HUB_PLACE for their place. rows: [(model's
     name, tag, registry.Weights, task of the hub)] of all weights in the folder. others: the file
     names of the other cards in it, which are linked.
     """
