@@ -28,7 +28,7 @@ FLAGS = {  # small networks, whose learning rate is at its highest from the firs
     "attention_gan": "--image_size=32 --set=width=8 --set=blocks=2 --set=masks=3 --set=flip=false",
     "unit": "--image_size=32 --set=width=8 --set=blocks=2 --set=flip=false",
     "uait": "--image_size=32 --set=width=8 --set=blocks=2 --set=flip=false",
-    "ganimorph": "--image_size=32 --set=width=8 --set=blocks=1 --set=flip=false",
+    "ganimorph": "--image_size=64 --batch_size=2 --set=width=8 --set=blocks=1 --set=flip=false",
     "ra": "--image_size=64 --set=width=8 --set=flip=false",
     "discogan": f"{SMALL} --set=width=8",
     "dualgan": f"{SMALL} --set=width=8 --set=dropout=0",
