@@ -31,6 +31,7 @@ PAIRS = ("--image_size=32", "--set=blocks=2", *SMALL)
         ("uait", PAIRS, 364_685_312, 0),
         ("discogan", ("--image_size=32", *SMALL), 33_964_032, 0),
         ("dualgan", ("--image_size=32", *SMALL), 140_099_584 / 3, 1e-6),
+        ("ra", ("--image_size=32", *SMALL), 242_778_112, 0),
         ("resnet9", SMALL, 16_516_992, 0),
         ("resnet18", SMALL, 52_793_088, 0),
         ("squeezenet", SMALL, 9_010_944, 0),
