@@ -159,6 +159,8 @@ def study(given, arguments):
         options = {}
     elif name == "translation":
         options = {"request": request_of(given)}
+        if "models" in given:
+            options["systems"] = studies.translation.parsed(given["models"])
     else:
         options = {"request": request_of(given), "stop": stop_rule(given)}
     found = answer(name, runs, **data, **options)

@@ -149,8 +149,8 @@ STUDIES = {
         {"dataset": "the data set (default: creatures/biased)"},
     ),
     "translation": Study(
-        "do the masks of AttentionGAN keep what is not to change?",
-        f"{TRAINS} extractor inception",
+        "which translators change what is to change, and keep the rest?",
+        f"{TRAINS} models extractor inception",
         {"dataset": "the data set (default: creatures/plain2striped)"},
     ),
 }
@@ -230,6 +230,12 @@ FLAGS = {
         f"scores, separated by commas, of {', '.join(METRICS)} (default: fid)",
         metrics,
         "NAME,...",
+    ),
+    "models": Flag(
+        "the translators to compare, separated by commas, each with settings of its own after "
+        "colons, such as cyclegan,attention_gan:scheme=1 (default: cyclegan and attention_gan's "
+        "schemes)",
+        metavar="MODEL[:NAME=VALUE]",
     ),
     "extractor": Flag(
         "the network whose features the metrics compare (default: inception where its weights "
@@ -396,7 +402,7 @@ MODES = {
     "study": Mode(
         "answer one question by measuring, or by training and comparing models",
         {
-            "question and data": "study dataset data_dir image_size weights model",
+            "question and data": "study dataset data_dir image_size weights model models",
             "training": "steps batch_size seed set",
             "evaluation": (
                 "metrics num extractor inception split eval_every stop_window stop_tolerance"

@@ -35,15 +35,20 @@ class StudyRuns:
         """The run directory of a run by its name."""
         return Path(self.output) / folder_name(name)
 
-    def train(self, study, name, model, data, settings, *, scorer=None, replace=None, other=None):
-        """Trains a run, or resumes it; returns (TrainedRun, RunConfig). settings: of this run, and
-        count last. other: a model whose own settings are not for this one."""
-        logging.info(f"{study}: {name}")
-        foreign = settable(other) - settable(model) if other else ()
+    def resolved(self, model, data, settings, others=()):
+        """The RunConfig of a run. settings: of this run, and count last. others: models whose own
+        settings are not for this one."""
+        foreign = {name for other in others for name in settable(other)} - settable(model)
         asked = {k: v for k, v in self.settings.items() if k not in foreign}
-        config = RunConfig.resolve(
+        return RunConfig.resolve(
             model, data, data_dir=self.data_dir, settings=asked | settings, **self.options
         )
+
+    def train(self, study, name, model, data, settings, *, scorer=None, replace=None, others=()):
+        """Trains a run, or resumes it; returns (TrainedRun, RunConfig). settings, others: as of
+        `resolved`."""
+        logging.info(f"{study}: {name}")
+        config = self.resolved(model, data, settings, others)
         trained = training.train(
             config,
             data,

@@ -70,7 +70,7 @@ def gain(study, runs, data="creatures/many", *, foreground=None, background=None
         if runs.settings.get("backbone") not in (None, *BACKBONES):  # of the classifier alone
             settings["backbone"] = BACKBONES[0]
         replace = {"classes": maps[..., None]}
-        runs.train(study, run, "deeplab", data, settings, replace=replace, other="gain")
+        runs.train(study, run, "deeplab", data, settings, replace=replace, others=("gain",))
         model, test = open_run(runs.folder(run)), dataset.arrays("test")
         images, truth = (test[key][:num] for key in ("image", "classes"))
         p = model.probabilities(images)
@@ -131,7 +131,7 @@ def guided_runs(study, runs, data, shares):
         masks = max(1, round(share * count))
         settings[f"GAIN_ext, {share:.0%} of masks"] = {"loss": "gain_ext", "masks": masks}
     for name, own in settings.items():
-        runs.train(study, name, "gain", data, own, other="deeplab")
+        runs.train(study, name, "gain", data, own, others=("deeplab",))
         yield name, *restore_trainer(runs.folder(name))
 
 

@@ -1,60 +1,168 @@
-"""The study of translators: do masks keep what is not to change?"""
+"""The study of translators: any of them side by side, on any two domains."""
 
+import dataclasses
 import json
+import math
+import time
+from types import SimpleNamespace
 
 import numpy as np
 
+from .. import trainers, zoo
+from ..common.errors import UsageError
 from ..common.files import write_output
 from ..common.tables import markdown
 from ..datasets import open_dataset
+from ..evaluate import translation as measures
+from ..evaluate.scorer import Score
+from ..experiments.config import RunConfig
 from ..experiments.models import open_run
 from ..reports import comparison
-from ..tasks.translation import evaluate
+from ..tasks import scoring
+from ..tasks.translation import METRICS, evaluate
 from .base import Study
 
-RUNS = [  # name, model, settings
+SYSTEMS = [  # name, model, settings
     ("CycleGAN", "cyclegan", {}),
     ("scheme 1", "attention_gan", {"scheme": 1}),
     ("scheme 2", "attention_gan", {}),
     ("scheme 2, attention-guided", "attention_gan", {"attention_discriminators": True}),
 ]
-OTHER = {"cyclegan": "attention_gan", "attention_gan": "cyclegan"}
 DIRECTIONS = ("a2b", "b2a")
 SHOWN = 8  # images drawn
+SIZES = "image_size batch_size steps"  # what all systems have in common
+COSTS = "translation_costs.json"
 
 
-def translation(study, runs, data="creatures/plain2striped", *, request):
-    """CycleGAN and AttentionGAN's schemes with one seed and order of the data: the scores of both
+def translation(study, runs, data="creatures/plain2striped", *, request, systems=None):
+    """Translators with one seed, order of the data, size and number of images: the scores of both
     directions, and what each makes of the same images; returns a Study. The same call goes on
-    where it was interrupted. runs: a StudyRuns. request: an EvaluationRequest (extractor)."""
-    scores, drawn = {direction: {} for direction in DIRECTIONS}, {}
-    for name, model, settings in RUNS:
-        runs.train(study, name, model, data, settings, other=OTHER[model])
+    where it was interrupted.
+
+    runs: a StudyRuns; size, batch and steps are CycleGAN's where it names none. A system whose step
+    takes several batches has fewer steps. request: an EvaluationRequest (extractor). systems:
+    [(name, model, settings)]; None: SYSTEMS.
+    """
+    systems = SYSTEMS if systems is None else systems
+    common = RunConfig.resolve("cyclegan", data, data_dir=runs.data_dir, **runs.options)
+    common = {key: getattr(common, key) for key in SIZES.split()}
+    others = [model for _, model, _ in systems]
+    scores, drawn, costs = {direction: {} for direction in DIRECTIONS}, {}, read(runs.output)
+    for name, model, settings in systems:
+        parts = batches(runs.resolved(model, data, settings, others))
+        options = runs.options | common | {"steps": math.ceil(common["steps"] / parts)}
+        one, begin = dataclasses.replace(runs, options=options), time.perf_counter()
+        trained, config = one.train(study, name, model, data, settings, others=others)
+        images = (trained.step - trained.resumed_at) * parts * config.batch_size
+        spent = costs.setdefault(name, {"seconds": 0.0, "images": 0})
+        if images:
+            spent["seconds"] += time.perf_counter() - begin
+            spent["images"] += images
         for direction in DIRECTIONS:
-            model = open_run(runs.folder(name), direction)
-            dataset = open_dataset(data, model.image_size, runs.data_dir)
-            rows = evaluate(model, dataset, request)
+            translator = open_run(runs.folder(name), direction)
+            dataset = open_dataset(data, translator.image_size, runs.data_dir)
+            rows = evaluate(translator, dataset, request)
+            rows += more_scores(translator, dataset, request)
             scores[direction][name] = {score.metric: score.value for score in rows}
-            arrays = dataset.arrays(f"test_{direction[0]}")
-            images = arrays["image"][:SHOWN]
-            pictures = drawn.setdefault(direction, {"input": images})
-            if "truth" in arrays:
-                pictures.setdefault("truth", arrays["truth"][:SHOWN])
-            made = model.translate(images)
-            pictures[name] = made.images
-            if made.masks is not None:
-                grey = np.repeat(255 * made.attention[..., None], 3, axis=-1)
-                pictures[f"its attention, {name}"] = grey.astype("uint8")
-    folder, tables = runs.output, []
+            draw(drawn.setdefault(direction, {}), name, translator, dataset)
+        spent["parameters"] = translator.network.count_params()
+        write_output(runs.output / COSTS, json.dumps(costs, indent=1))
+    seen = common["steps"] * common["batch_size"]
+    return _written(runs.output, scores, drawn, costs, seen)
+
+
+def parsed(text):
+    """ "cyclegan,attention_gan:scheme=1" -> [(name, model, settings)] for `translation`. A model
+    that translates nothing, or one that is named twice alike, raises UsageError."""
+    systems = []
+    for part in text.split(","):
+        model, *pairs = part.strip().split(":")
+        if zoo.get(model).kind != "translation":
+            known = ", ".join(zoo.names("translation"))
+            raise UsageError(f"models={part}: {model} translates no images; there are {known}")
+        if not all("=" in pair for pair in pairs):
+            raise UsageError(f"models={part}: takes MODEL or MODEL:NAME=VALUE")
+        settings = dict(pair.split("=", 1) for pair in pairs)
+        systems.append((" ".join([model, *pairs]), model, settings))
+    if len({name for name, *_ in systems}) < len(systems):
+        raise UsageError(f"models={text}: a system is named twice")
+    return systems
+
+
+def batches(config):
+    """The number of batches in a step of a run."""
+    make_hparams, trainer = trainers.get(config.model).VARIANTS[config.loss]
+    count = trainer.batches_per_step
+    hp = make_hparams(**config.hparams)
+    return count.fget(SimpleNamespace(hp=hp)) if isinstance(count, property) else count
+
+
+def read(folder):
+    """{name: {"seconds", "images", "parameters"}} of earlier calls."""
+    path = folder / COSTS
+    return json.loads(path.read_text()) if path.exists() else {}
+
+
+def draw(pictures, name, model, data):
+    """Adds what a model makes of the first test images to {label: pictures}."""
+    arrays = data.arrays(f"test_{model.direction[0]}")
+    images = arrays["image"][:SHOWN]
+    pictures.setdefault("input", images)
+    if "truth" in arrays:
+        pictures.setdefault("truth", arrays["truth"][:SHOWN])
+    made = model.translate(images)
+    pictures[name] = made.images
+    if made.masks is not None:
+        grey = np.repeat(255 * made.attention[..., None], 3, axis=-1)
+        pictures[f"its attention, {name}"] = grey.astype("uint8")
+
+
+def more_scores(model, data, request):
+    """[Score] that compare with the images themselves: UAIT's kernel distance, the mean of those to
+    the target's and to the source's images (Mejjati et al., 2018), and the mean absolute difference
+    of an image and its translation back, as a share of the range."""
+    split, (end, other) = request.split or "test", model.direction.split("2")
+    images = data.arrays(f"{split}_{end}")["image"][:]
+    made = model.translate(images).images
+    values, count = [], len(images)
+    for domain in (other, end):
+        spec = scoring.scorer_spec(
+            dataclasses.replace(request, metrics=("kid",)),
+            METRICS,
+            split=f"{split}_{domain}",
+            count=count,
+        )
+        (score,) = scoring.make_scorer(spec, data).scores(lambda: iter([made]))
+        values.append(score.value)
+    name = score.metric.replace("kid_", "kid_target_and_source_", 1).removesuffix(f"_{end}")
+    again = model.back().translate(made).images
+    cycle = measures.l1(images, again).mean()
+    return [
+        Score(name, float(np.mean(values))),
+        Score(f"cycle_l1_{count}_{split}_{end}", float(cycle)),
+    ]
+
+
+def _written(folder, scores, drawn, costs, seen):
+    tables = []
     for direction, rows in scores.items():
         metrics = list(dict.fromkeys(key for row in rows.values() for key in row))
         lines = [["", *metrics]]
         for name, row in rows.items():
             lines.append([name, *(f"{row[k]:.4g}" if k in row else "–" for k in metrics)])
         tables.append(f"{direction}:\n\n{markdown(lines)}")
-        text = json.dumps(rows, indent=1)
-        picture = comparison.pictures(drawn[direction])
         write_output(folder / f"translation_{direction}.md", tables[-1])
-        write_output(folder / f"translation_{direction}.json", text)
+        write_output(folder / f"translation_{direction}.json", json.dumps(rows, indent=1))
+        picture = comparison.pictures(drawn[direction])
         write_output(folder / f"translation_{direction}.png", picture)
+    lines = [["", "parameters of a generator", "images a second", f"minutes for {seen:,} images"]]
+    for name in next(iter(scores.values())):
+        spent = costs[name]
+        cells = ["–", "–"]
+        if spent["images"]:
+            rate = spent["images"] / spent["seconds"]
+            cells = [f"{rate:.3g}", f"{seen / rate / 60:.1f}"]
+        lines.append([name, f"{spent['parameters']:,}", *cells])
+    tables.append(f"costs:\n\n{markdown(lines)}")
+    write_output(folder / "translation_costs.md", tables[-1])
     return Study(folder, "\n".join(tables), folder / "translation_a2b.png", scores)

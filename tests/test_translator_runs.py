@@ -7,10 +7,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import attention_zoo as az
 from attention_zoo import zoo
 from attention_zoo.cli import main
 from attention_zoo.common.images import to_float
+from attention_zoo.datasets import open_dataset
 from attention_zoo.experiments import translating
+from attention_zoo.experiments.config import RunConfig
+from attention_zoo.experiments.evaluation import evaluate
+from attention_zoo.experiments.models import open_run
 from attention_zoo.studies import translation
 
 DATA = "creatures/plain2striped/tiny"
@@ -83,7 +88,7 @@ def test_the_study_goes_on_and_sets_both_directions_side_by_side(
     trained, tmp_path, monkeypatch, capsys
 ):
     shutil.copytree(trained, tmp_path / "scheme_2")
-    monkeypatch.setattr(translation, "RUNS", [("scheme 2", "attention_gan", {})])
+    monkeypatch.setattr(translation, "SYSTEMS", [("scheme 2", "attention_gan", {})])
     flags = ["--mode=study", "--study=translation", f"--dataset={DATA}", "--image_size=32"]
     flags += ["--batch_size=2", "--set=width=4", "--set=blocks=1", "--set=masks=3", "--steps=2"]
     assert main.main([*flags, "--seed=1", f"--output={tmp_path}"]) == 2  # another run's folder
@@ -94,9 +99,42 @@ def test_the_study_goes_on_and_sets_both_directions_side_by_side(
         value = scores[f"kid_resnet9-creatures_16_test_{other}"]
         assert f"| {value:.4g} |" in (tmp_path / f"translation_{way}.md").read_text()
         assert 0 < scores[f"attention_iou_best_16_test_{end}"] <= 1
+        both = scores["kid_target_and_source_resnet9-creatures_16_test"]
+        model = open_run(tmp_path / "scheme_2", way)
+        arrays = [open_dataset(DATA, 32).arrays(f"test_{k}")["image"][:] for k in (end, other)]
+        made = model.translate(arrays[0]).images
+        options = {"metrics": ("kid",), "extractor": "zoo:resnet9-creatures"}
+        kids = [evaluate(images=made, reference=x, **options)[0].value for x in arrays]
+        assert both == pytest.approx(np.mean(kids), abs=1e-6) and value == pytest.approx(kids[1])
+        again = model.back().translate(made).images
+        gap = abs(again.astype(float) - arrays[0]).mean() / 255
+        assert scores[f"cycle_l1_16_test_{end}"] == pytest.approx(gap)
         assert np.asarray(Image.open(tmp_path / f"translation_{way}.png")).std() > 10
+    costs = json.loads((tmp_path / "translation_costs.json").read_text())["scheme 2"]
+    assert costs["images"] == 0 and costs["parameters"] == model.network.count_params()
     assert main.main([*flags, "--metrics=kid"]) == 2
     assert "does not go with --study=translation" in capsys.readouterr().err
+
+
+def test_systems_of_the_study():
+    systems = translation.parsed("cyclegan, attention_gan:scheme=1:masks=3")
+    assert systems == [
+        ("cyclegan", "cyclegan", {}),
+        ("attention_gan scheme=1 masks=3", "attention_gan", {"scheme": "1", "masks": "3"}),
+    ]
+    for text, message in (
+        ("cyclegan,dcgan", "dcgan translates no images; there are cyclegan, attention_gan"),
+        ("cyclegan:blocks", "takes MODEL or MODEL:NAME=VALUE"),
+        ("unit,unit", "a system is named twice"),
+    ):
+        with pytest.raises(az.UsageError, match=message):
+            translation.parsed(text)
+    parts = {
+        text: translation.batches(RunConfig.resolve(model, DATA, settings=settings))
+        for text in ("unit", "discogan:loss=official", "dualgan:n_critic=5", "dualgan:loss=sigmoid")
+        for _, model, settings in translation.parsed(text)
+    }
+    assert list(parts.values()) == [1, 3, 5, 1]
 
 
 def test_both_directions_are_published_and_translate_pictures_of_any_size(
