@@ -91,3 +91,14 @@ def test_the_command_lists_the_models_beside_packages_named_like_our_rooms(wheel
     assert (done.returncode, done.stderr) == (0, "")
     assert "ragan" in done.stdout and "cifar10" in done.stdout
     assert list(empty.iterdir()) == []
+
+
+def test_the_changelog_and_the_citation_are_of_this_version():
+    yaml = pytest.importorskip("yaml")
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert citation["version"] == attention_zoo.__version__
+    assert (citation["license"], citation["type"]) == ("Apache-2.0", "software")
+    for paper in citation["references"]:
+        assert paper["title"] and paper["authors"] and paper["year"] > 2000
+        assert paper.keys() & {"doi", "url"}
+    assert f"\n## {attention_zoo.__version__}" in (ROOT / "CHANGELOG.md").read_text()
