@@ -7,7 +7,12 @@ import io
 import math
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
+
+CELL = 112  # pixels, up to which the pictures of a labelled grid are enlarged
+GAP = 4  # pixels between them
+HEAT = 0.6  # the share of a map's colour in a heat map
+COLOURS = "plasma"  # matplotlib's name of the colours from 0 to 1
 
 
 def scaled(levels):
@@ -63,18 +68,61 @@ def image_grid(images, columns=8):
     return cells.transpose(0, 2, 1, 3, 4).reshape(rows * size, columns * size, 3)
 
 
-def attention_grid(images, masks, places=()):
+def heat(images, maps):
+    """Pictures (..., H, W, 3), uint8, in grey below the colours of maps (..., H, W) in [0, 1] ->
+    uint8: blue where a map is 0, pink at 0.5, yellow at 1."""
+    from matplotlib import colormaps
+
+    grey = images @ np.array([0.299, 0.587, 0.114], "float32")
+    colours = colormaps[COLOURS](np.asarray(maps, "float32"), bytes=True)[..., :3]
+    mixed = np.float32(HEAT) * colours + np.float32(1 - HEAT) * grey[..., None]
+    return np.uint8(np.rint(mixed))
+
+
+def attention_grid(images, masks, places=(), labels=()):
     """uint8 (B, S, S, 3), (B, N, S, S) in [0, 1] -> uint8 (rows, columns, 3): a row an image.
 
-    The image, then the same darkened outside each of its N masks. places: (N, 2), row and column of
-    a pixel for each mask, which is marked in red in that mask's column.
+    The image, then the heat map of each of its N masks over it, below a label; and the scale of the
+    colours. labels: N texts, or () for "attention 1" and so on. places: (N, 2), row and column of a
+    pixel for each mask, which is marked in green in that mask's column.
     """
-    columns = [images, *(lit(images, mask) for mask in masks.swapaxes(0, 1))]
+    columns = [images, *(heat(images, mask) for mask in masks.swapaxes(0, 1))]
     half = max(1, images.shape[1] // 32)
     for pictures, (row, column) in zip(columns[1:], places):
-        pictures[:, row - half : row + half, column - half : column + half] = (255, 0, 0)
-    cells = np.stack(columns, 1).reshape(-1, *images.shape[1:])
-    return image_grid(scaled(cells), len(columns))
+        pictures[:, row - half : row + half, column - half : column + half] = (0, 255, 0)
+    numbered = [f"attention {i + 1}" for i in range(masks.shape[1])]
+    return labelled_grid(np.stack(columns, 1), ["image", *(labels or numbered)])
+
+
+def labelled_grid(cells, labels):
+    """uint8 (R, C, H, W, 3), C texts -> uint8 (height, width, 3): R rows of C pictures below their
+    labels, on white, beside a scale of the colours of `heat` from 0 to 1.
+
+    Pictures that are narrower than CELL are enlarged by a whole number.
+    """
+    times = -(-CELL // cells.shape[3])
+    cells = cells.repeat(times, 2).repeat(times, 3)
+    rows, columns, height, width = cells.shape[:4]
+    size = max(11, width // 24)  # of the letters
+    font, top = ImageFont.load_default(size), size + 2 * GAP
+    right = columns * (width + GAP)
+    shape = (top + rows * (height + GAP) - GAP, right + 4 * size, 3)
+    canvas = np.full(shape, 255, np.uint8)
+    for (r, c), picture in zip(np.ndindex(rows, columns), cells.reshape(-1, height, width, 3)):
+        y, x = top + r * (height + GAP), c * (width + GAP)
+        canvas[y : y + height, x : x + width] = picture
+    ramp = np.linspace(1, 0, height)[:, None].repeat(size, 1)
+    bar = heat(np.full((*ramp.shape, 3), 128, np.uint8), ramp)
+    canvas[top : top + height, right : right + size] = bar
+    drawing = Image.fromarray(canvas)
+    pen = ImageDraw.Draw(drawing)
+    for c, label in enumerate(labels):
+        place = (c * (width + GAP) + width / 2, top / 2)
+        pen.text(place, label, fill="black", font=font, anchor="mm")
+    for value, anchor in ((1, "la"), (0.5, "lm"), (0, "ld")):
+        place = (right + size + GAP, top + (1 - value) * height)
+        pen.text(place, f"{value:g}", fill="black", font=font, anchor=anchor)
+    return np.asarray(drawing)
 
 
 def translation_grid(directions):

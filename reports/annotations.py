@@ -2,10 +2,11 @@
 
 import numpy as np
 
-from ..common.images import lit, png
+from ..common.images import heat, labelled_grid, png
 from .pages import page, picture
 
 RED = (255, 64, 64)
+LABELS = ("image", "attention", "mask and box")
 LARGE = 640  # pixels, up to which a small picture is enlarged
 
 
@@ -26,8 +27,9 @@ def overview(description, images, annotated, pictures):
 
 
 def drawing(image, attention, mask):
-    """Side by side, uint8 (H, 3 W, 3): the image (H, W, 3), the image lit by its map (H, W) in
-    [0, 1], and the image with the outline of the mask, bool (H, W), and its box."""
+    """Side by side below labels, uint8 (rows, columns, 3): the image (H, W, 3), the heat map over
+    it of its map (H, W) in [0, 1], and the image with the outline of the mask, bool (H, W), and its
+    box; beside the scale of the map."""
     outlined = image.copy()
     wide = np.pad(mask, 1, "edge")
     inner = wide[:-2, 1:-1] & wide[2:, 1:-1] & wide[1:-1, :-2] & wide[1:-1, 2:]
@@ -37,4 +39,4 @@ def drawing(image, attention, mask):
         top, bottom, left, right = rows[0], rows[-1], columns[0], columns[-1]
         outlined[[top, bottom], left : right + 1] = 255
         outlined[top : bottom + 1, [left, right]] = 255
-    return np.concatenate([image, np.uint8(lit(image, attention)), outlined], axis=1)
+    return labelled_grid(np.stack([image, heat(image, attention), outlined])[None], LABELS)

@@ -56,7 +56,7 @@ def _pictures(grids, what, most):
         text = '<h3>$what over time</h3>\n<div class="times">\n$small\n</div>'
         parts.append(html(text, what=what, small=small))
     if what == "Attention":
-        text = "Each row: an image, then the same image darkened outside each attended region."
+        text = "Each row: an image, then where each kind of attention lies in it, from 0 to 1."
         parts.insert(0, html("<p>$text</p>", text=text))
     return parts
 

@@ -149,8 +149,8 @@ class Generator(LoadedModel):
         return self.explain_objects(images)
 
     def self_attention(self, z):
-        """(masks (B, 4, S, S) from 0 to 1, places (4, 2) in pixels): where four places of the
-        samples of z look. A generator without self-attention raises UsageError."""
+        """(masks (B, 4, S, S) from 0 to 1, places (4, 2) in pixels, labels): where four places of
+        the samples of z look. A generator without self-attention raises UsageError."""
         if not self_attention.attends(self.network):
             raise UsageError(f"{self}: its generator has no self-attention")
         maps = self_attention.attention_map(self.network)
@@ -160,7 +160,8 @@ class Generator(LoadedModel):
             )
             for i in range(0, len(z), 8)
         ]
-        return np.concatenate([masks for masks, _ in parts]), parts[0][1]
+        masks = np.concatenate([masks for masks, _ in parts])
+        return masks, parts[0][1], self_attention.LABELS
 
 
 Model = Generator

@@ -78,13 +78,13 @@ class GuidedClassifier(LoadedModel):
             maps = multi_scale.averaged(image, maps[..., None], scales)[..., 0]
         return keras.Model(image, maps)
 
-    def likeliest_attention(self, images, count=2):
-        """(images, attention of their `count` likeliest classes (N, count, S, S), as bright as each
-        class is likely, no places): what attention_grid draws."""
+    def likeliest_attention(self, images):
+        """(images, attention of their two likeliest classes (N, 2, S, S), as high as each class is
+        likely, no places, labels): what attention_grid draws."""
         classified = self.classify(images)
-        order = np.argsort(-classified.logits, axis=1)[:, :count, None, None]
+        order = np.argsort(-classified.logits, axis=1)[:, :2, None, None]
         bright = classified.probabilities[..., None, None] * self.explain(images)
-        return images, np.take_along_axis(bright, order, axis=1), ()
+        return images, np.take_along_axis(bright, order, axis=1), (), cam.LIKELIEST
 
 
 Model = GuidedClassifier

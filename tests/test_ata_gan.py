@@ -338,12 +338,12 @@ def test_the_minimax_generator_descends_what_the_other_ascends():
 def test_the_report_shows_the_teacher_s_and_the_discriminator_s_maps():
     trainer = make()
     images = np.random.default_rng(0).integers(0, 256, (5, 32, 32, 3), "uint8")
-    shown, found, places = trainer.attention(images, None)
+    shown, found, places, labels = trainer.attention(images, None)
     assert shown is images and not places
-    assert found.shape == (5, 2, 32, 32)
+    assert found.shape == (5, 2, 32, 32) and labels == ("teacher", "discriminator")
     assert found.min() == 0 and 0.99 < found.max() <= 1
     assert abs(found[:, 0] - found[:, 1]).max() > 0.1
-    _, alone, _ = trainer.attention(images[:1], None)
+    _, alone, *_ = trainer.attention(images[:1], None)
     assert abs(alone - found[:1]).max() < 1e-4
 
 

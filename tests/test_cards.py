@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from attention_zoo.common.images import heat
 from attention_zoo.common.tables import markdown
 from attention_zoo.reports import annotations
 from attention_zoo.reports.cards import card, front_matter, hub_card
@@ -134,15 +135,15 @@ def test_the_drawing_of_an_annotated_image():
     mask = attention > 0
     mask[2:4, 4:6] = False
     drawn = annotations.drawing(image, attention, mask)
-    assert drawn.shape == (8, 24, 3)
-    assert (drawn[:, :8] == 100).all()
-    assert drawn[3, 8 + 3].tolist() == [100] * 3 and drawn[0, 8].tolist() == [25] * 3
-    box = drawn[:, 16:]
+    assert drawn.shape == (19 + 112, 3 * 116 + 44, 3)  # each pixel is 14 x 14
+    shown, seen, box = (drawn[19::14, x : x + 112 : 14] for x in (0, 116, 232))
+    assert (shown == 100).all()
+    assert seen[3, 3].tolist() == heat(image, attention)[3, 3].tolist() != seen[0, 0].tolist()
     assert (box[2, 2:6] == 255).all() and (box[5, 2:6] == 255).all()
     assert (box[2:6, [2, 5]] == 255).all()
     assert box[3, 3].tolist() == [255, 64, 64] and box[4, 3].tolist() == [100] * 3
     none = annotations.drawing(image, attention * 0, np.zeros((8, 8), bool))
-    assert (none[:, 16:] == 100).all()
+    assert (none[19:, 232:344] == 100).all()
 
 
 def test_the_overview_is_one_escaped_file():

@@ -576,9 +576,9 @@ def test_two_replicas_take_the_step_of_one(mirrored):
 def test_the_report_shows_the_likeliest_classes():
     trainer = make()
     images = np.random.default_rng(0).integers(0, 256, (5, 16, 16, 3), "uint8")
-    shown, masks, places = trainer.attention(images, None)
+    shown, masks, places, labels = trainer.attention(images, None)
     assert shown is images and not places
-    assert masks.shape == (5, 2, 16, 16)
+    assert masks.shape == (5, 2, 16, 16) and labels == ("likeliest class", "second class")
     logits, maps = trainer.explain(images.astype("float32") / 127.5 - 1)
     for n in range(5):
         first, second = np.argsort(-logits[n])[:2]

@@ -52,17 +52,54 @@ def test_a_map_darkens_to_a_quarter():
     assert found.tolist() == [[[50.0, 125.0, 200.0]], [[200.0, 200.0, 200.0]]]
 
 
-def test_a_grid_of_attention_marks_its_places():
-    pixels = np.full((1, 4, 4, 3), 200, np.uint8)
-    masks = np.ones((1, 2, 4, 4))
-    masks[0, 1] = 0
-    grid = images.attention_grid(pixels, masks, [(1, 1), (3, 3)])
-    assert grid.shape == (4, 12, 3)
-    assert (grid[:, :4] == 200).all()
-    assert grid[0, 4].tolist() == grid[1, 5].tolist() == [255, 0, 0]  # the mark is 2 x 2
-    assert grid[3, 7].tolist() == [200, 200, 200]
-    assert grid[0, 8].tolist() == [50, 50, 50]
-    assert grid[2, 10].tolist() == grid[3, 11].tolist() == [255, 0, 0]
+LOW, MIDDLE, HIGH = [87, 84, 160], [202, 123, 151], [223, 229, 100]  # of 0, 0.5 and 1 over 200
+
+
+def test_a_heat_map_lies_over_grey():
+    pixels = np.full((1, 3, 3), 200, np.uint8)
+    found = images.heat(pixels, np.array([[0, 0.5, 1.0]]))
+    assert found.dtype == np.uint8
+    assert found.tolist() == [[LOW, MIDDLE, HIGH]]
+    coloured = np.array([[[100, 200, 50]]], np.uint8)  # its grey is 153
+    assert images.heat(coloured, np.zeros((1, 1))).tolist() == [[[68, 65, 142]]]
+
+
+def test_a_grid_of_attention_has_labels_places_and_a_scale():
+    pixels = np.full((2, 4, 4, 3), 200, np.uint8)
+    masks = np.ones((2, 2, 4, 4))
+    masks[:, 1] = 0
+    grid = images.attention_grid(pixels, masks, [(1, 1), (3, 3)], ("one", "two"))
+    assert grid.shape == (19 + 2 * 112 + 4, 3 * 116 + 44, 3)  # each pixel is 28 x 28
+    first, second, third = (grid[19:, x : x + 112] for x in (0, 116, 232))
+    assert (first[:112] == 200).all() and (first[112:116] == 255).all()
+    assert second[0, 0].tolist() == second[55, 55].tolist() == [0, 255, 0]  # the mark is 2 x 2
+    assert second[56, 56].tolist() == second[111, 111].tolist() == HIGH
+    assert third[0, 0].tolist() == third[55, 55].tolist() == third[116, 0].tolist() == LOW
+    assert third[56, 56].tolist() == third[111, 111].tolist() == [0, 255, 0]
+    bar = grid[19 : 19 + 112, 348:359].astype(int)
+    assert (bar == bar[:, :1]).all()
+    assert bar[-1, 0].tolist() == [58, 55, 132]  # over a grey of 128
+    assert bar[0, 0].tolist() == [195, 200, 71]
+    for part in (grid[:19, :112], grid[:19, 116:228], grid[:19, 232:344]):
+        assert part.min() < 50  # the letters
+    assert [grid[y : y + 12, 363:].min() < 50 for y in (19, 45, 69, 119)] == [
+        True,
+        False,
+        True,
+        True,
+    ]
+    other = images.attention_grid(pixels, masks, [(1, 1), (3, 3)], ("one", "three"))
+    assert np.array_equal(other[:19, :228], grid[:19, :228])
+    assert not np.array_equal(other[:19, 228:], grid[:19, 228:])
+    assert np.array_equal(other[19:], grid[19:])
+    plain = images.attention_grid(pixels, masks)
+    numbered = images.attention_grid(pixels, masks, (), ("attention 1", "attention 2"))
+    assert np.array_equal(plain, numbered)
+
+
+def test_large_pictures_are_not_enlarged():
+    grid = images.labelled_grid(np.zeros((1, 2, 50, 480, 3), np.uint8), ("a", "b"))
+    assert grid.shape == (28 + 50, 2 * 484 + 4 * 20, 3)  # letters of 20 pixels
 
 
 def test_the_name_of_a_png():

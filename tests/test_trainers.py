@@ -284,9 +284,10 @@ def test_attention_shows_where_the_middles_of_the_quarters_look(variant):
     side = {"paper": 8, "official": 4}[variant]
     scale = 32 // side
     for one, seen, beta in ((trainer, samples, of_samples), (blind, pictures, of_images)):
-        shown, masks, places = one.attention(pictures, z)
+        shown, masks, places, labels = one.attention(pictures, z)
         assert abs(shown.astype(int) - seen).max() <= 1
         assert places.tolist() == [[10, 10], [10, 26], [26, 10], [26, 26]]
+        assert labels == ("at top left", "at top right", "at bottom left", "at bottom right")
         row = beta[1, 2 * 8 + 6].reshape(side, side)  # the second quarter's middle: row 2, column 6
         assert masks.shape == (2, 4, 32, 32)
         assert abs(masks[1, 1, ::scale, ::scale] - row / row.max()).max() < 1e-5

@@ -115,7 +115,8 @@ class ATAGAN(dcgan.DCGAN):
         target = self.infer(self.networks["teacher"], x)
         _, own = self.infer(self.discriminator, x)
         maps = [cam.min_max(cam.resized(m, images.shape[1])) for m in (target, own)]
-        return images, ops.convert_to_numpy(ops.stack(maps, axis=1)), ()
+        labels = ("teacher", "discriminator")
+        return images, ops.convert_to_numpy(ops.stack(maps, axis=1)), (), labels
 
 
 class ATAGANMinimax(ATAGAN):

@@ -421,11 +421,12 @@ class GAN(Trainer):
         return self.infer(self.ema_networks["generator"], self.generator_inputs(z))
 
     def attention(self, images, z):
-        """(pictures uint8 (B, S, S, 3), attention (B, N, S, S) from 0 to 1, places) or None.
+        """(pictures uint8 (B, S, S, 3), attention (B, N, S, S) in [0, 1], places, labels) or None.
 
         images: real ones, uint8 (B, S, S, 3). z: (B, latent). places: the N positions in pixels
-        that attend, (N, 2), or () if the attention belongs to no position. Here: the generator's
-        self-attention at four positions of samples; None without self-attention.
+        that attend, (N, 2), or () if the attention belongs to no position. labels: what each of the
+        N is, in a few words. Here: the generator's self-attention at four positions of samples;
+        None without self-attention.
         """
         generator = self.ema_networks["generator"]
         if not self_attention.attends(generator):
@@ -434,4 +435,5 @@ class GAN(Trainer):
             self.map = self_attention.attention_map(generator)
         pictures = to_uint8(self.sample(z))
         maps = self.infer(self.map, self.generator_inputs(z))
-        return pictures, *self_attention.attention_at(maps, pictures.shape[1])
+        attention = self_attention.attention_at(maps, pictures.shape[1])
+        return pictures, *attention, self_attention.LABELS

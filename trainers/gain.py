@@ -9,7 +9,7 @@ import tensorflow as tf
 from keras import ops
 
 from ..common.images import scaled, to_float, to_uint8
-from ..zoo.layers import grad_cam, multi_scale, precision
+from ..zoo.layers import cam, grad_cam, multi_scale, precision
 from . import base, classifier, crops, losses
 from .base import Recipe
 
@@ -287,7 +287,8 @@ class GAIN(classifier.Classifier):
         logits, maps = self.explain(to_float(images))
         likeliest = np.argsort(-logits, axis=1)[:, :2, None, None]
         scores = 1 / (1 + np.exp(-logits[..., None, None]))
-        return images, np.take_along_axis(scores * maps, likeliest, axis=1), ()
+        bright = np.take_along_axis(scores * maps, likeliest, axis=1)
+        return images, bright, (), cam.LIKELIEST
 
 
 VARIANTS = {

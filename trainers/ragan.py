@@ -27,7 +27,8 @@ class RegionalAttention:
     def attention(self, images, z):
         """The images and the masks M_i that the averaged localiser places in them."""
         x = to_float(images)
-        return images, self.infer(self.ema_networks["attention"], x)["masks"][..., 0], ()
+        masks = self.infer(self.ema_networks["attention"], x)["masks"][..., 0]
+        return images, masks, (), [f"region {i + 1}" for i in range(masks.shape[1])]
 
     def prepare(self, batches):
         """Also keeps the first K training images, those of the bank."""

@@ -94,7 +94,8 @@ class SAGAN(augment.GAN):
         if of_generator or "attention" not in self.networks:
             return of_generator
         maps = self.infer(self.networks["attention"], to_float(images))
-        return images, *self_attention.attention_at(maps, images.shape[1])
+        attention = self_attention.attention_at(maps, images.shape[1])
+        return images, *attention, self_attention.LABELS
 
 
 class NonSaturating(SAGAN):

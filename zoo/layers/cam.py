@@ -21,6 +21,7 @@ from keras import ops
 from ...common import interpolation
 
 EPSILON = 1e-6
+LIKELIEST = ("likeliest class", "second class")  # whose maps a picture shows
 PIXELS = {"axis": (1, 2), "keepdims": True}
 
 
