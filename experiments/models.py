@@ -3,8 +3,6 @@
 import dataclasses
 from collections.abc import Mapping
 
-import keras
-
 from .. import tasks, zoo
 from ..common.downloads import short
 from ..common.errors import UsageError
@@ -134,9 +132,7 @@ class CheckpointNetworks(Mapping):
 
     def _check_size(self, key):
         """Raises ValueError for a network with more values than the whole checkpoint."""
-        with keras.StatelessScope(initialize_variables=False):  # takes no memory
-            networks = registry.networks(self.config.model, **self.config.network_options)
-            count = networks[key].count_params()
+        count = registry.counts(self.config.model, [key], **self.config.network_options)[key]
         if count > self.values:
             raise ValueError(f"{key} has {count:,} values, and the checkpoint {self.values:,}")
 

@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from attention_zoo.experiments import run_directory as run
-from attention_zoo.tests.helpers import gap, weights_of
+from attention_zoo.tests.helpers import gap, shaken, weights_of
 from attention_zoo.trainers import ganimorph as training
 from attention_zoo.trainers import losses
 from attention_zoo.zoo import ganimorph
@@ -17,14 +17,6 @@ LEVELS = np.array([0.0448, 0.2856, 0.3001, 0.2363, 0.1333])
 
 def pictures(count, high=32, wide=32, seed=0):
     return np.random.default_rng(seed).uniform(-1, 1, (count, high, wide, 3)).astype("float32")
-
-
-def shaken(network, seed=0):
-    """The network with weights at which its parts all matter."""
-    rng = np.random.default_rng(seed)
-    for v in network.variables:
-        v.assign(rng.normal(0, 0.5, v.shape) + ("gamma" in v.path))
-    return network
 
 
 class Descent(training.GANimorph):
@@ -81,7 +73,7 @@ def test_a_residual_block_concatenates():
     image = pictures(1, 4, 6)
     y = layer(layer(image[0], block, "block_1"), block, "block_2")
     expected = layer(np.concatenate([image[0], y], -1), block, "block_3")
-    assert expected.shape == (4, 6, 2) and abs(expected).max() > 0.5
+    assert expected.shape == (4, 6, 2) and abs(expected).max() > 0.2
     assert abs(np.asarray(block(image))[0] - expected).max() < 1e-4
 
 

@@ -8,7 +8,7 @@ from attention_zoo.common import interpolation
 from attention_zoo.common.images import translation_grid
 from attention_zoo.experiments import translating
 from attention_zoo.tasks import translation
-from attention_zoo.tests.helpers import gap, weights_of
+from attention_zoo.tests.helpers import gap, shaken, weights_of
 from attention_zoo.trainers import cyclegan as cycle_training
 from attention_zoo.trainers import ra as training
 from attention_zoo.zoo import ra
@@ -19,14 +19,6 @@ TINY = {"image_size": 32, "width": 2, "levels": 2}
 
 def pictures(count, high=32, wide=32, seed=0):
     return np.random.default_rng(seed).uniform(-1, 1, (count, high, wide, 3)).astype("float32")
-
-
-def shaken(network, seed=0):
-    """The network with weights at which its parts all matter."""
-    rng = np.random.default_rng(seed)
-    for v in network.variables:
-        v.assign(rng.normal(0, 0.5, v.shape))
-    return network
 
 
 def part(network, name):

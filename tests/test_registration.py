@@ -20,6 +20,7 @@ VARIANTS = (  # networks whose layers the default ones do not have
     ("squeezenet", {"head": "conv", "normalise": "imagenet"}),
     ("vgg16", {"head": "fc"}),
     ("gain", {"backbone": "resnet9", "layer": "middle"}),
+    ("gain", {"backbone": "resnet9", "scales": "0.5,1"}),
 )
 OPTIONAL = {"ragan": ("decoder",), "ata_gan": ("annotator",)}  # not among those that are iterated
 LOAD = """

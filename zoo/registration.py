@@ -24,6 +24,7 @@ CLASSES = {  # module -> its layers
     "layers.gelu": ("Gelu",),
     "layers.grad_cam": ("OfAverage",),
     "layers.instance_norm": ("InstanceNorm",),
+    "layers.multi_scale": ("ScaledAndMirrored", "MeanOfMaps"),
     "layers.precision": ("Float32", "Float32Dense"),
     "layers.self_attention": ("SelfAttention",),
     "layers.sizes": ("PadTo", "CropTo", "EnlargeTo"),

@@ -4,6 +4,7 @@ import difflib
 import importlib
 import inspect
 import json
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
@@ -832,6 +833,21 @@ def networks(name, **options):
     Options that do not fit raise ValueError or TypeError here, before anything is built.
     """
     return _build(name)(**options)
+
+
+def counts(name, keys, **options):
+    """{key: number of values} of networks of a model, which take no memory; options as of
+    `networks`."""
+
+    def count():
+        import keras
+
+        with keras.StatelessScope(initialize_variables=False):
+            built = networks(name, **options)
+            return {key: built[key].count_params() for key in keys}
+
+    with ThreadPoolExecutor(1) as thread:  # Keras would fill the variables later in this one
+        return thread.submit(count).result()
 
 
 def create(name, **options):
