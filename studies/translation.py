@@ -77,7 +77,7 @@ def parsed(text):
     systems = []
     for part in text.split(","):
         model, *pairs = part.strip().split(":")
-        if zoo.get(model).kind != "translation":
+        if zoo.get(model).name not in zoo.names("translation"):
             known = ", ".join(zoo.names("translation"))
             raise UsageError(f"models={part}: {model} translates no images; there are {known}")
         if not all("=" in pair for pair in pairs):
