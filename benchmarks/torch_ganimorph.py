@@ -10,6 +10,7 @@ from torch import nn
 from torch.nn import functional
 
 from . import torch_translators
+from .torch_translators import random_crops
 
 
 class Layer(nn.Module):
@@ -132,7 +133,7 @@ class GANimorph(torch_translators.CycleGAN):
     averages = divisors = torch.ones(4)
 
     def __call__(self, batch):
-        x, y = (self.augment(batch[name]) for name in ("image_a", "image_b"))
+        x, y = (random_crops(batch[name], self.size) for name in ("image_a", "image_b"))
         G, F = self.run["a2b"], self.run["b2a"]
         (to_y, _), (to_x, _) = G(x), F(y)
         terms = dict.fromkeys(self.weights, 0.0)

@@ -74,12 +74,12 @@ def translation(study, runs, data="creatures/plain2striped", *, request, systems
 def parsed(text):
     """ "cyclegan,attention_gan:scheme=1" -> [(name, model, settings)] for `translation`. A model
     that translates nothing, or one that is named twice alike, raises UsageError."""
-    systems = []
+    systems, known = [], zoo.names("translation")
     for part in text.split(","):
         model, *pairs = part.strip().split(":")
-        if zoo.get(model).name not in zoo.names("translation"):
-            known = ", ".join(zoo.names("translation"))
-            raise UsageError(f"models={part}: {model} translates no images; there are {known}")
+        if zoo.get(model).name not in known:
+            names = ", ".join(known)
+            raise UsageError(f"models={part}: {model} translates no images; there are {names}")
         if not all("=" in pair for pair in pairs):
             raise UsageError(f"models={part}: takes MODEL or MODEL:NAME=VALUE")
         settings = dict(pair.split("=", 1) for pair in pairs)

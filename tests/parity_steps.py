@@ -49,7 +49,7 @@ def arrays(network):
     """A network's weights in PyTorch's layouts, layer by layer, each with its normalisation."""
     found = {}
     for layer in sorted(
-        network.layers, key=lambda x: (x.name.startswith("mask"), "skip" in x.name)
+        network.layers, key=lambda x: (x.name.startswith("mask"), "mask_skip" in x.name)
     ):
         if isinstance(layer, SelfAttention):
             own = [layer.gamma, *layer.query.weights, *layer.key.weights, *layer.value.weights]
