@@ -11,23 +11,13 @@ from torch import nn
 from torch.nn import functional
 
 from . import torch_step
-from .torch_translators import norm_relu, random_crops
+from .torch_translators import Unit, norm_relu, random_crops
 
 LEVELS, SLOPE = 6, 0.01
 
 
-class Residual(nn.Module):
-    def __init__(self, filters):
-        super().__init__()
-        self.conv1, self.conv2 = (nn.Conv2d(filters, filters, 3, padding=1) for _ in range(2))
-
-    def forward(self, x):
-        y = self.conv2(norm_relu(self.conv1(x)))
-        return x + functional.group_norm(y, y.shape[1])
-
-
 def residuals(width, count):
-    return nn.Sequential(*(Residual(4 * width) for _ in range(count)))
+    return nn.Sequential(*(Unit(4 * width) for _ in range(count)))
 
 
 class Encoder(nn.Module):
