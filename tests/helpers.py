@@ -155,3 +155,18 @@ def descend(loss, *networks, rate=0.1):
     for w, gradient in zip(weights, tape.gradient(value, weights)):
         w.assign_sub(rate * gradient)
     return result
+
+
+def shared(strategy, arrays, minibatches):
+    """The batch of a step for each replica of a strategy: its part of each of the minibatches that
+    {key: array} consists of."""
+    import tensorflow as tf
+
+    def part(context):
+        number, count = context.replica_id_in_sync_group, context.num_replicas_in_sync
+        return {
+            k: tf.concat([tf.split(m, count)[number] for m in tf.split(v, minibatches)], 0)
+            for k, v in arrays.items()
+        }
+
+    return strategy.experimental_distribute_values_from_function(part)

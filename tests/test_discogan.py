@@ -17,6 +17,7 @@ from attention_zoo.tests.helpers import (
     gap,
     images,
     shaken,
+    shared,
     weights_of,
 )
 from attention_zoo.trainers import discogan as training
@@ -276,16 +277,7 @@ def test_two_replicas_take_the_step_of_one(mirrored):
         with strategy.scope():
             trainer = make(Official, hp)
         before = start(trainer)
-
-        def part(context):
-            number, count = context.replica_id_in_sync_group, context.num_replicas_in_sync
-            return {  # each replica has its part of each of the three minibatches
-                k: tf.concat([tf.split(m, count)[number] for m in tf.split(v, 3)], 0)
-                for k, v in x.items()
-            }
-
-        batch = strategy.experimental_distribute_values_from_function(part)
-        strategy.run(trainer.train_step, args=(batch,))
+        strategy.run(trainer.train_step, args=(shared(strategy, x, 3),))
         found.append(start(trainer))
     one, two = found
     for name in NAMES:

@@ -8,7 +8,7 @@ import tensorflow as tf
 from attention_zoo.experiments import run_directory as run
 from attention_zoo.serving import signatures
 from attention_zoo.tasks.translation import padded
-from attention_zoo.tests.helpers import convolved, descend, enlarged, gap, images, shaken
+from attention_zoo.tests.helpers import convolved, descend, enlarged, gap, images, shaken, shared
 from attention_zoo.trainers import dualgan as training
 from attention_zoo.zoo import dualgan
 from attention_zoo.zoo.layers import dropout
@@ -242,16 +242,7 @@ def test_two_replicas_take_the_step_of_one(mirrored):
         with strategy.scope():
             trainer = make(hp=hp)
         before = start(trainer)
-
-        def part(context):
-            number, count = context.replica_id_in_sync_group, context.num_replicas_in_sync
-            return {  # each replica has its part of both minibatches
-                k: tf.concat([tf.split(m, count)[number] for m in tf.split(v, 2)], 0)
-                for k, v in x.items()
-            }
-
-        batch = strategy.experimental_distribute_values_from_function(part)
-        strategy.run(trainer.train_step, args=(batch,))
+        strategy.run(trainer.train_step, args=(shared(strategy, x, 2),))
         found.append(start(trainer))
     one, two = found
     for name in NAMES:
