@@ -13,6 +13,8 @@ import attention_zoo as az
 from attention_zoo import datasets, zoo
 from attention_zoo.experiments import evaluation
 
+pytestmark = pytest.mark.usefixtures("eager")
+
 TINY = {"width": 4, "latent": 8, "batch_size": 8, "save_every": 2, "sample_every": 4}
 
 

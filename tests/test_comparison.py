@@ -12,6 +12,8 @@ from PIL import Image
 from attention_zoo.cli import main
 from attention_zoo.reports import comparison
 
+pytestmark = pytest.mark.usefixtures("eager")
+
 
 def test_teaching_trains_both_goes_on_and_says_whose_map_finds_the_object(tmp_path, capsys):
     flags = ["--mode=study", "--study=teaching", "--dataset=creatures/tiny", "--image_size=32"]

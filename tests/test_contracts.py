@@ -29,6 +29,7 @@ OPTIONS = {  # what makes each small, beside width=4
     "dualgan": {"n_critic": 2},
     "deeplab": {"fc": 8},
 }
+EAGER = ("dcgan", "wgan", "ragan", "sagan", "attention_gan", "gain", "resnet9")  # see conftest.eager
 USES = {  # method -> what it returns for two images of 32 x 32, as a shape
     "sample": (2, 32, 32, 3),
     "translate": (2, 32, 32, 3),
@@ -45,6 +46,7 @@ def folder(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def clear():
     yield
+    tf.config.run_functions_eagerly(False)
     keras.backend.clear_session()
     gc.collect()
 
@@ -61,6 +63,7 @@ def used(model, method, images):
 
 @pytest.mark.parametrize("name", zoo.names())
 def test_a_model_goes_the_whole_way(name, folder):
+    tf.config.run_functions_eagerly(name in EAGER)
     data = DATA.get(name, "creatures/tiny")
     run = az.train(
         name,

@@ -12,6 +12,8 @@ from attention_zoo import datasets
 from attention_zoo.cli import main
 from attention_zoo.experiments import run_directory as run
 
+pytestmark = pytest.mark.usefixtures("eager")
+
 TINY = ["--model=dcgan", "--batch_size=4", "--image_size=32", "--set=width=4", "--log_every=1"]
 
 

@@ -14,6 +14,8 @@ from attention_zoo.experiments.translating import translate_folder
 from attention_zoo.trainers import base
 from attention_zoo.zoo import registry
 
+pytestmark = pytest.mark.usefixtures("eager")
+
 FILES = {
     "zoo/toy_gan.py": """
         import keras

@@ -11,6 +11,8 @@ from attention_zoo.cli import main
 from attention_zoo.evaluate import multilabel
 from attention_zoo.studies import gain
 
+pytestmark = pytest.mark.usefixtures("eager")
+
 TINY = ["--set=backbone=resnet9", "--set=width=4", "--batch_size=4", "--steps=2"]
 
 

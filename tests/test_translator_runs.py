@@ -18,6 +18,8 @@ from attention_zoo.experiments.evaluation import evaluate
 from attention_zoo.experiments.models import open_run
 from attention_zoo.studies import translation
 
+pytestmark = pytest.mark.usefixtures("eager")
+
 DATA = "creatures/plain2striped/tiny"
 
 
