@@ -29,7 +29,7 @@ OPTIONS = {  # what makes each small, beside width=4
     "dualgan": {"n_critic": 2},
     "deeplab": {"fc": 8},
 }
-EAGER = ("dcgan", "wgan", "ragan", "sagan", "attention_gan", "gain", "resnet9")  # see conftest.eager
+EAGER = ("dcgan", "wgan", "ragan", "sagan", "attention_gan", "gain", "resnet9")  # see `eager`
 USES = {  # method -> what it returns for two images of 32 x 32, as a shape
     "sample": (2, 32, 32, 3),
     "translate": (2, 32, 32, 3),
