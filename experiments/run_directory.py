@@ -41,6 +41,7 @@ LEGACY_VALUES = {  # of options and hyper-parameters that older runs do not reco
         "r1_every": 16,
         "scale_min": 1.0,
         "scale_max": 1.0,
+        "own_attention": False,
     },
 }
 

@@ -285,6 +285,23 @@ def test_each_discriminator_sees_its_side_and_the_mask(trainer):
             assert abs(seen - np.concatenate([A, image], -1)).numpy().max() < 1e-6
 
 
+def test_a_real_picture_is_seen_with_its_own_mask():
+    trainer = make(hp=training.HParams(own_attention=True))
+    for seed, network in enumerate(trainer.networks.values()):
+        shaken(network, seed)
+    x, y = pictures(2), pictures(2, seed=1)
+    to_y, to_x = (trainer.networks[k](z) for k, z in (("a2b", x), ("b2a", y)))
+    found = trainer.discriminator_pairs(x, y, to_x, to_y)
+    for side, real, own, made in (("a", x, to_y, to_x), ("b", y, to_x, to_y)):
+        pairs = ((own, real), (made, made["translated"].numpy()))
+        for seen, (outputs, image) in zip(found[f"attention_discriminator_{side}"], pairs):
+            A = outputs["masks"].numpy()[..., :2].sum(-1, keepdims=True)
+            assert abs(seen - np.concatenate([A, image], -1)).numpy().max() < 1e-6
+    with pytest.raises(ValueError, match="needs attention_discriminators=true"):
+        plain = attention_gan.build(**TINY, masks=3)
+        training.AttentionGAN(plain, plain, training.HParams(own_attention=True), seed=3)
+
+
 def test_the_attention_s_saturation_is_told(trainer):
     masks = np.full((1, 2, 2, 3), 0.3, "float32")
     masks[0, 0] = [[0.01, 0.02, 0.97], [0.5, 0.47, 0.03]]

@@ -17,7 +17,8 @@ class HParams(cyclegan.HParams):
     lambda_gan, lambda_pixel, lambda_tv (of a sum over pixels), r: the authors' code of scheme 1.
     For the first share r_share of decay_steps r is r_first, so that masks form before
     reconstruction constrains them (decay_steps=0: never). lambda_identity is weighed by r like
-    lambda_cycle.
+    lambda_cycle. own_attention (ours): an attention-guided discriminator sees a real picture beside
+    that picture's own mask, by the generator that translates it.
     """
 
     adversarial: str = "vanilla"
@@ -27,6 +28,7 @@ class HParams(cyclegan.HParams):
     r: float = 0.5
     r_first: float = 0.01
     r_share: float = 0.05
+    own_attention: bool = False
 
     def __post_init__(self):
         super().__post_init__()
@@ -87,15 +89,22 @@ def attention_logs(*maps):
 class AttentionGAN(cyclegan.CycleGAN):
     """The networks decide whether there are attention-guided discriminators."""
 
+    def __init__(self, networks, ema_networks, hp, seed):
+        super().__init__(networks, ema_networks, hp, seed)
+        if hp.own_attention and "attention_discriminator_a" not in networks:
+            raise ValueError("own_attention needs attention_discriminators=true")
+
     def discriminator_pairs(self, x, y, to_x, to_y):
         """Also those of D_YA, [A_y, y] and [A_y, G(x)], with the mask A_y of G(x) in both, and of
-        D_XA, likewise."""
+        D_XA, likewise. With own_attention the real pair is [A, y] with the mask A of F(y)."""
         pairs = super().discriminator_pairs(x, y, to_x, to_y)
-        for side, outputs in (("a", to_x), ("b", to_y)):
+        for side, outputs, other in (("a", to_x, to_y), ("b", to_y, to_x)):
             if f"attention_discriminator_{side}" in self.networks:
-                A, plain = attended(outputs), pairs[f"discriminator_{side}"]
-                guided = tuple(tf.concat([A, image], axis=-1) for image in plain)
-                pairs[f"attention_discriminator_{side}"] = guided
+                masks = attended(other if self.hp.own_attention else outputs), attended(outputs)
+                guided = zip(masks, pairs[f"discriminator_{side}"])
+                pairs[f"attention_discriminator_{side}"] = tuple(
+                    tf.concat([A, image], axis=-1) for A, image in guided
+                )
         return pairs
 
     def loss_terms(self, x, y, to_x, to_y, pairs):
