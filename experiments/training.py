@@ -158,12 +158,12 @@ def make_trainer(config):
         networks = zoo.create(spec.name, **config.network_options)
         keras.config.set_dtype_policy(default)
         ema_networks = zoo.create(spec.name, **config.network_options)
+        make_hparams, make = trainers.get(spec.trainer or spec.name).VARIANTS[config.loss]
+        trainer = make(networks, ema_networks, make_hparams(**config.hparams), config.seed)
     except ValueError as error:
         raise UsageError(str(error)) from None
     finally:
         keras.config.set_dtype_policy(default)
-    make_hparams, make = trainers.get(spec.trainer or spec.name).VARIANTS[config.loss]
-    trainer = make(networks, ema_networks, make_hparams(**config.hparams), config.seed)
     trainer.jit_compile, trainer.bfloat16 = config.jit, rewritten
     trainer.steps_per_execution = config.steps_per_execution
     return trainer

@@ -511,6 +511,14 @@ def test_a_stopped_run_goes_on_bit_identically(finished, folder):
         (["--mode=sample", "--model=ragan", "--weights=x"], "ragan has no weights 'x': it has"),
         (["--set=learning_rate=nan"], "learning_rate takes a number"),
         (["--set=learning_rate=-1"], "learning_rate must lie in [0, inf], not -1.0"),
+        (
+            [
+                "--model=attention_gan",
+                "--dataset=creatures/plain2striped",
+                "--set=own_attention=true",
+            ],
+            "own_attention needs attention_discriminators=true",
+        ),
         (["--set=ema_decay=1.5"], "ema_decay must lie in [0, 1], not 1.5"),
         (["--model=wgan", "--set=n_critic=0"], "n_critic must lie in [1, 100], not 0"),
         (["--set=latent=0"], "latent and width must be at least 1"),
