@@ -88,7 +88,8 @@ def config_for(model, *flags):
 
 def examples(config):
     """The number of images, or pairs of images, in one step."""
-    return config.batch_size * config.hparams.get("n_critic", 1)
+    batches = 2 if config.hparams.get("reference_images") == "other" else 1
+    return config.batch_size * batches * config.hparams.get("n_critic", 1)
 
 
 def batch(config):

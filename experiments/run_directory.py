@@ -31,7 +31,14 @@ NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP}  # of t
 LEGACY_DEFAULTS = {"precision": "float32", "jit": False, "steps_per_execution": 1}
 LEGACY_HPARAMS = {"most": "max_classes"}  # old name -> name of today
 LEGACY_VALUES = {  # of options and hyper-parameters that older runs do not record
-    "options": {"start": "", "backbone": "vgg16", "output_stride": 32, "scales": ""},
+    "options": {
+        "start": "",
+        "backbone": "vgg16",
+        "output_stride": 32,
+        "scales": "",
+        "bottleneck": 0,
+        "region_dropout": 0.0,
+    },
     "hparams": {
         "head_rate": 1.0,
         "frozen_statistics": False,
@@ -42,6 +49,8 @@ LEGACY_VALUES = {  # of options and hyper-parameters that older runs do not reco
         "scale_min": 1.0,
         "scale_max": 1.0,
         "own_attention": False,
+        "reference_images": "own",
+        "lambda_rate": 1.0,
     },
 }
 

@@ -203,7 +203,7 @@ def test_constant_statistics_are_those_of_training(mirrored):
 
 TRAINERS = {
     "dcgan": (dcgan.DCGAN, dcgan.HParams, {}),
-    "ragan": (ragan.RAGAN, dcgan.HParams, {"encoder_width": 4}),
+    "ragan": (ragan.RAGAN, ragan.HParams, {"encoder_width": 4}),
     "sagan": (sagan.SAGAN, sagan.HParams, {"attend_at": 8, "conditional": True, "classes": 3}),
     "ata_gan": (ata_gan.ATAGAN, ata_gan.HParams, {}),
     "wgan": (wgan.WGAN, wgan.HParams, {}),

@@ -68,3 +68,18 @@ def test_a_mean_moves_towards_a_value(mirrored):
         strategy.run(lambda a=a, b=b: optimizers.move_towards(a, b, tf.constant(0.25)))
         assert abs(np.asarray(a) - expected).max() < 1e-7
         assert np.array_equal(np.asarray(b), value)
+
+
+@pytest.mark.parametrize(
+    "make", [lambda: optimizers.Adam(0.1, 0.5, 0.9), lambda: keras.optimizers.RMSprop(0.1)]
+)
+def test_one_variable_has_a_rate_of_its_own(make, mirrored):
+    for strategy in (tf.distribute.get_strategy(), mirrored):
+        with strategy.scope():
+            a, b, optimizer = keras.Variable([1.0]), keras.Variable([1.0]), make()
+            optimizer.build([a, b])
+        optimizers.scale_rate(optimizer, b, 0.25)
+        for _ in range(2):
+            strategy.run(lambda a=a, b=b, o=optimizer: o.apply([tf.ones(1)] * 2, [a, b]))
+        moved = 1 - float(a[0]), 1 - float(b[0])
+        assert moved[0] > 0.19 and moved[1] == pytest.approx(moved[0] / 4, rel=1e-5)

@@ -150,7 +150,7 @@ def gradient_sizes(trainer):
 
 
 def test_gradient_reaches_the_encoder_and_the_localiser_once_lambda_is_not_zero():
-    trainer = make(ragan.RAGAN, dcgan.HParams(), "ragan")
+    trainer = make(ragan.RAGAN, ragan.HParams(), "ragan")
     sizes = gradient_sizes(trainer)
     assert sizes["E"] == sizes["F"] == 0
     assert sizes["lambda"] > 0
@@ -159,7 +159,8 @@ def test_gradient_reaches_the_encoder_and_the_localiser_once_lambda_is_not_zero(
 
 
 @pytest.mark.parametrize(
-    ("cls", "hp"), [(ragan.RAGAN, dcgan.HParams()), (ragan.RAGANWasserstein, wgan.HParams())]
+    ("cls", "hp"),
+    [(ragan.RAGAN, ragan.HParams()), (ragan.RAGANWasserstein, ragan.WassersteinHParams())],
 )
 def test_ragan_trains_lambda_and_then_the_encoder_with_both_losses(cls, hp):
     trainer = make(cls, hp, "ragan")
@@ -174,7 +175,7 @@ def test_ragan_trains_lambda_and_then_the_encoder_with_both_losses(cls, hp):
 
 
 def test_bank_holds_the_attention_layers_of_the_kept_training_images():
-    trainer = make(ragan.RAGAN, dcgan.HParams(ema_decay=0.0), "ragan")
+    trainer = make(ragan.RAGAN, ragan.HParams(ema_decay=0.0), "ragan")
     trainer.networks["attention"].get_layer("attention_layer").weight.assign([1.0, 2, 3, 4])
     trainer.update_average()
     batches = [{"image": images(100, seed=s)} for s in range(9)]
@@ -531,7 +532,7 @@ def test_nan_keeps_the_last_good_checkpoint(tmp_path):
 
 def test_two_replicas_sample_and_save_as_one_does(mirrored):
     with mirrored.scope():
-        trainer = make(ragan.RAGAN, dcgan.HParams(), "ragan")
+        trainer = make(ragan.RAGAN, ragan.HParams(), "ragan")
     trainer.prepare([{"image": images(256)}])
     trainer.before_save()
     assert trainer.sample(np.zeros((6, 100), "float32")).shape == (6, 32, 32, 3)

@@ -253,15 +253,28 @@ def test_every_option_of_ragan_changes_the_attention():
     usual = layer()
     assert usual.shape == (2, 8, 8, 16)
     changed = {"regions": 2, "mask_size": 0.25, "sharpness": 1.0, "encoder_width": 8}
+    changed["bottleneck"] = 4
     for option, value in changed.items():
         assert abs(layer(**{option: value}) - usual).max() > 1e-3, option
     assert layer(attend_at=16).shape == (2, 16, 16, 8)
 
 
-@pytest.mark.parametrize("wrong", [{"regions": 0}, {"mask_size": 1.5}, {"attend_at": 32}])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"regions": 0},
+        {"mask_size": 1.5},
+        {"attend_at": 32},
+        {"bottleneck": -1},
+        {"bottleneck": 128},
+        {"region_dropout": 1.0},
+        {"region_dropout": -0.1},
+    ],
+)
 def test_ragan_refuses_options_without_meaning(wrong):
-    with pytest.raises(ValueError, match="must be"):
+    with pytest.raises(ValueError, match="must (be|lie in)") as refused:
         zoo.create("ragan", **wrong)
+    assert all(name in str(refused.value) for name in wrong)
 
 
 def test_box_mask_against_a_loop():

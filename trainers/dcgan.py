@@ -42,7 +42,8 @@ class DCGAN(augment.GAN):
         return adam(), adam()
 
     def fake(self, z, x):
-        """G(z). x: the real images of the batch, for generators that take them."""
+        """G(z). x: the batch's "reference", or without one its "image", for generators that look
+        at real images."""
         return self.generator(z, training=True)
 
     def train_step(self, batch):
@@ -50,7 +51,7 @@ class DCGAN(augment.GAN):
         z = self.noise(tf.shape(x)[0])
         D = self.discriminator
         with tf.GradientTape() as g_tape:
-            fake = self.fake(z, x)
+            fake = self.fake(z, batch.get("reference", x))
             with g_tape.stop_recording(), tf.GradientTape() as d_tape:
                 real = T(x, 0)
                 real_logits = D(real, training=True)

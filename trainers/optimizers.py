@@ -1,4 +1,5 @@
-"""Adam and SGD, and a moving average, each variable in one pass over memory.
+"""Adam and SGD, and a moving average, each variable in one pass over memory; a rate of its own for
+one variable.
 
 TensorFlow's kernels compute what Keras' optimisers compose of ten operations.
 """
@@ -69,6 +70,17 @@ class SGD(keras.optimizers.SGD):
             momentum=self.momentum,
             use_nesterov=self.nesterov,
         )
+
+
+def scale_rate(optimizer, variable, factor):
+    """Multiplies an optimiser's learning rate for one of its variables."""
+    update_step, key = optimizer.update_step, optimizer._var_key
+
+    def scaled(gradient, v, learning_rate):
+        own = key(v) == key(variable)
+        update_step(gradient, v, learning_rate * factor if own else learning_rate)
+
+    optimizer.update_step = scaled
 
 
 def move_towards(mean, value, share):

@@ -1,20 +1,93 @@
 """RAGAN's training (Wang et al., 2019): DCGAN's or WGAN's, with a generator that attends to the
 real images of the batch, and a bank of attention layers for sampling without real images."""
 
+import dataclasses
+import itertools
+from math import inf
+
 import numpy as np
+import tensorflow as tf
 
 from ..common.images import to_float
-from . import dcgan, wgan
+from ..zoo.layers import dropout
+from . import augment, base, dcgan, optimizers, wgan
 
 RECIPES = dcgan.RECIPES
+REFERENCES = 2 * augment.STREAMS  # the first stream of random numbers for X
+DROPOUT = 3 * augment.STREAMS  # the same for the dropout of regions
+REFERENCE_IMAGES = ("own", "other", "mirrored", "augmented")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Readings:
+    """Ours, for what the Letter leaves open. Both are off by default.
+
+    reference_images: the real images X that the generator looks at. "own": those of the
+    discriminator's batch. "other": those of further batches, so that a step takes twice as many
+    images. "mirrored": those of the discriminator's batch, left and right exchanged. "augmented":
+    those of its batch, each with random changes by all of augment.TRANSFORMS. Samples look at
+    images as they are. lambda_rate: the learning rate of the lambdas, divided by that of the other
+    weights of the generator; at least 0.
+    """
+
+    reference_images: str = "own"
+    lambda_rate: float = 1.0
+
+    def __post_init__(self):
+        super().__post_init__()
+        base.check(self, lambda_rate=(0, inf))
+        if self.reference_images not in REFERENCE_IMAGES:
+            known = ", ".join(REFERENCE_IMAGES)
+            raise ValueError(f"reference_images is one of {known}, not {self.reference_images!r}")
+
+
+@dataclasses.dataclass(frozen=True)
+class HParams(Readings, dcgan.HParams):
+    """Those of DCGAN, and Readings."""
+
+
+@dataclasses.dataclass(frozen=True)
+class WassersteinHParams(Readings, wgan.HParams):
+    """Those of WGAN, and Readings."""
 
 
 class RegionalAttention:
     """Mixed into the trainer of a GAN: G(z, X) in place of G(z). With `augment` the discriminator
-    alone sees augmented images: X is the image of the batch as it is."""
+    alone sees augmented images; X is as `reference_images` says."""
 
     ema_network = "generator_with_reference"
     references = None  # (K, S, S, 3): the training images whose attention layers the bank stores
+
+    @property
+    def batches_per_step(self):
+        return super().batches_per_step * (2 if self.hp.reference_images == "other" else 1)
+
+    def optimizers(self):
+        pair = super().optimizers()
+        if self.hp.lambda_rate != 1:
+            lambdas = self.networks["attention"].get_layer("attention_layer").weight
+            optimizers.scale_rate(pair[0], lambdas, self.hp.lambda_rate)
+        return pair
+
+    def images_and_references(self, images):
+        """The images of a step -> (those of the discriminator, X), of equal shapes."""
+        kind, count = self.hp.reference_images, super().batches_per_step
+        if kind == "other":
+            return tf.split(images, 2)
+        if kind == "mirrored":
+            return images, tf.reverse(images, [2])
+        if kind == "augmented":
+            transforms = augment.chosen(",".join(augment.TRANSFORMS))
+            parts = enumerate(tf.split(images, count), REFERENCES)
+            changed = [augment.T(x, transforms, self.key(stream)) for stream, x in parts]
+            return images, tf.concat(changed, 0)
+        return images, images
+
+    def train_step(self, batch):
+        images, references = self.images_and_references(batch["image"])
+        streams = itertools.count(DROPOUT)  # one for each pass of the generator
+        with dropout.noise(lambda shape: base.uniform(shape, self.key(next(streams)))):
+            return super().train_step({"image": images, "reference": references})
 
     def fake(self, z, x):
         return self.generator({"noise": z, "image": x}, training=True)
@@ -57,4 +130,4 @@ class RAGANWasserstein(RegionalAttention, wgan.WGAN):
     """The Letter's WGAN loss."""
 
 
-VARIANTS = {"dcgan": (dcgan.HParams, RAGAN), "wgan": (wgan.HParams, RAGANWasserstein)}
+VARIANTS = {"dcgan": (HParams, RAGAN), "wgan": (WassersteinHParams, RAGANWasserstein)}

@@ -65,7 +65,8 @@ class WGAN(augment.GAN):
         return rmsprop(), rmsprop()
 
     def fake(self, z, x):
-        """G(z). x: the real images of the batch, for generators that take them."""
+        """G(z). x: the batch's "reference", or without one its "image", for generators that look
+        at real images."""
         return self.generator(z, training=True)
 
     def critic_loss(self, x, fake, t):
@@ -81,14 +82,15 @@ class WGAN(augment.GAN):
     def train_step(self, batch):
         count, T = self.hp.n_critic, self.augmented
         batches = tf.split(batch["image"], count)  # fresh images for every critic step
-        for t, x in enumerate(batches):
-            fake = self.fake(self.noise(tf.shape(x)[0], stream=1 + t), x)
+        references = tf.split(batch["reference"], count) if "reference" in batch else batches
+        for t, (x, reference) in enumerate(zip(batches, references)):
+            fake = self.fake(self.noise(tf.shape(x)[0], stream=1 + t), reference)
             with tf.GradientTape() as tape:
                 d_loss = self.critic_loss(T(x, 1 + t), T(fake, 1 + count + t), t)
             self.update(tape, d_loss, self.discriminator, self.d_optimizer)
             self.constrain()
         with tf.GradientTape() as tape:
-            fake = self.fake(self.noise(tf.shape(x)[0]), x)
+            fake = self.fake(self.noise(tf.shape(x)[0]), reference)
             g_loss = losses.wasserstein_generator(
                 fake=self.discriminator(T(fake, 0), training=True)
             )

@@ -34,6 +34,7 @@ from keras import ops
 
 from . import dcgan
 from .layers.convolution import Conv2D
+from .layers.dropout import Dropout
 from .layers.precision import Float32Dense
 from .networks import Networks
 
@@ -109,7 +110,7 @@ class AttentionBank(keras.layers.Layer):
         return {**super().get_config(), "shape": self.shape}
 
 
-def encoder(image_size, attend_at, channels, width):
+def encoder(image_size, attend_at, channels, width, bottleneck):
     """E: image (B, S, S, 3) -> features (B, s, s, channels)."""
     image = keras.Input((image_size, image_size, 3), name="image")
     x, size = image, image_size
@@ -124,6 +125,8 @@ def encoder(image_size, attend_at, channels, width):
             name=f"encode{size}",
         )(x)
         x = keras.layers.LeakyReLU(0.2, name=f"encode{size}_lrelu")(x)
+    if bottleneck:
+        x = Conv2D(bottleneck, 1, kernel_initializer="he_normal", name="bottleneck")(x)
     x = Conv2D(channels, 1, kernel_initializer="he_normal", name="features")(x)
     return keras.Model(image, x, name="encoder")
 
@@ -154,20 +157,33 @@ def grid_of_centres(shape, dtype=None):
     return ops.log(p) - ops.log(1 - p)
 
 
-def attention(image_size, attend_at, channels, regions, mask_size, sharpness, encoder_width):
+def attention(
+    image_size,
+    attend_at,
+    channels,
+    regions,
+    mask_size,
+    sharpness,
+    encoder_width,
+    bottleneck,
+    region_dropout,
+):
     """DAE: image (B, S, S, 3) -> {"layer", "masks", "centres"}.
 
     layer (B, s, s, C); masks (B, N, S, S, 1) in [0, 1]; centres (B, N, 2), (y, x) in pixels.
     """
     side = mask_size * image_size
     image = keras.Input((image_size, image_size, 3), name="image")
-    encode = encoder(image_size, attend_at, channels, encoder_width)
+    encode = encoder(image_size, attend_at, channels, encoder_width, bottleneck)
     centres = localiser(encode(image), image_size, side, regions)  # F(E(X)), equation 1
     full = {"dtype": keras.config.floatx()}
     masks = BoxMask(image_size, side, sharpness, name="masks", **full)(centres)
     parts = ops.reshape(masks * image[:, None], (-1, image_size, image_size, 3))  # R_i = X * M_i
     codes = encode(parts)  # A_i = E(R_i)
     codes = ops.reshape(codes, (-1, regions, attend_at, attend_at, channels))
+    if region_dropout:
+        whole = (None, None, 1, 1, 1)
+        codes = Dropout(region_dropout, noise_shape=whole, name="region_dropout")(codes)
     layer = WeightedSum(name="attention_layer")(codes)
     outputs = {"layer": layer, "masks": masks, "centres": centres}
     return keras.Model(image, outputs, name="attention")
@@ -182,6 +198,8 @@ def build(
     sharpness=2.0,
     attend_at=8,
     encoder_width=32,
+    bottleneck=0,
+    region_dropout=0.0,
 ):
     """-> Networks "generator": noise (B, latent) -> image (B, S, S, 3);
     "generator_with_reference": {"noise", "image"} -> image; "attention": image -> layer, masks and
@@ -191,7 +209,10 @@ def build(
     width: channels of the largest feature map. regions: N. mask_size: side of a mask, divided by
     that of the image, in (0, 1]. sharpness: steepness of a mask's edges, per pixel. attend_at: side
     of the feature map to which attention is added. encoder_width: channels of E's first
-    convolution.
+    convolution. bottleneck: E's map passes through so many channels before it has those of g, at
+    least 1 and fewer than g has, so that less of X reaches the generator; 0: it does not.
+    region_dropout: in training each A_i is 0 with this probability, in [0, 1), and else divided by
+    1 minus it, for each image on its own. The last two are ours and off by default.
     """
     dcgan.check(image_size, latent, width)
     sizes = dcgan.map_sizes(image_size)
@@ -202,6 +223,13 @@ def build(
             "regions and encoder_width must be at least 1, mask_size in (0, 1], sharpness positive"
         )
     channels = width * image_size // (2 * attend_at)
+    if not 0 <= bottleneck < channels:
+        raise ValueError(
+            f"bottleneck must lie in [0, {channels - 1}], below the {channels} channels of the map "
+            f"at attend_at={attend_at}, not {bottleneck}"
+        )
+    if not 0 <= region_dropout < 1:
+        raise ValueError(f"region_dropout must lie in [0, 1), not {region_dropout}")
     shape = (attend_at, attend_at, channels)
 
     def decoder():
@@ -212,7 +240,15 @@ def build(
 
     def dae():
         return attention(
-            image_size, attend_at, channels, regions, mask_size, sharpness, encoder_width
+            image_size,
+            attend_at,
+            channels,
+            regions,
+            mask_size,
+            sharpness,
+            encoder_width,
+            bottleneck,
+            region_dropout,
         )
 
     def with_reference():

@@ -229,7 +229,9 @@ _SPECS = (
             "Sampling: the Letter does not say which real image X is used when none is given. A "
             "bank of attention layers of training images is stored with the weights; z selects "
             "one. With references=training a training image is drawn for each sample instead.",
-            "X in training: the real images of the discriminator's batch (not said).",
+            "X in training: the real images of the discriminator's batch (not said); "
+            "`reference_images`. Ours, too, and off by default: `lambda_rate`, `bottleneck`, "
+            "`region_dropout`.",
             "There are N = 4 regions, each half as wide as the image (not said); `regions`, "
             "`mask_size`.",
             "Masks are products of logistic functions with a slope of 2 per pixel (the Letter: a "

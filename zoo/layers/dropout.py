@@ -24,23 +24,29 @@ def noise(draw):
 class Dropout(keras.layers.Layer):
     """x (B, ...) -> the same shape: 0 with probability `rate` in [0, 1), else x / (1 - rate).
 
+    noise_shape: the shape of the random numbers, None where it is that of x and 1 along axes whose
+    values are dropped together, as of keras.layers.Dropout; None: each value is dropped on its own.
     Outside of `noise` it returns x. Unlike keras.layers.Dropout it has no random state of its own,
     so that the trainer decides which numbers each replica and each resumed run draws.
     """
 
-    def __init__(self, rate, **kwargs):
+    def __init__(self, rate, noise_shape=None, **kwargs):
         super().__init__(**kwargs)
-        self.rate = rate
+        self.rate, self.noise_shape = rate, noise_shape and tuple(noise_shape)
 
     def call(self, x):
         draw = getattr(_noise, "draw", None)
         if draw is None:
             return x
-        kept = draw(ops.shape(x)) >= self.rate
+        shape = ops.shape(x)
+        if self.noise_shape:
+            shape = tuple(s if n is None else n for s, n in zip(shape, self.noise_shape))
+        kept = draw(shape) >= self.rate
         return ops.where(kept, x / (1 - self.rate), ops.zeros_like(x))
 
     def compute_output_shape(self, shape):
         return shape
 
     def get_config(self):
-        return {**super().get_config(), "rate": self.rate}
+        own = {"rate": self.rate, "noise_shape": self.noise_shape}
+        return {**super().get_config(), **own}
