@@ -130,6 +130,7 @@ STUDIES = {
     "attention": Study("where does self-attention help a SAGAN?", COMPARES),
     "regional": Study("regional attention, self-attention or none, with DCGAN's loss", COMPARES),
     "regional_wgan": Study("the same with WGAN's loss", COMPARES),
+    "readings": Study("which reading of RAGAN's Letter is best, with DCGAN's loss?", COMPARES),
     "teaching": Study(
         "does a teacher's attention help a discriminator to find the object?",
         COMPARES,

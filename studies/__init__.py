@@ -10,6 +10,7 @@ STUDIES = {  # name -> (file, function)
     "attention": ("comparison", "compare"),
     "regional": ("comparison", "compare"),
     "regional_wgan": ("comparison", "compare"),
+    "readings": ("comparison", "compare"),
     "teaching": ("comparison", "teaching"),
     "gain": ("gain", "gain"),
     "biased": ("gain", "biased"),

@@ -49,6 +49,20 @@ RUNS = {  # study -> its question, and (name, model, settings) of each run
             ("ragan, wgan", "ragan", {"loss": "wgan"}),
         ],
     ),
+    "readings": (
+        "What RAGAN's Letter leaves open, DCGAN's loss",
+        [
+            ("dcgan", "dcgan", {}),
+            ("ragan", "ragan", {}),
+            ("X of another batch", "ragan", {"reference_images": "other"}),
+            ("X mirrored", "ragan", {"reference_images": "mirrored"}),
+            ("X augmented", "ragan", {"reference_images": "augmented"}),
+            ("bottleneck", "ragan", {"bottleneck": 4}),
+            ("attention at 16 x 16", "ragan", {"attend_at": 16}),
+            ("slow lambda", "ragan", {"lambda_rate": 0.1}),
+            ("dropout of regions", "ragan", {"region_dropout": 0.5}),
+        ],
+    ),
     "teaching": (
         "Does a teacher's attention help a discriminator to find the object?",
         [

@@ -1,6 +1,7 @@
 """What RAGAN's Letter leaves open: X, a bottleneck in E, lambda's rate, dropout of regions."""
 
 import dataclasses
+import itertools
 import json
 
 import keras
@@ -13,6 +14,8 @@ from attention_zoo.common.errors import UsageError
 from attention_zoo.experiments import precision as ways
 from attention_zoo.experiments import run_directory as run
 from attention_zoo.experiments.config import RunConfig
+from attention_zoo.studies import comparison
+from attention_zoo.studies.base import StudyRuns
 from attention_zoo.tests.helpers import gap, images, shared, weights_of
 from attention_zoo.tools.scale import set_epsilon
 from attention_zoo.trainers import augment, base, ragan
@@ -252,3 +255,16 @@ def test_a_run_from_before_goes_on_without_them(tmp_path):
     changed = {**config, "hparams": config["hparams"] | {"lambda_rate": 0.1}}
     with pytest.raises(run.RunError, match="run with other values"):
         run.check(tmp_path, changed)
+
+
+def test_the_readings_of_the_study_are_runs_of_their_own(tmp_path):
+    runs = StudyRuns(tmp_path, settings={"width": 4}, options={"steps": 5000})
+    configs = [
+        runs.resolved(model, "creatures/tiny", settings).record()
+        for _, model, settings in comparison.RUNS["readings"][1]
+    ]
+    assert [c["model"] for c in configs] == ["dcgan"] + ["ragan"] * 8
+    assert all(a != b for a, b in itertools.combinations(configs, 2))
+    for config in configs[1:]:
+        networks = zoo.registry.networks("ragan", **config["options"], image_size=32)
+        assert "attention" in networks
