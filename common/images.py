@@ -52,12 +52,6 @@ def decoded(data):
     return np.asarray(Image.open(io.BytesIO(data)))
 
 
-def lit(images, maps):
-    """Pictures (..., H, W, 3) darkened to a quarter where maps (..., H, W) in [0, 1] are 0 ->
-    float, from 0 to 255."""
-    return images * (0.25 + 0.75 * maps[..., None])
-
-
 def image_grid(images, columns=8):
     """images (N, S, S, 3) in [-1, 1] -> uint8 (rows * S, columns * S, 3), white at the end."""
     count, size = images.shape[0], images.shape[1]
@@ -111,16 +105,33 @@ def labelled_grid(cells, labels):
     for (r, c), picture in zip(np.ndindex(rows, columns), cells.reshape(-1, height, width, 3)):
         y, x = top + r * (height + GAP), c * (width + GAP)
         canvas[y : y + height, x : x + width] = picture
-    ramp = np.linspace(1, 0, height)[:, None].repeat(size, 1)
-    bar = heat(np.full((*ramp.shape, 3), 128, np.uint8), ramp)
-    canvas[top : top + height, right : right + size] = bar
+    canvas[top : top + height, right:] = _scale(height, size)
     drawing = Image.fromarray(canvas)
     pen = ImageDraw.Draw(drawing)
     for c, label in enumerate(labels):
         place = (c * (width + GAP) + width / 2, top / 2)
         pen.text(place, label, fill="black", font=font, anchor="mm")
+    return np.asarray(drawing)
+
+
+def with_scale(pixels):
+    """A heat map (H, W, 3), uint8, on the left of the scale of its colours from 0 to 1 -> uint8 (H,
+    W + GAP + 4 s, 3), s = max(11, W // 24)."""
+    height, width = pixels.shape[:2]
+    gap = np.full((height, GAP, 3), 255, np.uint8)
+    return np.hstack([pixels, gap, _scale(height, max(11, width // 24))])
+
+
+def _scale(height, size):
+    """The colours of `heat` from 0 to 1 and their values, uint8 (height, 4 * size, 3); size: of the
+    letters, in pixels."""
+    canvas = np.full((height, 4 * size, 3), 255, np.uint8)
+    ramp = np.linspace(1, 0, height)[:, None].repeat(size, 1)
+    canvas[:, :size] = heat(np.full((*ramp.shape, 3), 128, np.uint8), ramp)
+    drawing, font = Image.fromarray(canvas), ImageFont.load_default(size)
+    pen = ImageDraw.Draw(drawing)
     for value, anchor in ((1, "la"), (0.5, "lm"), (0, "ld")):
-        place = (right + size + GAP, top + (1 - value) * height)
+        place = (size + GAP, (1 - value) * height)
         pen.text(place, f"{value:g}", fill="black", font=font, anchor=anchor)
     return np.asarray(drawing)
 

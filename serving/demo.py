@@ -15,8 +15,7 @@ import tensorflow as tf
 from PIL import Image, ImageDraw
 
 from ..common import interpolation
-from ..common.images import foreground, image_grid, scaled
-from ..common.images import lit as darkened
+from ..common.images import foreground, heat, image_grid, scaled, with_scale
 from ..zoo.layers import labels, self_attention
 from ..zoo.layers.convolution import size_multiple
 from . import signatures
@@ -62,8 +61,9 @@ def samples(served, seed, count, reference=None):
 
 
 def explain_sample(served, seed, image, row, column):
-    """(picture, caption) of a sample (S, S, 3): the self-attention of one pixel, which is marked in
-    red; else the discriminator's attention with its box, if it has maps; else the sample."""
+    """(picture, caption) of a sample (S, S, 3): the heat map of the self-attention of one pixel,
+    which is marked in red; else that of the discriminator's attention with its box, if it has maps;
+    else the sample."""
     if self_attention.attends(served.networks["generator"]):
         maps = self_attention.attention_map(served.networks["generator"])
         z, *label = _inputs(served, tf.constant([seed], tf.int64))
@@ -72,9 +72,10 @@ def explain_sample(served, seed, image, row, column):
         cell = served.size // side
         mask = beta[row // cell * side + column // cell].reshape(map_side, map_side)
         times = served.size // map_side
-        picture = lit(image, (mask / mask.max()).repeat(times, 0).repeat(times, 1))
+        picture = heat(image, (mask / mask.max()).repeat(times, 0).repeat(times, 1))
         picture[row, column] = RED
-        return enlarged(picture), f"seed {seed}: where the red pixel looks; click another"
+        caption = f"seed {seed}: where the red pixel looks; click another"
+        return with_scale(enlarged(picture)), caption
     if has_discriminator_maps(served):
         ((picture, _),), _ = explain(served, image)
         return picture, f"seed {seed}: where the discriminator looks"
@@ -89,8 +90,9 @@ def has_discriminator_maps(served):
 def explain(served, pixels):
     """([(picture, caption)], {class: score}) by a classifier, GAIN or ATA-GAN's discriminator.
 
-    Each picture is darkened outside an attention map and has its box; GAIN has a map for each of
-    the most likely classes. A classifier without maps returns only the picture.
+    Each picture is the heat map of an attention map with its box and the scale of the colours; GAIN
+    has a map for each of the most likely classes. A classifier without maps returns only the
+    picture.
     """
     has_critic = has_discriminator_maps(served)
     signature = "annotate" if has_critic else "serving_default"
@@ -106,10 +108,10 @@ def explain(served, pixels):
     maps, boxes = outputs["attention"][0], outputs["boxes"][0]
     if len(maps.shape) == 2:
         caption = f"the box encloses attention >= {served.threshold:.2g}"
-        return [(boxed(lit(pixels, maps), boxes), caption)], by_class
+        return [(boxed_heat(pixels, maps, boxes), caption)], by_class
     best = np.argsort(-scores)[:MAX_CLASSES]
     pictures = [
-        (boxed(lit(pixels, maps[i]), boxes[i]), f"{names[i]}: {scores[i]:.2f}") for i in best
+        (boxed_heat(pixels, maps[i], boxes[i]), f"{names[i]}: {scores[i]:.2f}") for i in best
     ]
     return pictures, by_class
 
@@ -166,9 +168,10 @@ def enlarged(pixels, side=MIN_SIDE):
     return pixels.repeat(times, 0).repeat(times, 1)
 
 
-def lit(pixels, attention):
-    """A picture darkened where attention (h, w), resized to the picture, is below 1."""
-    return np.uint8(darkened(pixels, interpolation.resized(attention, *pixels.shape[:2])))
+def boxed_heat(pixels, attention, box):
+    """The heat map of attention (h, w) over a picture, with a box and the scale of the colours."""
+    attention = interpolation.resized(attention, *pixels.shape[:2])
+    return with_scale(boxed(heat(pixels, attention), box))
 
 
 def boxed(pixels, box):
@@ -270,7 +273,7 @@ def page(samplers, translators, explainers, load, read, examples):
             picture, caption = explain_sample(served, first, images[0], middle, middle)
         else:
             image = np.uint8(signatures.resized(tf.constant(reference), (served.size,) * 2))
-            picture = grid(np.stack([lit(image, mask) for mask in masks]))
+            picture = with_scale(grid(np.stack([heat(image, mask) for mask in masks])))
             caption = "where the reference is looked at"
         state = (name, first, images, 0)
         return grid(images), picture, caption, state, gr.Image(visible=takes_reference)

@@ -10,6 +10,7 @@ from PIL import Image
 
 from attention_zoo import zoo
 from attention_zoo.cli import main
+from attention_zoo.common import images, interpolation
 from attention_zoo.datasets import creatures
 from attention_zoo.experiments import demo as demo_models
 from attention_zoo.experiments import run_directory as run
@@ -44,11 +45,11 @@ def test_what_is_no_whole_number(typed, message):
 
 
 def test_a_sample_is_a_function_of_its_seed(attending):
-    images, masks = demo.samples(attending, 3, 3)
-    assert images.shape == (3, 32, 32, 3) and images.dtype == np.uint8 and masks is None
+    drawn, masks = demo.samples(attending, 3, 3)
+    assert drawn.shape == (3, 32, 32, 3) and drawn.dtype == np.uint8 and masks is None
     again, _ = demo.samples(attending, 5, 1)
-    assert abs(images[2].astype(int) - again[0]).max() <= 1
-    assert abs(images[1].astype(int) - again[0]).max() > 20
+    assert abs(drawn[2].astype(int) - again[0]).max() <= 1
+    assert abs(drawn[1].astype(int) - again[0]).max() > 20
     z = signatures.noise(np.array([5]), 100)
     made = np.asarray(attending.networks["generator"](z, training=False))[0]
     assert abs(again[0] - (made + 1) * 127.5).max() <= 0.51
@@ -61,14 +62,15 @@ def test_where_a_pixel_looks(attending):
     beta = np.asarray(maps(z, training=False))[0].reshape(8, 8, 8, 8)  # place -> seen
     for row, column in ((4, 19), (31, 0)):
         shown, what = demo.explain_sample(attending, 4, image, row, column)
-        assert "seed 4" in what and shown.shape == (512, 512, 3)
-        small = shown[8::16, 8::16]
+        assert "seed 4" in what and shown.shape == (512, 512 + 4 + 4 * 21, 3)  # with the scale
+        assert shown[0, 516].tolist() == [195, 200, 71]  # the colour of 1 over grey
+        small = shown[8:512:16, 8:512:16].astype(int)
         assert tuple(small[row, column]) == RED
         looked = beta[row // 4, column // 4].repeat(4, 0).repeat(4, 1)
-        expected = 200 * (0.25 + 0.75 * looked / looked.max())
-        expected[row, column] = 255
-        assert abs(small[..., 0] - expected).max() <= 1
-        assert np.ptp(expected) > 20
+        expected = images.heat(image, looked / looked.max())
+        expected[row, column] = RED
+        assert abs(small - expected).max() <= 1
+        assert np.ptp(expected[..., 2]) > 20
 
 
 def test_labels_and_references():
@@ -78,23 +80,23 @@ def test_labels_and_references():
     assert demo.explain_sample(labelled, 0, np.zeros((32, 32, 3), np.uint8), 1, 1)[0].any()
     ragan = served("ragan", "generator", attend_at=8, encoder_width=4)
     photograph = np.random.default_rng(0).integers(0, 256, (30, 20, 3), np.uint8)
-    images, masks = demo.samples(ragan, 0, 2, photograph)
-    assert images.shape == (2, 32, 32, 3) and masks.shape == (4, 32, 32)
+    drawn, masks = demo.samples(ragan, 0, 2, photograph)
+    assert drawn.shape == (2, 32, 32, 3) and masks.shape == (4, 32, 32)
     assert abs(masks.sum((1, 2)) - 256).max() < 8  # half the image wide, edges soft
-    assert demo.explain_sample(ragan, 0, images[0], 1, 1)[1] == "seed 0"
+    assert demo.explain_sample(ragan, 0, drawn[0], 1, 1)[1] == "seed 0"
 
 
 def test_a_grid_and_what_a_click_on_it_means():
-    images = np.arange(5, dtype=np.uint8)[:, None, None, None] * np.ones((1, 16, 16, 3), np.uint8)
-    images[4, 2, 7] = 99
-    grid = demo.grid(images)  # 2 rows of 3, each pixel 22 x 22
+    drawn = np.arange(5, dtype=np.uint8)[:, None, None, None] * np.ones((1, 16, 16, 3), np.uint8)
+    drawn[4, 2, 7] = 99
+    grid = demo.grid(drawn)  # 2 rows of 3, each pixel 22 x 22
     assert grid.shape == (2 * 16 * 22, 3 * 16 * 22, 3)
     assert (grid[352:, 704:] == 255).all() and (grid[:352, 704:] == 2).all()
     x, y = (16 + 7) * 22 + 21, (16 + 2) * 22
     assert tuple(grid[y, x]) == (99, 99, 99)
-    assert demo.grid_position(x, y, images) == (4, 2, 7)
-    assert demo.grid_position(0, 0, images) == (0, 0, 0)
-    assert demo.grid_position(1055, 703, images) is None
+    assert demo.grid_position(x, y, drawn) == (4, 2, 7)
+    assert demo.grid_position(0, 0, drawn) == (0, 0, 0)
+    assert demo.grid_position(1055, 703, drawn) is None
 
 
 def test_a_box_is_drawn_by_shares_and_nothing_where_there_is_none():
@@ -109,11 +111,14 @@ def test_looks():
     photograph = np.random.default_rng(0).integers(0, 256, (20, 40, 3), np.uint8)
     classifier = served("resnet9", "classifier", {"classes": ("cat", "dog")}, classes=2)
     ((shown, what),), scores = demo.explain(classifier, photograph)
-    assert shown.shape == (260, 520, 3) and "0.5" in what
+    assert shown.shape == (260, 520 + 4 + 4 * 21, 3) and "0.5" in what
     assert list(scores) == ["cat", "dog"] and abs(sum(scores.values()) - 1) < 1e-5
     bright = photograph.repeat(13, 0).repeat(13, 1)
-    red = (shown == RED).all(-1)
-    assert red.any() and (shown <= bright)[~red].all() and (shown < bright)[~red].any()
+    red = (shown[:, :520] == RED).all(-1)
+    answer = demo._answer(classifier, "serving_default", demo._square(photograph, 32)[None])
+    expected = images.heat(bright, interpolation.resized(answer["attention"][0], 260, 520))
+    assert red.any() and np.array_equal(shown[:, :520][~red], expected[~red])
+    assert shown[-1, 524].tolist() == [58, 55, 132]  # the colour of 0 over grey
 
     guided = served("gain", "attention", backbone="resnet9", classes=4)
     shown, scores = demo.explain(guided, photograph)

@@ -45,13 +45,6 @@ def test_a_jpeg_is_a_jpeg():
     assert abs(images.decoded(data).astype(int) - 99).max() <= 1
 
 
-def test_a_map_darkens_to_a_quarter():
-    pixels = np.full((2, 1, 3, 3), 200, np.uint8)
-    maps = np.array([[[0.0, 0.5, 1.0]], [[1.0, 1.0, 1.0]]])
-    found = images.lit(pixels, maps)[..., 0]
-    assert found.tolist() == [[[50.0, 125.0, 200.0]], [[200.0, 200.0, 200.0]]]
-
-
 LOW, MIDDLE, HIGH = [87, 84, 160], [202, 123, 151], [223, 229, 100]  # of 0, 0.5 and 1 over 200
 
 
@@ -100,6 +93,15 @@ def test_a_grid_of_attention_has_labels_places_and_a_scale():
 def test_large_pictures_are_not_enlarged():
     grid = images.labelled_grid(np.zeros((1, 2, 50, 480, 3), np.uint8), ("a", "b"))
     assert grid.shape == (28 + 50, 2 * 484 + 4 * 20, 3)  # letters of 20 pixels
+
+
+def test_a_scale_stands_beside_a_heat_map():
+    found = images.with_scale(np.full((60, 480, 3), 7, np.uint8))
+    assert found.shape == (60, 480 + 4 + 4 * 20, 3)  # letters of 20 pixels
+    assert (found[:, :480] == 7).all() and (found[:, 480:484] == 255).all()
+    assert found[-1, 484].tolist() == found[-1, 503].tolist() == [58, 55, 132]  # 0 over 128
+    assert found[0, 484].tolist() == [195, 200, 71]
+    assert images.with_scale(np.zeros((30, 24, 3), np.uint8)).shape == (30, 24 + 4 + 44, 3)
 
 
 def test_the_name_of_a_png():
