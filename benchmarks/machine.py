@@ -1,14 +1,14 @@
-"""The machine: its description, the memory of a process, the speed of convolutions."""
+"""The machine: its description, its memory, the speed of convolutions."""
 
 import contextlib
 import datetime
 import os
 import platform
-import resource
-import sys
 import time
 from importlib import metadata
 from pathlib import Path
+
+from attention_zoo.common.memory import peak_megabytes  # noqa: F401
 
 
 def describe():
@@ -28,14 +28,6 @@ def describe():
         with contextlib.suppress(metadata.PackageNotFoundError):
             about[package] = metadata.version(package)
     return about | versions()
-
-
-def peak_megabytes():
-    """The peak resident memory of this process so far, in MiB, including libraries."""
-    with contextlib.suppress(OSError, IndexError):  # Linux, where ru_maxrss includes the parent's
-        return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) / 2**10
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (2**20 if sys.platform == "darwin" else 2**10)
 
 
 def convolution_peak(batch=64, bfloat16=False):

@@ -3,6 +3,7 @@
 import dataclasses
 import gc
 import json
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import keras
 from absl import logging
 
 from .. import trainers, zoo
+from ..common import memory
 from ..common.files import write_output
 from ..experiments import training
 from ..experiments.config import RunConfig
@@ -46,24 +48,48 @@ class StudyRuns:
 
     def train(self, study, name, model, data, settings, *, scorer=None, replace=None, others=()):
         """Trains a run, or resumes it; returns (TrainedRun, RunConfig). settings, others: as of
-        `resolved`."""
+        `resolved`. `costs` has what it took."""
         logging.info(f"{study}: {name}")
         config = self.resolved(model, data, settings, others)
-        trained = training.train(
-            config,
-            data,
-            run_dir=self.folder(name),
-            data_dir=self.data_dir,
-            scorer=scorer,
-            replace=replace,
-            command=self.command,
-            progress=self.progress,
-        )
+        memory.reset_peak()
+        began = time.monotonic()
+        try:
+            trained = training.train(
+                config,
+                data,
+                run_dir=self.folder(name),
+                data_dir=self.data_dir,
+                scorer=scorer,
+                replace=replace,
+                command=self.command,
+                progress=self.progress,
+            )
+        except (KeyboardInterrupt, SystemExit):  # the same call goes on later
+            self._add_cost(name, began)
+            raise
         if trained.message:
             logging.info(trained.message)
+        else:
+            self._add_cost(name, began)
         keras.backend.clear_session()
         gc.collect()
         return trained, config
+
+    def costs(self):
+        """{run: {"minutes": of all its calls, with scores and pictures, "peak_mib": the process's
+        peak resident memory meanwhile, or None}}, from costs.json; a call that was killed does not
+        count."""
+        path = Path(self.output) / "costs.json"
+        return json.loads(path.read_text()) if path.exists() else {}
+
+    def _add_cost(self, name, began):
+        costs, peak = self.costs(), memory.peak_megabytes()
+        earlier = costs.get(name, {"minutes": 0, "peak_mib": peak})
+        costs[name] = {
+            "minutes": earlier["minutes"] + (time.monotonic() - began) / 60,
+            "peak_mib": peak and max(peak, earlier["peak_mib"]),
+        }
+        write_output(Path(self.output) / "costs.json", json.dumps(costs, indent=1))
 
 
 @dataclass(frozen=True)
