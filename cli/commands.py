@@ -155,6 +155,7 @@ def study(given, arguments):
     )
     if name == "gain":
         options = optional(given, foreground="threshold", background="background", num="num")
+        options |= optional(given, by_masks="threshold_by_masks")
     elif name == "biased":
         options = {}
     elif name == "translation":

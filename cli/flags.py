@@ -138,7 +138,7 @@ STUDIES = {
     ),
     "gain": Study(
         "how good are GAIN's attention maps as labels for segmentation?",
-        f"{TRAINS} num threshold background",
+        f"{TRAINS} num threshold background threshold_by_masks",
         {
             "dataset": "the data set (default: creatures/many)",
             "num": "how many test images are segmented (default: all)",
@@ -293,6 +293,12 @@ FLAGS = {
         fraction,
         "FRACTION",
     ),
+    "threshold_by_masks": Flag(
+        "gain: train DeepLab on labels at the threshold that the masks of a hundredth of the "
+        "training images choose for each attention, not at --threshold",
+        kind="switch",
+        default=False,
+    ),
     "format": Flag(
         "what to write; onnx needs tf2onnx, onnx and onnxruntime",
         one_of("saved_model", "tflite", "onnx"),
@@ -408,7 +414,7 @@ MODES = {
             "evaluation": (
                 "metrics num extractor inception split eval_every stop_window stop_tolerance"
             ),
-            "attention maps": "threshold background",
+            "attention maps": "threshold background threshold_by_masks",
             "output": "output log_every sample_every save_every",
         },
         required="study",

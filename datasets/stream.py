@@ -161,12 +161,13 @@ def _shuffled(seed, count, batch_size, step, domain=0):
     parts = []
     for epoch in range(first // count, (last - 1) // count + 1):
         low, high = max(first - epoch * count, 0), min(last - epoch * count, count)
-        parts.append(_permutation(seed, epoch, domain, count)[low:high])
+        parts.append(permutation(seed, epoch, domain, count)[low:high])
     return np.concatenate(parts)
 
 
 @functools.lru_cache(maxsize=4)
-def _permutation(seed, epoch, domain, count):
+def permutation(seed, epoch, domain, count):
+    """The order of a domain's `count` images in an epoch: their indices, (count,)."""
     return np.random.default_rng([seed, epoch, domain]).permutation(count)
 
 

@@ -56,7 +56,18 @@ def mean_iou(matrix, classes=None):
 
 def resized(maps, height, width):
     """Maps of scores (h, w, C) -> float64 (height, width, C), bilinear (common.interpolation)."""
+    if maps.shape[:2] == (height, width):
+        return np.asarray(maps, np.float64)
     return np.moveaxis(interpolation.resized(np.moveaxis(maps, -1, 0), height, width), 0, -1)
+
+
+def shares_of_maximum(maps, present, height, width):
+    """The attention (h, w, C) of an image, or (h, w, P) of its classes `present` (P,) alone ->
+    float64 (height, width, P), each map divided by its maximum; a map of zeros stays."""
+    maps = maps if maps.shape[-1] == len(present) else maps[..., present]
+    shares = resized(maps, height, width)
+    highest = shares.max((0, 1))
+    return shares / np.where(highest > 0, highest, 1)
 
 
 def pseudo_labels(
@@ -65,11 +76,12 @@ def pseudo_labels(
     """Attention (N, h, w, C) >= 0, labels (N, C), 1 for each class of the image -> class maps uint8
     (N, H, W): 0 the background, k + 1 class k, `ignore` an uncertain pixel.
 
-    size: S or (H, W), to which maps are resized first. foreground: a pixel belongs to a class if
-    its value exceeds this share of the map's maximum (Zhou et al., 2016: 0.2). background: a pixel
-    is background if no map of the image exceeds this share there; None: the same share, so that no
-    pixel is uncertain. conflict: of several classes at a pixel "strongest" takes the one nearest to
-    its maximum, "smallest" the one with the fewest pixels (SEC), and "ignore" none.
+    maps may be a list of (h, w, P), of the P classes of each image alone. size: S or (H, W), to
+    which maps are resized first. foreground: a pixel belongs to a class if its value exceeds this
+    share of the map's maximum (Zhou et al., 2016: 0.2). background: a pixel is background if no map
+    of the image exceeds this share there; None: the same share, so that no pixel is uncertain.
+    conflict: of several classes at a pixel "strongest" takes the one nearest to its maximum,
+    "smallest" the one with the fewest pixels (SEC), and "ignore" none.
     """
     background = foreground if background is None else background
     if not 0 <= background <= foreground < 1:
@@ -82,9 +94,7 @@ def pseudo_labels(
         present = np.flatnonzero(label)
         if not len(present):
             continue
-        shares = resized(image_maps[..., present], height, width)  # (H, W, classes of the image)
-        highest = shares.max((0, 1))
-        shares /= np.where(highest > 0, highest, 1)
+        shares = shares_of_maximum(image_maps, present, height, width)
         over = shares > foreground
         rank = -over.sum((0, 1)) if conflict == "smallest" else shares
         out[:] = present[np.where(over, rank, -np.inf).argmax(-1)] + 1
@@ -92,3 +102,37 @@ def pseudo_labels(
         out[unsure | ~over.any(-1)] = ignore
         out[(shares <= background).all(-1)] = 0
     return classes
+
+
+def best_threshold(maps, labels, truth, thresholds):
+    """The threshold whose `pseudo_labels` have the highest mean IoU with the class maps truth (N,
+    H, W); of equal ones the lowest."""
+
+    def score(foreground):
+        predicted = pseudo_labels(maps, labels, truth.shape[1:], foreground=foreground)
+        return mean_iou(confusion(truth, predicted, np.shape(labels)[1] + 1))
+
+    return max(sorted(thresholds), key=score)
+
+
+def recall_precision(maps, labels, truth, thresholds, ignore=IGNORE):
+    """How much of the objects attention covers, and how much of it lies on them: (recall (T,),
+    precision (T,)).
+
+    For each class of an image, attention is where its map exceeds a threshold as a share of the
+    map's maximum, and the object where truth (N, H, W) has that class. The pixels of both, divided
+    by those of the object (recall) and of attention (precision), all summed over images and classes
+    and without the pixels whose truth is `ignore`. maps, labels: as of `pseudo_labels`.
+    """
+    both, attended, objects = np.zeros(len(thresholds)), np.zeros(len(thresholds)), 0
+    for image_maps, label, classes in zip(maps, labels, truth):
+        present, known = np.flatnonzero(label), classes != ignore
+        if not len(present):
+            continue
+        shares = shares_of_maximum(image_maps, present, *classes.shape)[known]  # (pixels, P)
+        inside = classes[known][:, None] == present + 1
+        objects += inside.sum()
+        over = [shares > threshold for threshold in thresholds]
+        both += [(part & inside).sum() for part in over]
+        attended += [part.sum() for part in over]
+    return both / max(objects, 1), both / np.maximum(attended, 1)
