@@ -62,8 +62,10 @@ docs: $(VENV)/docs
 package: $(VENV)/dev
 	$(VENV)/bin/python tools/check_package.py
 
+# Also whether a table of the documentation differs from docs/results.
 lint: $(VENV)/dev
 	$(VENV)/bin/ruff check .
+	$(VENV)/bin/python tools/results.py --check
 
 $(VENV)/pip:
 	$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(None if (3, 11) <= v[:2] <= (3, 13) else "Python 3.11, 3.12 or 3.13 is needed, not %d.%d: make PYTHON=python3.12" % v[:2])'

@@ -27,7 +27,6 @@ def card(spec, tag, weights, entry, picture=None, caption="", commands=()):
     origin = {"samples": "", "of_steps": entry.origin["steps"], **entry.origin}
     if "samples_seed" in origin:
         origin["samples"] = f"; samples of seed {origin['samples_seed']}"
-    scores = [(f"`{name}`", f"{value:.6g}") for name, value in entry.scores.items()]
     reported = [(name, f"{value:g}") for name, value in spec.reported.items()]
     by = f"These are the weights of its run `{origin['run']}`." if "run" in origin else ""
     parts = {
@@ -38,7 +37,7 @@ def card(spec, tag, weights, entry, picture=None, caption="", commands=()):
         "commit": origin.get("commit") or "unknown",
         "progress": f"{origin['steps']:,} of {origin['of_steps']:,}",
         "by": by,
-        "scores": markdown([("measured on these weights", ""), *scores]),
+        "scores": scores_table(entry),
         "features": Template(FEATURES).substitute(origin) if "extractor" in origin else "",
         "reported": markdown([("reported in the paper", ""), *reported]) if reported else "",
         "deviations": "\n".join(f"- {line}" for line in spec.deviations),
@@ -46,6 +45,12 @@ def card(spec, tag, weights, entry, picture=None, caption="", commands=()):
     text = Template(read("card.md")).substitute(origin | vars(entry) | vars(spec) | parts)
     paragraphs = [part.strip("\n") for part in text.split("\n\n")]
     return "\n\n".join(filter(None, paragraphs)) + "\n"
+
+
+def scores_table(entry):
+    """The scores of a registry.Weights in Markdown."""
+    scores = [(f"`{name}`", f"{value:.6g}") for name, value in entry.scores.items()]
+    return markdown([("measured on these weights", ""), *scores])
 
 
 def hub_card(text, rows, others=()):

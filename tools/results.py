@@ -1,0 +1,182 @@
+"""Writes the figures of docs/results into the marked blocks of the Markdown files.
+
+    python tools/results.py                        # renders every block
+    python tools/results.py --check                # names the blocks that are stale: `make lint`
+    python tools/results.py --add=NAME PATH ...    # takes figures of a run directory, of lines that
+                                                   # --mode=evaluate printed, or of a study's JSON
+
+A block lies between `<!-- results: NAME -->` and `<!-- end -->`. NAME is "zoo" (the README's table,
+of docs/results/models.json), MODEL:TAG (the scores of published weights), or the name of a template
+docs/results/templates/NAME.txt, whose places reports/results.py fills. `--add` writes the lines
+NAME/METRIC to docs/results/FILE.jsonl, where FILE is NAME up to its first slash; give it on the
+machine that measured, with `--command` where the source does not name it.
+"""
+
+import argparse
+import datetime
+import json
+import re
+import shlex
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))
+
+import main as checkout  # noqa: E402, F401  makes the folder the package attention_zoo
+from attention_zoo import zoo  # noqa: E402
+from attention_zoo.benchmarks import machine  # noqa: E402
+from attention_zoo.common.tables import markdown  # noqa: E402
+from attention_zoo.reports import cards, results  # noqa: E402
+
+BLOCK = re.compile(
+    r"^(<!-- results: ([^\n]+) -->\n\n).*?(\n\n<!-- end -->)$", re.DOTALL | re.MULTILINE
+)
+HEAD = ["model", "paper", "the paper reports", "ours", "protocol of ours", "weights"]
+
+
+def pages(root=ROOT):
+    """The Markdown files that may have blocks."""
+    return [root / "README.md", *sorted((root / "docs").rglob("*.md"))]
+
+
+def figures(folder=results.RESULTS):
+    """{what: line} of the files of a folder and of the published weights."""
+    lines = results.read(folder)
+    for name in zoo.names():
+        for tag, entry in zoo.get(name).weights.items():
+            lines |= results.of_weights(name, tag, entry)
+    return lines
+
+
+def zoo_table(lines, folder=results.RESULTS):
+    """The README's table: the models that have a short citation in models.json."""
+    rows, above = [HEAD], None
+    for name, about in results.models(folder).items():
+        if "paper" in about:
+            tags = sorted(zoo.get(name).weights)
+            links = ", ".join(f"[`{tag}`](docs/weights/{name}-{tag}.md)" for tag in tags)
+            links = links + about.get("more", "") if tags else "not published"
+            same = about["protocol"] and about["protocol"] == above
+            protocol, above = "the same" if same else about["protocol"], about["protocol"]
+            ours = results.filled(about["ours"], lines)
+            rows.append([f"`{name}`", about["paper"], about["reported"], ours, protocol, links])
+    return markdown(rows)
+
+
+def rendered(name, lines, folder=results.RESULTS):
+    """The text of a block."""
+    if name == "zoo":
+        return zoo_table(lines, folder)
+    model, _, tag = name.partition(":")
+    if tag:
+        return cards.scores_table(zoo.get(model).weights[tag])
+    template = Path(folder) / "templates" / f"{name}.txt"
+    return results.filled(template.read_text(encoding="utf-8"), lines)
+
+
+def stale(page, lines, folder=results.RESULTS):
+    """(text, names): a page with its blocks rendered, and which of them differ from what it has."""
+    names = []
+
+    def block(found):
+        text = f"{found[1]}{rendered(found[2], lines, folder).rstrip()}{found[3]}"
+        if text != found[0]:
+            names.append(found[2])
+        return text
+
+    return BLOCK.sub(block, page.read_text(encoding="utf-8")), names
+
+
+def measured(name, path, command=""):
+    """The lines of a run directory, of JSON lines of scores, or of a study's JSON file."""
+    path = Path(path)
+    source = path / "evaluation.jsonl" if path.is_dir() else path
+    if path.is_dir() and not command:
+        starts = json.loads((path / "run.json").read_text())["starts"]
+        command = shlex.join(["python", "main.py", *starts[0]["command"]])
+    about = machine.describe()
+    common = {
+        "command": command or None,
+        "date": datetime.date.fromtimestamp(source.stat().st_mtime).isoformat(),
+        "machine": f"{about['cores']} cores of {about['cpu']}",
+    }
+    text = source.read_text(encoding="utf-8")
+    if source.suffix == ".jsonl":
+        rows = [json.loads(line) for line in text.splitlines()]
+        parts = ((row["metric"], row) for row in rows)
+    else:
+        parts = ((what, {"value": value}) for what, value in flat(json.loads(text)))
+    return [
+        {
+            "what": f"{name}/{what}",
+            "value": row["value"],
+            "spread": row.get("deviation"),
+            "command": common["command"],
+            "date": common["date"],
+            "versions": row.get("versions"),
+            "machine": common["machine"],
+            "seeds": [row["seed"]] if "seed" in row else None,
+        }
+        for what, row in parts
+    ]
+
+
+def flat(found, head=()):
+    """Yields (path, number) of the numbers of a study's JSON: {"head": columns, "rows": {name:
+    values}}, {"rows": [{"name": text, metric: value}]}, or {name: {metric: value}}."""
+    if isinstance(found, dict) and "rows" in found:
+        rows, head = found["rows"], found.get("head", ())[1:]
+    else:
+        rows = found
+    if isinstance(rows, list):
+        rows = {str(next(iter(row.values()))): dict(list(row.items())[1:]) for row in rows}
+    for name, values in rows.items():
+        pairs = zip(head, values) if isinstance(values, list) else values.items()
+        for column, value in pairs:
+            if type(value) in (int, float):
+                yield f"{name}/{column}", value
+
+
+def add(name, paths, command="", folder=results.RESULTS):
+    """Writes the lines of `measured` to a file of the folder, in place of those of their names;
+    returns its path."""
+    file = Path(folder) / f"{name.partition('/')[0]}.jsonl"
+    old = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
+    lines = {line["what"]: line for line in map(json.loads, old)}
+    for path in paths:
+        lines |= {line["what"]: line for line in measured(name, path, command)}
+    text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines.values())
+    file.write_text(text, encoding="utf-8")
+    return file
+
+
+def main(arguments=None):
+    """Returns the exit status: 1 where --check finds a stale block."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--check", action="store_true", help="write nothing")
+    parser.add_argument("--add", metavar="NAME", help="take figures of the paths")
+    parser.add_argument("--command", default="", help="with --add: the command that made them")
+    parser.add_argument("paths", nargs="*")
+    given = parser.parse_args(arguments)
+    if given.add:
+        print(add(given.add, given.paths, given.command))
+        return 0
+    lines, status = figures(), 0
+    for page in pages():
+        text, names = stale(page, lines)
+        if names and given.check:
+            print(f"{page.relative_to(ROOT)}: stale: {', '.join(names)}", file=sys.stderr)
+            status = 1
+        elif names:
+            page.write_text(text, encoding="utf-8")
+            print(f"{page.relative_to(ROOT)}: {', '.join(names)}")
+    if status:
+        print("python tools/results.py writes them again", file=sys.stderr)
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())
