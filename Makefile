@@ -54,9 +54,10 @@ fuzz: $(VENV)/user
 	$(VENV)/bin/python tools/fuzz.py --number=20000
 	$(VENV)/bin/python tools/soak.py
 
-# The site, in site/.
-docs: $(VENV)/docs
+# The site, in site/, and the page that its gallery shows.
+docs: $(VENV)/docs $(VENV)/user
 	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/python -m mkdocs build --strict
+	$(VENV)/bin/python main.py --mode=gallery --output=site/gallery/page
 
 # The wheel in a fresh environment, beside Hugging Face's packages: ten minutes and 3 GB.
 package: $(VENV)/dev

@@ -251,6 +251,17 @@ def demo(given, arguments):
     demo.serve(**pick(given, "weights port"))
 
 
+def gallery(given, arguments):
+    """Writes the page of all models."""
+    import_tensorflow(lean=True)
+    from ..experiments import gallery as galleries
+
+    made = galleries.gallery(progress=True, **pick(given, "output"))
+    print(f"models: {', '.join(made.shown)}")
+    print(f"no weights yet: {', '.join(made.without) or 'none'}")
+    print(f"gallery: {made.page}")
+
+
 COMMANDS = {
     "train": train,
     "list": list_,
@@ -264,6 +275,7 @@ COMMANDS = {
     "export": export,
     "translate": translate,
     "demo": demo,
+    "gallery": gallery,
 }
 
 

@@ -511,6 +511,11 @@ MODES = {
         },
         metavars={"weights": "RUN_DIR|FOLDER"},
     ),
+    "gallery": Mode(
+        "write a page of what each model does, from the published weights",
+        {"output": "output"},
+        notes={"output": "the folder to write (default: gallery)"},
+    ),
 }
 
 

@@ -88,11 +88,12 @@ def attention_grid(images, masks, places=(), labels=()):
     return labelled_grid(np.stack(columns, 1), ["image", *(labels or numbered)])
 
 
-def labelled_grid(cells, labels):
+def labelled_grid(cells, labels, scale=True):
     """uint8 (R, C, H, W, 3), C texts -> uint8 (height, width, 3): R rows of C pictures below their
     labels, on white, beside a scale of the colours of `heat` from 0 to 1.
 
-    Pictures that are narrower than CELL are enlarged by a whole number.
+    Pictures that are narrower than CELL are enlarged by a whole number. scale: False leaves the
+    scale out.
     """
     times = -(-CELL // cells.shape[3])
     cells = cells.repeat(times, 2).repeat(times, 3)
@@ -100,12 +101,13 @@ def labelled_grid(cells, labels):
     size = max(11, width // 24)  # of the letters
     font, top = ImageFont.load_default(size), size + 2 * GAP
     right = columns * (width + GAP)
-    shape = (top + rows * (height + GAP) - GAP, right + 4 * size, 3)
+    shape = (top + rows * (height + GAP) - GAP, right + 4 * size if scale else right - GAP, 3)
     canvas = np.full(shape, 255, np.uint8)
     for (r, c), picture in zip(np.ndindex(rows, columns), cells.reshape(-1, height, width, 3)):
         y, x = top + r * (height + GAP), c * (width + GAP)
         canvas[y : y + height, x : x + width] = picture
-    canvas[top : top + height, right:] = _scale(height, size)
+    if scale:
+        canvas[top : top + height, right:] = _scale(height, size)
     drawing = Image.fromarray(canvas)
     pen = ImageDraw.Draw(drawing)
     for c, label in enumerate(labels):

@@ -11,13 +11,14 @@ import numpy as np
 from .. import zoo
 from ..common import interpolation
 from ..common.errors import UsageError
-from ..common.images import to_float
+from ..common.images import labelled_grid, to_float
 from ..datasets import resize
 from ..datasets.dataset import as_pictures
 from ..evaluate import localization
 from ..zoo.layers.inference import Inference
 
 BATCH = 100  # images in one call of a network
+ROWS = 4  # of a picture in a gallery
 
 
 @dataclass(frozen=True)
@@ -157,6 +158,17 @@ def in_batches(function, images, size=BATCH):
     """function(float images in [-1, 1]) of uint8 images (N, H, W, 3), `size` at a time."""
     parts = (images[i : i + size] for i in range(0, len(images), size))
     return np.concatenate([function(to_float(part)) for part in parts])
+
+
+def exhibited(columns, groups=1, scale=True):
+    """{label: pictures uint8 (N, H, W, 3)} -> uint8 (height, width, 3): the first ROWS rows of
+    `groups` images each, with all columns of an image side by side. scale: as of labelled_grid."""
+    count = len(next(iter(columns.values())))
+    groups = min(groups, count)
+    count = min(count // groups, ROWS) * groups
+    cells = np.stack([pictures[:count] for pictures in columns.values()], 1)
+    cells = cells.reshape(-1, groups * len(columns), *cells.shape[2:])
+    return labelled_grid(cells, [*columns] * groups, scale)
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,12 @@ import numpy as np
 from scipy.special import softmax
 
 from ..common.errors import UsageError
+from ..common.images import heat
 from ..evaluate import protocol
 from ..evaluate.scorer import Score
 from ..zoo.layers import cam
 from . import scoring
-from .base import Card, LoadedModel, Monitor, in_batches
+from .base import Card, LoadedModel, Monitor, exhibited, in_batches
 
 HUB_TASK = "image-classification"  # of the Hugging Face hub
 
@@ -153,3 +154,17 @@ def card(model, data, request):
     test = data.arrays("test")
     metric = f"accuracy_{protocol.short(len(test['label']))}_test"
     return Card(scores={metric: accuracy(model.logits, test)})
+
+
+def exhibit(model, examples):
+    """[(caption, uint8 picture)] of a gallery: where the class that wins is seen, and how many
+    answers are right, if that is known. examples: {"image", perhaps "label"}."""
+    images = examples["image"]
+    columns, caption = {"image": images}, "Images"
+    if "explain" in model.capabilities:
+        columns["attention"] = heat(images, model.explain(images))
+        caption += ", and where their class is seen"
+    if "label" in examples:
+        right = int((model.classify(images).labels == examples["label"]).sum())
+        caption += f"; {right} of {len(images)} answers are right"
+    return [(caption, exhibited(columns, groups=2, scale=len(columns) > 1))]

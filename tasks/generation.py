@@ -6,13 +6,13 @@ import keras
 import numpy as np
 
 from ..common.errors import UsageError
-from ..common.images import attention_grid, image_grid, png, to_float, to_uint8
+from ..common.images import attention_grid, heat, image_grid, png, to_float, to_uint8
 from ..datasets import open_dataset
 from ..evaluate import protocol, swd
 from ..zoo.layers import self_attention
 from ..zoo.layers.labels import labels
 from . import scoring
-from .base import Card, LoadedModel, Monitor
+from .base import Card, LoadedModel, Monitor, exhibited
 
 HUB_TASK = "unconditional-image-generation"  # of the Hugging Face hub
 METRICS = ("fid", "kid", "is", "precision_recall")  # of a card
@@ -252,3 +252,19 @@ def card(model, data, request):
         caption=f"{GRID} samples",
         command="--mode=sample --model={model} --weights={weights} --output=grid.png",
     )
+
+
+def exhibit(model, examples):
+    """[(caption, uint8 picture)] of a gallery: samples, and where the generator or the
+    discriminator looks. examples: {"image"} like those of the training, or None."""
+    shown = [("Samples", image_grid(to_float(model.sample(21)), 7))]
+    if self_attention.attends(model.network):
+        masks, places, names = model.self_attention(latents(4, model.latent, 0))
+        grid = attention_grid(model.sample(4), masks, places, names)
+        shown.append(("Samples, and where four places of each look: the green squares", grid))
+    if "explain" in model.capabilities and examples:
+        images = examples["image"]
+        maps = heat(images, model.explain(images))
+        caption = "Images, and where the discriminator sees the object"
+        shown.append((caption, exhibited({"image": images, "attention": maps}, groups=2)))
+    return shown

@@ -7,16 +7,18 @@ import numpy as np
 from scipy.special import expit
 
 from ..common.errors import UsageError
-from ..common.images import attention_grid, png
-from ..evaluate import multilabel, protocol
+from ..common.images import attention_grid, heat, png
+from ..evaluate import multilabel, protocol, segmentation
 from ..evaluate.scorer import Score
+from ..trainers.deeplab import palette
 from ..zoo.layers import cam, multi_scale
 from . import classification, scoring
-from .base import BATCH, Card, LoadedModel, Monitor, checked, in_batches, maps_at
+from .base import BATCH, Card, LoadedModel, Monitor, checked, exhibited, in_batches, maps_at
 from .classification import Classification, class_count, needs_classes  # noqa: F401
 
 HUB_TASK = "image-classification"  # of the Hugging Face hub
 SHOWN = 8  # images of a picture
+FOREGROUND = 0.35  # of a gallery's pseudo labels, as of those of the published study
 
 
 def able(spec):
@@ -148,3 +150,22 @@ def card(model, data, request):
         picture=png(attention_grid(*model.likeliest_attention(images))),
         caption=f"A row an image: it, and where its two likeliest classes are seen{seen}",
     )
+
+
+def exhibit(model, examples):
+    """[(caption, uint8 picture)] of a gallery: the attention of the two likeliest classes, and the
+    pseudo labels that attention gives. examples: {"image", perhaps "labels" and "classes"}."""
+    images, maps = examples["image"], model.explain(examples["image"])
+    _, masks, _, names = model.likeliest_attention(images)
+    columns = {"image": images}
+    columns |= {name: heat(images, mask) for name, mask in zip(names, masks.swapaxes(0, 1))}
+    labels = examples.get("labels", model.classify(images).probabilities > 0.5)
+    pseudo = segmentation.pseudo_labels(
+        np.moveaxis(maps, 1, -1), labels, images.shape[1:3], foreground=FOREGROUND
+    )
+    columns["pseudo labels"] = palette()[pseudo]
+    caption = "Images, the attention of their two likeliest classes, and the labels of pixels that "
+    caption += f"it gives (over {FOREGROUND:.0%} of its maximum)"
+    if "classes" in examples:
+        columns["true classes"] = palette()[examples["classes"][..., 0]]
+    return [(caption, exhibited(columns))]

@@ -7,9 +7,9 @@ from ..common.errors import UsageError
 from ..common.images import png, to_float
 from ..evaluate import protocol, segmentation
 from ..evaluate.scorer import Score
-from ..trainers.deeplab import map_picture
+from ..trainers.deeplab import map_picture, palette
 from . import classification, scoring
-from .base import Card, LoadedModel, Monitor, checked, in_batches
+from .base import Card, LoadedModel, Monitor, checked, exhibited, in_batches
 
 HUB_TASK = "image-segmentation"  # of the Hugging Face hub
 SHOWN = 16  # images of a picture while training
@@ -141,3 +141,13 @@ def card(model, data, request):
         picture=png(picture),
         caption="A row an image: it, its classes, those found",
     )
+
+
+def exhibit(model, examples):
+    """[(caption, uint8 picture)] of a gallery: the classes found, and the true ones where they are
+    known. examples: {"image", perhaps "classes"}."""
+    images = examples["image"]
+    columns = {"image": images, "found": palette()[model.segment(images)]}
+    if "classes" in examples:
+        columns["true classes"] = palette()[examples["classes"][..., 0]]
+    return [("Images, and the class of every pixel", exhibited(columns, groups=2, scale=False))]

@@ -7,12 +7,12 @@ import numpy as np
 from absl import logging
 
 from ..common.errors import UsageError
-from ..common.images import foreground, png, to_float, to_uint8, translation_grid
+from ..common.images import foreground, heat, png, to_float, to_uint8, translation_grid
 from ..evaluate import mask_health, protocol, swd, translation
 from ..evaluate.scorer import Score
 from ..zoo.layers.convolution import size_multiple
 from . import scoring, tiles
-from .base import Card, LoadedModel, Monitor, checked
+from .base import Card, LoadedModel, Monitor, checked, exhibited
 
 HUB_TASK = "image-to-image"  # of the Hugging Face hub
 METRICS = ("kid_blocks10", "kid", "fid")
@@ -221,3 +221,22 @@ def card(model, data, request):
         caption=", ".join((COLUMNS, *filter(model.network.output.__contains__, FIELDS))),
         command="--mode=translate --model={model} --weights={weights} --input=FOLDER",
     )
+
+
+def exhibit(model, examples):
+    """[(caption, uint8 picture)] of a gallery: images, what they become, and the masks. examples:
+    {"image" of the domain that is translated, perhaps "truth"}."""
+    images = examples["image"]
+    made = model.translate(images)
+    columns, caption = {"image": images, "translation": made.images}, "Images, their translations"
+    if made.masks is not None:
+        columns["attention"] = heat(images, made.attention)
+        masks = np.moveaxis(made.masks, -1, 0)
+        if len(masks) > 1:
+            labels = [*(f"mask {i + 1}" for i in range(len(masks) - 1)), "background"]
+            columns |= {label: heat(images, mask) for label, mask in zip(labels, masks)}
+        caption += ", and how much of each pixel is changed (attention)"
+    if "truth" in examples:
+        columns["truth"] = examples["truth"]
+        caption += "; truth: the true counterparts"
+    return [(caption, exhibited(columns, scale=made.masks is not None))]

@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 import attention_zoo as az
-from attention_zoo import zoo
+from attention_zoo import tasks, zoo
 from attention_zoo.common.errors import UsageError
 from attention_zoo.experiments import exporting, run_directory
 from attention_zoo.experiments.training import restore_trainer
@@ -97,6 +97,9 @@ def test_a_model_goes_the_whole_way(name, folder):
         maps = model.explain(images)
         assert maps.shape in ((2, 32, 32), (2, config.options.get("classes"), 32, 32))
         assert 0 <= maps.min() <= maps.max() <= 1
+
+    for caption, picture in tasks.get(model.spec.kind).exhibit(model, {"image": images}):
+        assert caption and picture.dtype == np.uint8 and picture.shape[2:] == (3,)
 
     options = {"num": 16, "metrics": ("kid",)} if "sample" in model.capabilities else {}
     scores = az.evaluate(model, data_dir=str(folder), **options)

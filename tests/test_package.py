@@ -45,6 +45,7 @@ def test_the_wheel_holds_each_file_of_the_rooms_and_no_other(wheel):
     held = {n for n in wheel.namelist() if n.startswith("attention_zoo/")}
     tops = {name.split(".")[1] for name in rooms()}
     files = {p for top in tops for p in (ROOT / top).rglob("*") if p.is_file()}
+    files |= set((ROOT / "docs" / "results").glob("*.json*"))
     files = {p.relative_to(ROOT).as_posix() for p in files if "__pycache__" not in p.parts}
     assert held == {f"attention_zoo/{p}" for p in {*files, "__init__.py", "main.py"}}
     for path in ("zoo/pretrained/manifest.json", "cli/main.py"):

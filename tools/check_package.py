@@ -58,6 +58,9 @@ def copy_sources(folder):
     for room in sorted({name.split(".")[1] for name in packages() if "." in name}):
         ignored = shutil.ignore_patterns("__pycache__")
         shutil.copytree(ROOT / room, folder / room, ignore=ignored)
+    (folder / "docs" / "results").mkdir(parents=True)
+    for path in (ROOT / "docs" / "results").glob("*.json*"):
+        shutil.copy(path, folder / "docs" / "results")
     return folder
 
 
