@@ -133,3 +133,29 @@ def table(rows):
         value = f"{spread(row['rounds'])} {row['unit']}"
         lines.append(f"| {name} | {side} | {value} | {memory} | {more} |")
     return lines
+
+
+def step_table(rows):
+    """A Markdown table of training steps beside PyTorch's, eager and compiled: a line for each
+    network and precision that all three sides have, with the ratio of ours to the side of PyTorch
+    whose median is higher, round by round."""
+    found = {(row["name"], row["side"]): row for row in rows}
+    head = "| | precision | ours, images/s | PyTorch eager | PyTorch compiled | "
+    head += "ours / the best of PyTorch | share of peak | MiB: ours, eager, compiled |"
+    lines, above = [head, "|---" * 8 + "|"], None
+    for name in dict.fromkeys(row["name"] for row in rows):
+        sides = [found.get((name, side)) for side in ("ours", "torch eager", "torch compiled")]
+        if not all(sides):
+            continue
+        ours, *others = sides
+        best = max(others, key=lambda row: statistics.median(row["rounds"]))
+        ratios = [a / b for a, b in zip(ours["rounds"], best["rounds"])]
+        ratio = f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
+        used = statistics.median(ours["rounds"]) * ours["flops"] / 1e9 / ours["peak"]
+        network, _, precision = name.partition(" in ")
+        model, _, more = network.partition(",")
+        label, above = "" if network == above else f"`{model}`,{more}", network
+        cells = [label, precision or "float32", *(spread(row["rounds"]) for row in sides), ratio]
+        memory = ", ".join(f"{row['megabytes']:.0f}" for row in sides)
+        lines.append(f"| {' | '.join([*cells, f'{used:.0%}', memory])} |")
+    return lines

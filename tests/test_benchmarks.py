@@ -149,6 +149,24 @@ def test_the_table_of_a_file(tmp_path, capsys):
     ]
 
 
+def test_the_table_of_training_steps():
+    def side(name, side, rounds, **more):
+        about = {"unit": "images/s", "megabytes": 99.6, "flops": 10**9, "peak": 400.0}
+        return {"name": name, "side": side, "rounds": rounds, **about, **more}
+
+    rows = [side("gan, 8 x 8", "ours", [100.0, 200.0, 80.0])]
+    assert len(results.step_table(rows)) == 2  # without the other sides there is no line
+    rows += [side("gan, 8 x 8", "torch eager", [90.0, 0.5, 1.0], megabytes=50)]
+    rows += [side("gan, 8 x 8", "torch compiled", [50.0, 50.0, 100.0], megabytes=51)]
+    rows += [{**row, "name": "gan, 8 x 8 in bfloat16"} for row in rows]
+    rows += [side("gan, 8 x 8, bfloat16 / float32", "ours", [1.0, 1.0, 1.0])]
+    cells = "100 (80.0 to 200) | 1.00 (0.500 to 90.0) | 50.0 (50.0 to 100) | 2.00 (0.80 to 4.00)"
+    assert results.step_table(rows)[2:] == [
+        f"| `gan`, 8 x 8 | float32 | {cells} | 25% | 100, 50, 51 |",
+        f"|  | bfloat16 | {cells} | 25% | 100, 50, 51 |",
+    ]
+
+
 def test_a_file_of_something_else_is_refused(tmp_path):
     (tmp_path / "file").write_text("{}\n")
     with pytest.raises(SystemExit, match="file is not a file of results"):

@@ -124,12 +124,16 @@ def test_figures_of_a_run_are_taken(tmp_path):
     written(run, score | {"versions": {"keras": "3"}}, name="evaluation.jsonl")
     os.utime(run / "evaluation.jsonl", (0, 1764460800))  # 2025-11-30
     command = ["--model=dcgan", "--set", "a b=1"]
-    (run / "run.json").write_text(json.dumps({"starts": [{"command": command}]}))
+    start = {"command": command, "versions": {"keras": "2"}}
+    (run / "run.json").write_text(json.dumps({"starts": [start], "config": {"seed": 1}}))
+    written(run, {"step": 1, "d_loss": 1}, {"step": 1000, "fid_x": 4.5}, name="metrics.jsonl")
     written(tmp_path, LINE, LINE | {"what": "a/run/fid_x"})
     file = tool.add("a/run", [run], folder=tmp_path)
     assert file == tmp_path / "a.jsonl"
-    old, new = map(json.loads, file.read_text().splitlines())
+    old, new, monitored = map(json.loads, file.read_text().splitlines())
     assert old == LINE
+    assert (monitored["what"], monitored["value"]) == ("a/run/fid_x/1,000", 4.5)
+    assert (monitored["seeds"], monitored["versions"]) == ([1], {"keras": "2"})
     assert re.fullmatch(r"\d+ cores of .+", new.pop("machine"))
     assert new == {
         "what": "a/run/fid_x",

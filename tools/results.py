@@ -6,10 +6,14 @@
                                                    # --mode=evaluate printed, or of a study's JSON
 
 A block lies between `<!-- results: NAME -->` and `<!-- end -->`. NAME is "zoo" (the README's table,
-of docs/results/models.json), MODEL:TAG (the scores of published weights), or the name of a template
-docs/results/templates/NAME.txt, whose places reports/results.py fills. `--add` writes the lines
-NAME/METRIC to docs/results/FILE.jsonl, where FILE is NAME up to its first slash; give it on the
-machine that measured, with `--command` where the source does not name it.
+of docs/results/models.json), MODEL:TAG (the scores of published weights), a file of docs/ that
+`python -m benchmarks` wrote, or the name of a template docs/results/templates/NAME.txt, whose
+places reports/results.py fills.
+
+`--add` writes lines to docs/results/FILE.jsonl, where FILE is NAME up to its first slash. They are
+named NAME/METRIC of evaluations, NAME/METRIC/STEP of the scores that a run was monitored by, and
+NAME/ROW/COLUMN of a study. Give it on the machine that measured, with `--command` where the source
+does not name it.
 """
 
 import argparse
@@ -26,8 +30,9 @@ sys.path.insert(0, str(ROOT))
 import main as checkout  # noqa: E402, F401  makes the folder the package attention_zoo
 from attention_zoo import zoo  # noqa: E402
 from attention_zoo.benchmarks import machine  # noqa: E402
+from attention_zoo.benchmarks import results as rounds  # noqa: E402
 from attention_zoo.common.tables import markdown  # noqa: E402
-from attention_zoo.reports import cards, results  # noqa: E402
+from attention_zoo.reports import cards, results, scores  # noqa: E402
 
 BLOCK = re.compile(
     r"^(<!-- results: ([^\n]+) -->\n\n).*?(\n\n<!-- end -->)$", re.DOTALL | re.MULTILINE
@@ -68,6 +73,8 @@ def rendered(name, lines, folder=results.RESULTS):
     """The text of a block."""
     if name == "zoo":
         return zoo_table(lines, folder)
+    if name.endswith(".jsonl"):
+        return "\n".join(rounds.step_table(rounds.read(ROOT / "docs" / name)[1]))
     model, _, tag = name.partition(":")
     if tag:
         return cards.scores_table(zoo.get(model).weights[tag])
@@ -90,36 +97,40 @@ def stale(page, lines, folder=results.RESULTS):
 
 def measured(name, path, command=""):
     """The lines of a run directory, of JSON lines of scores, or of a study's JSON file."""
-    path = Path(path)
-    source = path / "evaluation.jsonl" if path.is_dir() else path
-    if path.is_dir() and not command:
-        starts = json.loads((path / "run.json").read_text())["starts"]
-        command = shlex.join(["python", "main.py", *starts[0]["command"]])
+    path, known = Path(path), {}
+    sources = [path / "metrics.jsonl", path / "evaluation.jsonl"] if path.is_dir() else [path]
+    if path.is_dir():
+        record = json.loads((path / "run.json").read_text(encoding="utf-8"))
+        start = record["starts"][-1]
+        command = command or shlex.join(["python", "main.py", *start["command"]])
+        known = {"seed": record["config"]["seed"], "versions": start["versions"]}
     about = machine.describe()
-    common = {
-        "command": command or None,
-        "date": datetime.date.fromtimestamp(source.stat().st_mtime).isoformat(),
-        "machine": f"{about['cores']} cores of {about['cpu']}",
-    }
+    lines = []
+    for source in filter(Path.exists, sources):
+        date = datetime.date.fromtimestamp(source.stat().st_mtime).isoformat()
+        for what, row in rows_of(source):
+            row = known | row
+            line = {"what": f"{name}/{what}", "value": row["value"], "spread": row.get("deviation")}
+            line |= {"command": command or None, "date": date, "versions": row.get("versions")}
+            line["machine"] = f"{about['cores']} cores of {about['cpu']}"
+            line["seeds"] = [row["seed"]] if "seed" in row else None
+            lines.append(line)
+    return lines
+
+
+def rows_of(source):
+    """Yields (name, {"value", perhaps "deviation", "seed", "versions"}) of a file's numbers."""
     text = source.read_text(encoding="utf-8")
-    if source.suffix == ".jsonl":
-        rows = [json.loads(line) for line in text.splitlines()]
-        parts = ((row["metric"], row) for row in rows)
-    else:
-        parts = ((what, {"value": value}) for what, value in flat(json.loads(text)))
-    return [
-        {
-            "what": f"{name}/{what}",
-            "value": row["value"],
-            "spread": row.get("deviation"),
-            "command": common["command"],
-            "date": common["date"],
-            "versions": row.get("versions"),
-            "machine": common["machine"],
-            "seeds": [row["seed"]] if "seed" in row else None,
-        }
-        for what, row in parts
-    ]
+    if source.suffix != ".jsonl":
+        for what, value in flat(json.loads(text)):
+            yield what, {"value": value}
+        return
+    for row in map(json.loads, text.splitlines()):
+        if "metric" in row:
+            yield row["metric"], row
+        else:
+            for metric in filter(scores.better, row):
+                yield f"{metric}/{row['step']:,}", {"value": row[metric]}
 
 
 def flat(found, head=()):
