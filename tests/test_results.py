@@ -160,3 +160,19 @@ def test_figures_of_a_study_are_taken(found, pairs, tmp_path):
     lines = tool.measured("s", file, "python main.py")
     assert [(line["what"], line["value"]) for line in lines] == [(f"s/{k}", v) for k, v in pairs]
     assert all(line["command"] == "python main.py" for line in lines)
+
+
+def test_a_source_without_figures_is_named(tmp_path):
+    with pytest.raises(ValueError, match="nothing holds no figures"):
+        tool.measured("s", tmp_path / "nothing")
+
+
+def test_figures_of_a_table_and_of_benchmarks_are_taken(tmp_path):
+    table = "text 1\n\n| run | losses | two devices |\n|---|---|---|\n| gan 2 | 1.5, -2 | 3e-07 |\n"
+    (tmp_path / "t.md").write_text(table)
+    lines = tool.measured("s", tmp_path / "t.md")
+    pairs = [("s/gan 2/losses/1", 1.5), ("s/gan 2/losses/2", -2), ("s/gan 2/two devices", 3e-07)]
+    assert [(line["what"], line["value"]) for line in lines] == pairs
+    row = {"name": "gan", "side": "ours", "rounds": [3.0, 1.0, 2.5]}
+    (line,) = tool.measured("b", written(tmp_path, {"machine": {}}, row) / "a.jsonl")
+    assert (line["what"], line["value"], line["spread"]) == ("b/gan/ours", 2.5, [1.0, 3.0])

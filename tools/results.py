@@ -3,7 +3,8 @@
     python tools/results.py                        # renders every block
     python tools/results.py --check                # names the blocks that are stale: `make lint`
     python tools/results.py --add=NAME PATH ...    # takes figures of a run directory, of lines that
-                                                   # --mode=evaluate printed, or of a study's JSON
+                                                   # --mode=evaluate or benchmarks wrote, of a
+                                                   # study's JSON, of a Markdown table
 
 A block lies between `<!-- results: NAME -->` and `<!-- end -->`. NAME is "zoo" (the README's table,
 of docs/results/models.json), MODEL:TAG (the scores of published weights), a file of docs/ that
@@ -11,9 +12,9 @@ of docs/results/models.json), MODEL:TAG (the scores of published weights), a fil
 places reports/results.py fills.
 
 `--add` writes lines to docs/results/FILE.jsonl, where FILE is NAME up to its first slash. They are
-named NAME/METRIC of evaluations, NAME/METRIC/STEP of the scores that a run was monitored by, and
-NAME/ROW/COLUMN of a study. Give it on the machine that measured, with `--command` where the source
-does not name it.
+named NAME/METRIC of evaluations, NAME/METRIC/STEP of the scores that a run was monitored by,
+NAME/ROW/COLUMN of a study or table, and NAME/NAME/SIDE of benchmarks. Give it on the machine that
+measured, with `--command` where the source does not name it.
 """
 
 import argparse
@@ -23,6 +24,7 @@ import re
 import shlex
 import sys
 from pathlib import Path
+from statistics import median
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
@@ -37,6 +39,7 @@ from attention_zoo.reports import cards, results, scores  # noqa: E402
 BLOCK = re.compile(
     r"^(<!-- results: ([^\n]+) -->\n\n).*?(\n\n<!-- end -->)$", re.DOTALL | re.MULTILINE
 )
+NUMBER = r"(?<![\w.])-?\d+(?:\.\d+)?(?:e[-+]?\d+)?"
 HEAD = ["model", "paper", "the paper reports", "ours", "protocol of ours", "weights"]
 
 
@@ -96,7 +99,8 @@ def stale(page, lines, folder=results.RESULTS):
 
 
 def measured(name, path, command=""):
-    """The lines of a run directory, of JSON lines of scores, or of a study's JSON file."""
+    """The lines of a run directory, of JSON lines of scores or benchmarks, of a study's JSON file,
+    or of a Markdown table."""
     path, known = Path(path), {}
     sources = [path / "metrics.jsonl", path / "evaluation.jsonl"] if path.is_dir() else [path]
     if path.is_dir():
@@ -115,6 +119,8 @@ def measured(name, path, command=""):
             line["machine"] = f"{about['cores']} cores of {about['cpu']}"
             line["seeds"] = [row["seed"]] if "seed" in row else None
             lines.append(line)
+    if not lines:
+        raise ValueError(f"{path} holds no figures")
     return lines
 
 
@@ -122,15 +128,31 @@ def rows_of(source):
     """Yields (name, {"value", perhaps "deviation", "seed", "versions"}) of a file's numbers."""
     text = source.read_text(encoding="utf-8")
     if source.suffix != ".jsonl":
-        for what, value in flat(json.loads(text)):
+        for what, value in cells(text) if source.suffix == ".md" else flat(json.loads(text)):
             yield what, {"value": value}
         return
     for row in map(json.loads, text.splitlines()):
         if "metric" in row:
             yield row["metric"], row
+        elif "rounds" in row:
+            ends = {"deviation": [min(row["rounds"]), max(row["rounds"])]}
+            yield f"{row['name']}/{row['side']}", ends | {"value": median(row["rounds"])}
+        elif "machine" in row:
+            continue
         else:
             for metric in filter(scores.better, row):
                 yield f"{metric}/{row['step']:,}", {"value": row[metric]}
+
+
+def cells(text):
+    """Yields (ROW/COLUMN, number) of a Markdown table; of several numbers in a cell (ROW/COLUMN/1,
+    number) and so on."""
+    lines = [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("|")]
+    for first, *row in lines[2:]:
+        for column, cell in zip(lines[0][1:], row):
+            found = re.findall(NUMBER, cell)
+            for i, number in enumerate(found, 1):
+                yield f"{first}/{column}{f'/{i}' if len(found) > 1 else ''}", float(number)
 
 
 def flat(found, head=()):
@@ -190,4 +212,7 @@ def main(arguments=None):
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except (OSError, ValueError) as error:  # a figure or a file that is not there
+        sys.exit(f"results.py: {error}")
