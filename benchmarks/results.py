@@ -14,6 +14,7 @@ from collections import Counter
 
 LOWER = ("s", "ms", "%")  # units in which lower is better
 LEVEL, FLOOR = 0.01, 0.03  # of a change, see `verdict`
+SIDES = ("ours", "torch eager", "torch compiled")  # of a training step
 MEMORY = 0.05  # the relative difference of peaks that is a change; there is one peak for all rounds
 
 
@@ -135,27 +136,47 @@ def table(rows):
     return lines
 
 
-def step_table(rows):
-    """A Markdown table of training steps beside PyTorch's, eager and compiled: a line for each
-    network and precision that all three sides have, with the ratio of ours to the side of PyTorch
-    whose median is higher, round by round."""
+def steps(rows):
+    """Yields (network, precision, [row of each of SIDES], ratios) for each network and precision
+    that all sides have; ratios: of ours to the side of PyTorch whose median is higher, round by
+    round."""
     found = {(row["name"], row["side"]): row for row in rows}
+    for name in dict.fromkeys(row["name"] for row in rows):
+        sides = [found.get((name, side)) for side in SIDES]
+        if all(sides):
+            ours, *others = sides
+            best = max(others, key=lambda row: statistics.median(row["rounds"]))
+            network, _, precision = name.partition(" in ")
+            ratios = [a / b for a, b in zip(ours["rounds"], best["rounds"])]
+            yield network, precision or "float32", sides, ratios
+
+
+def step_table(rows):
+    """The lines of a Markdown table of training steps beside PyTorch's, eager and compiled."""
     head = "| | precision | ours, images/s | PyTorch eager | PyTorch compiled | "
     head += "ours / the best of PyTorch | share of peak | MiB: ours, eager, compiled |"
     lines, above = [head, "|---" * 8 + "|"], None
-    for name in dict.fromkeys(row["name"] for row in rows):
-        sides = [found.get((name, side)) for side in ("ours", "torch eager", "torch compiled")]
-        if not all(sides):
-            continue
-        ours, *others = sides
-        best = max(others, key=lambda row: statistics.median(row["rounds"]))
-        ratios = [a / b for a, b in zip(ours["rounds"], best["rounds"])]
+    for network, precision, sides, ratios in steps(rows):
         ratio = f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
+        ours = sides[0]
         used = statistics.median(ours["rounds"]) * ours["flops"] / 1e9 / ours["peak"]
-        network, _, precision = name.partition(" in ")
         model, _, more = network.partition(",")
         label, above = "" if network == above else f"`{model}`,{more}", network
-        cells = [label, precision or "float32", *(spread(row["rounds"]) for row in sides), ratio]
+        cells = [label, precision, *(spread(row["rounds"]) for row in sides), ratio, f"{used:.0%}"]
         memory = ", ".join(f"{row['megabytes']:.0f}" for row in sides)
-        lines.append(f"| {' | '.join([*cells, f'{used:.0%}', memory])} |")
+        lines.append(f"| {' | '.join([*cells, memory])} |")
     return lines
+
+
+def step_summary(rows):
+    """{PRECISION/FIGURE: number} of training steps: how many "networks" there are, of how many ours
+    is "ahead" by the median of the ratios, and the "mean" of these, a geometric one."""
+    medians = {}
+    for _, precision, _, ratios in steps(rows):
+        medians.setdefault(precision, []).append(statistics.median(ratios))
+    found = {}
+    for precision, values in medians.items():
+        found[f"{precision}/networks"] = len(values)
+        found[f"{precision}/ahead"] = sum(value > 1 for value in values)
+        found[f"{precision}/mean"] = statistics.geometric_mean(values)
+    return found

@@ -165,6 +165,12 @@ def test_the_table_of_training_steps():
         f"| `gan`, 8 x 8 | float32 | {cells} | 25% | 100, 50, 51 |",
         f"|  | bfloat16 | {cells} | 25% | 100, 50, 51 |",
     ]
+    rows += [side("b", name, [1.0, 1.0, 1.0]) for name in ("torch eager", "torch compiled")]
+    rows += [side("b", "ours", [0.5, 0.5, 2.0])]
+    summary = {"networks": 2, "ahead": 1, "mean": 1.0}
+    found = results.step_summary(rows)
+    assert {key: found[f"float32/{key}"] for key in summary} == pytest.approx(summary)
+    assert found["bfloat16/networks"] == found["bfloat16/ahead"] == 1
 
 
 def test_a_file_of_something_else_is_refused(tmp_path):

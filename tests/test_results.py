@@ -98,11 +98,17 @@ def test_a_stale_block_is_named_and_written_again(tmp_path, monkeypatch, capsys)
     assert tool.stale(page, LINES, folder) == (text.format("0.54"), ["t"])
     page.write_text(text.format("0.54"))
     assert tool.stale(page, LINES, folder) == (text.format("0.54"), [])
+    page.write_text(
+        "It is <!-- {{a/b|.3f}} -->1<!-- end --> or <!-- {{a/b|.1f}} -->0.5<!-- end -->."
+    )
+    inline = "It is <!-- {{a/b|.3f}} -->0.540<!-- end --> or <!-- {{a/b|.1f}} -->0.5<!-- end -->."
+    assert tool.stale(page, LINES, folder) == (inline, ["{{a/b|.3f}}"])
 
     page.write_text(text.format("0.53"))
     monkeypatch.setattr(tool, "ROOT", tmp_path)
     monkeypatch.setattr(tool, "pages", lambda: [page])
-    monkeypatch.setattr(tool, "stale", lambda page, lines, old=tool.stale: old(page, LINES, folder))
+    monkeypatch.setattr(tool, "figures", lambda: LINES)
+    monkeypatch.setattr(tool, "stale", lambda page, lines, old=tool.stale: old(page, lines, folder))
     assert tool.main(["--check"]) == 1
     assert "README.md: stale: t\n" in capsys.readouterr().err
     assert page.read_text() == text.format("0.53")

@@ -7,9 +7,10 @@
                                                    # study's JSON, of a Markdown table
 
 A block lies between `<!-- results: NAME -->` and `<!-- end -->`. NAME is "zoo" (the README's table,
-of docs/results/models.json), MODEL:TAG (the scores of published weights), a file of docs/ that
+of docs/results/models.json), MODEL:TAG (the scores of published weights), one of STEPS, files that
 `python -m benchmarks` wrote, or the name of a template docs/results/templates/NAME.txt, whose
-places reports/results.py fills.
+places reports/results.py fills. Within a line `<!-- {{NAME|FORMAT}} -->5.05<!-- end -->` is one
+figure.
 
 `--add` writes lines to docs/results/FILE.jsonl, where FILE is NAME up to its first slash. They are
 named NAME/METRIC of evaluations, NAME/METRIC/STEP of the scores that a run was monitored by,
@@ -39,6 +40,8 @@ from attention_zoo.reports import cards, results, scores  # noqa: E402
 BLOCK = re.compile(
     r"^(<!-- results: ([^\n]+) -->\n\n).*?(\n\n<!-- end -->)$", re.DOTALL | re.MULTILINE
 )
+INLINE = re.compile(r"(?<!`)(<!-- (\{\{[^{}\n]+\}\}) -->)[^<]*(<!-- end -->)")
+STEPS = ("benchmarks_steps.jsonl", "benchmarks.jsonl")  # files of docs/ with training steps
 NUMBER = r"(?<![\w.])-?\d+(?:\.\d+)?(?:e[-+]?\d+)?"
 HEAD = ["model", "paper", "the paper reports", "ours", "protocol of ours", "weights"]
 
@@ -49,11 +52,14 @@ def pages(root=ROOT):
 
 
 def figures(folder=results.RESULTS):
-    """{what: line} of the files of a folder and of the published weights."""
+    """{what: line} of the files of a folder, of the published weights, and of training steps."""
     lines = results.read(folder)
     for name in zoo.names():
         for tag, entry in zoo.get(name).weights.items():
             lines |= results.of_weights(name, tag, entry)
+    for file in STEPS:
+        for what, value in rounds.step_summary(rounds.read(ROOT / "docs" / file)[1]).items():
+            lines[f"{file}/{what}"] = {"value": value, "spread": None}
     return lines
 
 
@@ -76,7 +82,7 @@ def rendered(name, lines, folder=results.RESULTS):
     """The text of a block."""
     if name == "zoo":
         return zoo_table(lines, folder)
-    if name.endswith(".jsonl"):
+    if name in STEPS:
         return "\n".join(rounds.step_table(rounds.read(ROOT / "docs" / name)[1]))
     model, _, tag = name.partition(":")
     if tag:
@@ -95,7 +101,13 @@ def stale(page, lines, folder=results.RESULTS):
             names.append(found[2])
         return text
 
-    return BLOCK.sub(block, page.read_text(encoding="utf-8")), names
+    def figure(found):
+        text = f"{found[1]}{results.filled(found[2], lines)}{found[3]}"
+        if text != found[0]:
+            names.append(found[2])
+        return text
+
+    return INLINE.sub(figure, BLOCK.sub(block, page.read_text(encoding="utf-8"))), names
 
 
 def measured(name, path, command=""):
