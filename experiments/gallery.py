@@ -16,6 +16,7 @@ from ..datasets import rendered, resize
 from ..reports import gallery as pages
 from ..reports import results
 from .models import load
+from .publishing import CARDS
 
 IMAGES = 8  # of a picture
 IMAGENET = "imagenet"  # the data set whose classifiers see matplotlib's sample photograph
@@ -34,8 +35,8 @@ def gallery(output="gallery", *, progress=False):
     """Writes index.html into a folder, a page in one file; returns a Gallery.
 
     It needs the bundled weights and no data set: images are rendered, samples of a generator of the
-    zoo that was trained on the same data, or a photograph that comes with matplotlib. A picture
-    that cannot be made so is left out.
+    zoo that was trained on the same data, or a photograph that comes with matplotlib. Where none of
+    these will do, a checkout has the picture of the model card.
     """
     texts, drawn = described(), {}
     rows = [(name, tag) for name in zoo.names() for tag in zoo.get(name).weights]
@@ -72,12 +73,13 @@ def described():
 
 
 def pictures(name, tag):
-    """[(caption, uint8 picture)] of published weights; none where there are no images for them."""
+    """[(caption, uint8 picture)] of published weights. Where there are no images for them it is the
+    picture of their card, which a checkout has; else there is none."""
     model = load(name, tag)
-    task, found = tasks.get(model.spec.kind), examples(model)
-    if found is None and "sample" not in model.capabilities:
-        return []
-    return task.exhibit(model, found)
+    found, card = examples(model), CARDS / f"{name}-{tag}.png"
+    if found is not None or "sample" in model.capabilities:
+        return tasks.get(model.spec.kind).exhibit(model, found)
+    return [("The picture of their card", files.read(card))] if card.exists() else []
 
 
 def examples(model):

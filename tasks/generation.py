@@ -256,15 +256,16 @@ def card(model, data, request):
 
 def exhibit(model, examples):
     """[(caption, uint8 picture)] of a gallery: samples, and where the generator or the
-    discriminator looks. examples: {"image"} like those of the training, or None."""
+    discriminator looks. examples: {"image"} like those of the training, for the discriminator;
+    None: it sees samples."""
     shown = [("Samples", image_grid(to_float(model.sample(21)), 7))]
     if self_attention.attends(model.network):
         masks, places, names = model.self_attention(latents(4, model.latent, 0))
         grid = attention_grid(model.sample(4), masks, places, names)
         shown.append(("Samples, and where four places of each look: the green squares", grid))
-    if "explain" in model.capabilities and examples:
-        images = examples["image"]
+    if "explain" in model.capabilities:
+        images, name = (examples["image"], "Images") if examples else (model.sample(8), "Samples")
         maps = heat(images, model.explain(images))
-        caption = "Images, and where the discriminator sees the object"
+        caption = f"{name}, and where the discriminator sees the object"
         shown.append((caption, exhibited({"image": images, "attention": maps}, groups=2)))
     return shown

@@ -228,14 +228,14 @@ def exhibit(model, examples):
     {"image" of the domain that is translated, perhaps "truth"}."""
     images = examples["image"]
     made = model.translate(images)
-    columns, caption = {"image": images, "translation": made.images}, "Images, their translations"
+    columns, caption = {"image": images, "translation": made.images}, "Images and translations"
     if made.masks is not None:
         columns["attention"] = heat(images, made.attention)
         masks = np.moveaxis(made.masks, -1, 0)
         if len(masks) > 1:
             labels = [*(f"mask {i + 1}" for i in range(len(masks) - 1)), "background"]
             columns |= {label: heat(images, mask) for label, mask in zip(labels, masks)}
-        caption += ", and how much of each pixel is changed (attention)"
+        caption += ", with attention and masks"
     if "truth" in examples:
         columns["truth"] = examples["truth"]
         caption += "; truth: the true counterparts"

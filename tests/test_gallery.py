@@ -3,6 +3,7 @@
 import io
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from attention_zoo.cli import main
 from attention_zoo.datasets import cells, creatures, rendered, scenarios
 from attention_zoo.experiments import gallery
 from attention_zoo.reports import gallery as pages
-from attention_zoo.tasks import base, guided, translation
+from attention_zoo.tasks import base, generation, guided, translation
 from attention_zoo.tasks.base import Origin
 
 ROOT = Path(__file__).parents[1]
@@ -82,6 +83,27 @@ def test_a_translator_shows_its_masks_and_the_truth():
     assert one.shape[1] == 4 * 116 + 44  # image, translation, attention, truth
     ((caption, three),) = translation.exhibit(Translates(3), {"image": GREY})
     assert "truth" not in caption and three.shape[1] == 6 * 116 + 44
+
+
+class Explains:
+    """A generator whose discriminator sees the left half."""
+
+    capabilities, network = {"sample", "explain"}, SimpleNamespace(layers=[])
+
+    def sample(self, count):
+        return GREY[:1].repeat(count, 0)
+
+    def explain(self, images):
+        return np.broadcast_to([1, 1, 0, 0], images.shape[:3])
+
+
+def test_a_discriminator_looks_at_images_or_else_at_samples():
+    (first, samples), (caption, seen) = generation.exhibit(Explains(), None)
+    assert (first, samples.shape) == ("Samples", (12, 28, 3))
+    assert caption.startswith("Samples, and") and seen.shape == (19 + 4 * 116 - 4, 4 * 116 + 44, 3)
+    assert (seen[19, :112] == 100).all() and (seen[19, 116] != seen[19, 227]).all()
+    _, (caption, seen) = generation.exhibit(Explains(), {"image": GREY + 50})
+    assert caption.startswith("Images, and") and (seen[19, :112] == 150).all()
 
 
 class Guided:
@@ -181,3 +203,12 @@ def test_the_site_shows_the_page_that_make_docs_writes():
     assert '<iframe src="page/index.html"' in (ROOT / "docs" / "gallery.md").read_text()
     picture = Image.open(io.BytesIO((ROOT / "docs" / "images" / "gallery.png").read_bytes()))
     assert picture.width > 900
+
+
+def test_the_picture_of_a_card_is_shown_where_there_are_no_images(tmp_path, monkeypatch):
+    monkeypatch.setattr(gallery, "load", lambda *_: Model("stl10", {"classify"}))
+    monkeypatch.setattr(gallery, "CARDS", tmp_path)
+    assert gallery.pictures("resnet9", "t") == []
+    Image.fromarray(GREY[0]).save(tmp_path / "resnet9-t.png")
+    ((caption, picture),) = gallery.pictures("resnet9", "t")
+    assert caption == "The picture of their card" and np.array_equal(picture, GREY[0])

@@ -174,10 +174,10 @@ def test_a_source_without_figures_is_named(tmp_path):
 
 
 def test_figures_of_a_table_and_of_benchmarks_are_taken(tmp_path):
-    table = "text 1\n\n| run | losses | two devices |\n|---|---|---|\n| gan 2 | 1.5, -2 | 3e-07 |\n"
+    table = "text 1\n\n| | losses | two devices |\n|---|---|---|\n| gan 2 | 1.5, -2,788 | 3e-07 |\n"
     (tmp_path / "t.md").write_text(table)
     lines = tool.measured("s", tmp_path / "t.md")
-    pairs = [("s/gan 2/losses/1", 1.5), ("s/gan 2/losses/2", -2), ("s/gan 2/two devices", 3e-07)]
+    pairs = [("s/gan 2/losses/1", 1.5), ("s/gan 2/losses/2", -2788), ("s/gan 2/two devices", 3e-07)]
     assert [(line["what"], line["value"]) for line in lines] == pairs
     row = {"name": "gan", "side": "ours", "rounds": [3.0, 1.0, 2.5]}
     (line,) = tool.measured("b", written(tmp_path, {"machine": {}}, row) / "a.jsonl")

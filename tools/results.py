@@ -42,7 +42,7 @@ BLOCK = re.compile(
 )
 INLINE = re.compile(r"(?<!`)(<!-- (\{\{[^{}\n]+\}\}) -->)[^<]*(<!-- end -->)")
 STEPS = ("benchmarks_steps.jsonl", "benchmarks.jsonl")  # files of docs/ with training steps
-NUMBER = r"(?<![\w.])-?\d+(?:\.\d+)?(?:e[-+]?\d+)?"
+NUMBER = r"(?<![\w.])-?\d+(?:,\d{3})*(?:\.\d+)?(?:e[-+]?\d+)?"
 HEAD = ["model", "paper", "the paper reports", "ours", "protocol of ours", "weights"]
 
 
@@ -159,12 +159,14 @@ def rows_of(source):
 def cells(text):
     """Yields (ROW/COLUMN, number) of a Markdown table; of several numbers in a cell (ROW/COLUMN/1,
     number) and so on."""
-    lines = [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("|")]
-    for first, *row in lines[2:]:
-        for column, cell in zip(lines[0][1:], row):
+    rows = [line.strip()[1:-1].split("|") for line in text.splitlines() if line.startswith("|")]
+    rows = [[cell.strip() for cell in row] for row in rows]
+    for name, *row in rows[2:]:
+        for column, cell in zip(rows[0][1:], row):
             found = re.findall(NUMBER, cell)
             for i, number in enumerate(found, 1):
-                yield f"{first}/{column}{f'/{i}' if len(found) > 1 else ''}", float(number)
+                ending = f"/{i}" if len(found) > 1 else ""
+                yield f"{name}/{column}{ending}", float(number.replace(",", ""))
 
 
 def flat(found, head=()):
