@@ -165,7 +165,7 @@ def exhibit(model, examples):
     )
     columns["pseudo labels"] = palette()[pseudo]
     caption = "Images, the attention of their two likeliest classes, and the labels of pixels that "
-    caption += f"it gives (over {FOREGROUND:.0%} of its maximum)"
+    caption += f"it gives (over {100 * FOREGROUND:.0f} % of its maximum)"
     if "classes" in examples:
         columns["true classes"] = palette()[examples["classes"][..., 0]]
     return [(caption, exhibited(columns))]
