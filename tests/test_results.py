@@ -166,6 +166,10 @@ def test_figures_of_a_study_are_taken(found, pairs, tmp_path):
     lines = tool.measured("s", file, "python main.py")
     assert [(line["what"], line["value"]) for line in lines] == [(f"s/{k}", v) for k, v in pairs]
     assert all(line["command"] == "python main.py" for line in lines)
+    file.write_text(json.dumps(found | {"seed": 7, "versions": {"keras": "3"}}))
+    if "rows" in found:
+        (line,) = tool.measured("s", file)
+        assert (line["seeds"], line["versions"]) == ([7], {"keras": "3"})
 
 
 def test_a_source_without_figures_is_named(tmp_path):

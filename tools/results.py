@@ -37,9 +37,7 @@ from attention_zoo.benchmarks import results as rounds  # noqa: E402
 from attention_zoo.common.tables import markdown  # noqa: E402
 from attention_zoo.reports import cards, results, scores  # noqa: E402
 
-BLOCK = re.compile(
-    r"^(<!-- results: ([^\n]+) -->\n\n).*?(\n\n<!-- end -->)$", re.DOTALL | re.MULTILINE
-)
+BLOCK = re.compile(r"^(<!-- results: ([^\n]+) -->\n).*?^(<!-- end -->)$", re.DOTALL | re.MULTILINE)
 INLINE = re.compile(r"(?<!`)(<!-- (\{\{[^{}\n]+\}\}) -->)[^<]*(<!-- end -->)")
 STEPS = ("benchmarks_steps.jsonl", "benchmarks.jsonl")  # files of docs/ with training steps
 NUMBER = r"(?<![\w.])-?\d+(?:,\d{3})*(?:\.\d+)?(?:e[-+]?\d+)?"
@@ -96,7 +94,7 @@ def stale(page, lines, folder=results.RESULTS):
     names = []
 
     def block(found):
-        text = f"{found[1]}{rendered(found[2], lines, folder).rstrip()}{found[3]}"
+        text = f"{found[1]}\n{rendered(found[2], lines, folder).rstrip()}\n\n{found[3]}"
         if text != found[0]:
             names.append(found[2])
         return text
@@ -116,9 +114,11 @@ def measured(name, path, command=""):
     path, known = Path(path), {}
     sources = [path / "metrics.jsonl", path / "evaluation.jsonl"] if path.is_dir() else [path]
     if path.is_dir():
+        from attention_zoo.experiments.publishing import public_command
+
         record = json.loads((path / "run.json").read_text(encoding="utf-8"))
         start = record["starts"][-1]
-        command = command or shlex.join(["python", "main.py", *start["command"]])
+        command = command or shlex.join(["python", "main.py", *public_command(start["command"])])
         known = {"seed": record["config"]["seed"], "versions": start["versions"]}
     about = machine.describe()
     lines = []
@@ -139,9 +139,15 @@ def measured(name, path, command=""):
 def rows_of(source):
     """Yields (name, {"value", perhaps "deviation", "seed", "versions"}) of a file's numbers."""
     text = source.read_text(encoding="utf-8")
-    if source.suffix != ".jsonl":
-        for what, value in cells(text) if source.suffix == ".md" else flat(json.loads(text)):
+    if source.suffix == ".md":
+        for what, value in cells(text):
             yield what, {"value": value}
+        return
+    if source.suffix == ".json":
+        study = json.loads(text)
+        known = {key: study[key] for key in ("seed", "versions") if key in study}
+        for what, value in flat(study):
+            yield what, {"value": value, **known}
         return
     for row in map(json.loads, text.splitlines()):
         if "metric" in row:
