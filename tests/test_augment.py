@@ -17,6 +17,7 @@ from attention_zoo.zoo.layers import batch_norm
 from attention_zoo.zoo.layers.batch_norm import BatchNorm
 
 ALL = "color,translation,cutout"
+EVERY = ",".join(augment.TRANSFORMS)
 ONE = tf.distribute.get_strategy()
 KEY = (3, 4)
 
@@ -61,6 +62,19 @@ def test_a_translation_moves_an_image_and_lets_zeros_in(a, b, down, right):
     expected[1 + down : 9 + down, 1 + right : 9 + right] = x[0, :, :, 0]
     moved = augment.translation(tf.constant(x), numbers(a), numbers(b))
     assert rows(moved) == expected[1:-1, 1:-1].tolist()
+
+
+def test_rotation_and_scale_reflect_the_image_at_its_edges():
+    x = np.arange(2 * 5 * 5 * 3, dtype="float32").reshape(2, 5, 5, 3)
+    turned = augment.rotation(x, numbers(0.25, 0.0), None).numpy()
+    assert abs(turned - [np.rot90(x[0], -1), x[1]]).max() < 1e-4
+    half = augment.turned(x, numbers(0, 0), numbers(0.5, 2)).numpy()
+    line = [2, 0, 2, 4, 2]  # places -2, 0, 2, 4 and 6
+    assert abs(half[0] - x[0][line][:, line]).max() < 1e-4
+    assert rows(half[1:])[0] == [93.0, 94.5, 96.0, 97.5, 99.0]  # places 1, 1.5, 2, 2.5 and 3
+    larger, same = augment.scale(x, numbers(0, 0.5), None).numpy()
+    assert abs(same - x[1]).max() < 1e-4
+    assert larger[2, 3, 0] == pytest.approx(x[0, 2, 2, 0] + 3 * 2**0.5, rel=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -113,7 +127,7 @@ def test_gradients_flow_through_all_transforms():
     assert set(np.unique(gradient)) == {0.0, 2.0}
     assert gradient.sum() == 2 * seen.sum() > 0
     direction = tf.constant(drawn(*x.shape, seed=5))
-    whole = augment.chosen(ALL)  # affine in x: a difference is a derivative
+    whole = augment.chosen(EVERY)  # affine in x: a difference is a derivative
     difference = tf.reduce_sum(augment.T(x + direction, whole, KEY) - augment.T(x, whole, KEY))
     with tf.GradientTape() as tape:
         tape.watch(x)
@@ -124,7 +138,7 @@ def test_gradients_flow_through_all_transforms():
 
 @pytest.mark.parametrize("p", [None, 0.5])
 def test_xla_and_replicas_change_images_as_one_device_does(p, mirrored):
-    x, transforms = tf.constant(images(6, 8)), augment.chosen(ALL)
+    x, transforms = tf.constant(images(6, 8)), augment.chosen(EVERY)
     one = augment.T(x, transforms, KEY, p).numpy()
     compiled = tf.function(lambda x: augment.T(x, transforms, KEY, p), jit_compile=True)
     assert gap([one], [compiled(x).numpy()]) < 1e-6
@@ -442,7 +456,7 @@ def test_the_penalty_has_the_precision_of_the_weights():
 @pytest.mark.parametrize(
     ("model", "settings", "message"),
     [
-        ("dcgan", {"augment": "colour"}, "words of color,translation,cutout, .* not 'colour'"),
+        ("dcgan", {"augment": "colour"}, f"words of {EVERY}, .* not 'colour'"),
         ("sagan", {"augment": "color,"}, "not ''"),
         ("ragan", {"r1": -1.0}, r"r1 must lie in \[0, inf\], not -1.0"),
         ("ata_gan", {"r1_every": 0}, "r1_every must lie in"),

@@ -4,7 +4,7 @@ D at real images is penalised (Mescheder et al., 2018), in few steps (StyleGAN2:
 2020)."""
 
 import dataclasses
-from math import inf
+from math import inf, pi
 
 import tensorflow as tf
 
@@ -31,6 +31,38 @@ def contrast(x, a, b):
     """The distance from the mean of each image, times U(1/2, 3/2)."""
     mean = tf.reduce_mean(x, axis=(1, 2, 3), keepdims=True)
     return (x - mean) * (a + 0.5) + mean
+
+
+def turned(x, angle, factor):
+    """Each image turned about its middle by an angle and enlarged by a factor, (B, 1, 1, 1) each,
+    bilinear. What comes in from beyond an edge is the image's reflection."""
+    size = x.shape[1]
+    line = tf.range(size, dtype=tf.float32) - (size - 1) / 2
+    cos, sin = (f(angle[..., 0]) / factor[..., 0] for f in (tf.cos, tf.sin))  # (B, 1, 1)
+    places = (cos * line[:, None] - sin * line, sin * line[:, None] + cos * line)  # (B, S, S) each
+    places = [place + (size - 1) / 2 for place in places]
+    firsts = [tf.floor(place) for place in places]
+    pixels, period = tf.reshape(x, (-1, size**2, x.shape[3])), 2 * (size - 1)
+    total = 0.0
+    for corner in ((0, 0), (0, 1), (1, 0), (1, 1)):
+        index, weight = 0, 1.0
+        for place, first, more in zip(places, firsts, corner):
+            beyond = (tf.cast(first, tf.int32) + more) % period
+            index = index * size + tf.minimum(beyond, period - beyond)
+            weight *= 1 - tf.abs(place - first - more)
+        values = tf.gather(pixels, tf.reshape(index, (-1, size**2)), axis=1, batch_dims=1)
+        total += tf.reshape(values, tf.shape(x)) * weight[..., None]
+    return total
+
+
+def rotation(x, a, b):
+    """Turned by U(0, 360) degrees (ours)."""
+    return turned(x, 2 * pi * a, tf.ones_like(a))
+
+
+def scale(x, a, b):
+    """Enlarged by 2^U(-1/2, 1/2) (ours)."""
+    return turned(x, tf.zeros_like(a), 2 ** (a - 0.5))
 
 
 def whole(u, low, count):
@@ -65,6 +97,8 @@ def cutout(x, a, b):
 
 TRANSFORMS = {  # in the order of the code of Zhao et al., 2020, which has the ranges too
     "color": (brightness, saturation, contrast),
+    "rotation": (rotation,),
+    "scale": (scale,),
     "translation": (translation,),
     "cutout": (cutout,),
 }

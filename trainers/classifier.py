@@ -10,12 +10,13 @@ import tensorflow as tf
 from keras import ops
 
 from ..common import variables
+from . import augment as transforms
 from . import base, losses, optimizers
 from .base import Recipe
 
 
 @dataclasses.dataclass(frozen=True)
-class HParams:
+class CommonHParams:
     """learning_rate: the highest one. decay_steps: steps after which the rate is 0 (0: it is
     constant, without a warm-up). warm_up: share of decay_steps in which the rate rises (ours).
     momentum: section 3.4. weight_decay: of kernels (section 3.4: 1e-4). smoothing: of labels
@@ -42,6 +43,18 @@ class HParams:
         base.check(self, learning_rate=(0, inf), decay_steps=(0, inf), warm_up=(0, 1))
         base.check(self, momentum=(0, 1), weight_decay=(0, inf), crop=(0, 1000))
         base.check(self, smoothing=(0, 1), head_rate=(0, inf), ema_decay=(0, 1))
+
+
+@dataclasses.dataclass(frozen=True)
+class HParams(CommonHParams):
+    """augment: further random changes of each image, words of trainers.augment.TRANSFORMS, such as
+    "rotation,color" (ours); "": none."""
+
+    augment: str = ""
+
+    def __post_init__(self):
+        super().__post_init__()
+        transforms.chosen(self.augment)
 
 
 MODELS = {"efficientnet_lite0": {"learning_rate": 0.03, "weight_decay": 1e-5}}  # more explodes
@@ -113,6 +126,9 @@ class Classifier(base.Trainer):
     def train_step(self, batch):
         network = self.networks["classifier"]
         x = augment(batch["image"], self.hp.crop, self.hp.flip, self.key())
+        if self.hp.augment:
+            chosen = transforms.chosen(self.hp.augment)
+            x = transforms.T(x, chosen, self.key(transforms.STREAMS))
         kernels = [w for w in network.trainable_variables if len(w.shape) > 1]
         with tf.GradientTape() as tape:
             logits = network(x, training=not self.hp.frozen_statistics)

@@ -34,7 +34,7 @@ JUDGES = ("shared", "average")
 
 
 @dataclasses.dataclass(frozen=True)
-class HParams(classifier.HParams):
+class HParams(classifier.CommonHParams):
     """Those of trainers.classifier for the optimiser; learning_rate: notes, section 3.
 
     alpha: weight of L_am (0: a plain classifier). omega: weight of L_e. steepness, sigma: of T. The
