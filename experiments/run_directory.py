@@ -38,6 +38,7 @@ LEGACY_VALUES = {  # of options and hyper-parameters that older runs do not reco
         "scales": "",
         "bottleneck": 0,
         "region_dropout": 0.0,
+        "maps": "soft",
     },
     "hparams": {
         "head_rate": 1.0,

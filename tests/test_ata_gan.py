@@ -139,9 +139,37 @@ def test_every_option_of_the_layer_changes_the_map():
     assert abs(winner - usual).max() > 0.1
     assert np.asarray(cam.CAM(normalise="min_max")(maps, logits)).min() == 0
     assert cam.CAM(size=6)(maps, logits).shape == (2, 6, 6)
+    positive = np.asarray(cam.CAM(relu=True)(maps, logits))
+    assert np.array_equal(positive, np.maximum(usual, 0)) and usual.min() < -0.1
     for wrong in ({"classes": "all"}, {"normalise": "max"}):
         with pytest.raises(ValueError, match="there are"):
             cam.CAM(**wrong)
+
+
+def test_the_option_maps_chooses_the_map_that_explains_a_classifier():
+    x, found = drawn(2, 32, 32, 3), {}
+    for maps in cam.MAPS:
+        keras.utils.set_random_seed(0)
+        options = {"image_size": 32, "width": 4, "classes": 3, "maps": maps}
+        network = zoo.create("resnet9", **options)["classifier"]
+        [features] = answer(keras.Model(network.input, network.get_layer("map").output), x)
+        mean, kernel = features[0].mean((0, 1)), drawn(16, 3, seed=2)
+        kernel -= np.outer(mean, mean @ kernel) / (mean @ mean)  # maps have both signs
+        network.get_layer("logits").kernel.assign(kernel)
+        network.get_layer("logits").bias.assign([0.0, 0.5, 0.2])
+        logits, found[maps] = answer(cam.explained(network), x)
+    classes = features @ kernel
+    share = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    soft = np.einsum("bhwc,bc->bhw", classes, share)
+    winner = classes[np.arange(2), :, :, logits.argmax(1)]
+    expected = {"soft": soft, "soft_relu": np.maximum(soft, 0), "winner": winner}
+    expected |= {"winner_relu": np.maximum(winner, 0), "activation": (features**2).sum(-1)}
+    for maps, values in found.items():
+        assert abs(values - expected[maps]).max() < 1e-5 * abs(expected[maps]).max(), maps
+    assert abs(soft - winner).max() > 1e-2 and soft.min() < -1e-2 < 1e-2 < soft.max()
+    assert np.array_equal(answer(cam.explained(network, "soft"), x)[1], found["soft"])
+    with pytest.raises(ValueError, match="unknown maps 'max': there are soft, soft_relu"):
+        zoo.create("resnet9", maps="max")
 
 
 def test_a_network_without_a_global_average_is_refused():

@@ -9,7 +9,7 @@ from attention_zoo import zoo
 from attention_zoo.common import variables
 from attention_zoo.experiments import run_directory as run
 from attention_zoo.tests.helpers import publish
-from attention_zoo.trainers import classifier, losses
+from attention_zoo.trainers import classifier, gain, losses
 from attention_zoo.zoo import efficientnet_lite, resnet, resnet9, squeezenet, vgg
 from attention_zoo.zoo.layers import cam
 
@@ -52,6 +52,17 @@ def test_an_augmented_image_is_a_window_of_the_padded_one_or_its_mirror():
     other = classifier.augment(tf.constant(x), 2, True, key + 1).numpy()
     assert not np.array_equal(found, other)
     assert np.array_equal(classifier.augment(tf.constant(x), 0, False, key).numpy(), x)
+
+
+def test_augment_adds_random_changes():
+    """The loss of a step on a constant image: brightness alone changes it."""
+    batch = {"image": tf.zeros((4, 16, 16, 3)), "label": tf.constant([0, 1, 2, 0])}
+    steps = [make(augment=words, crop=0).train_step(batch) for words in ("", "rotation", "color")]
+    plain, turned, coloured = (float(step["loss"]) for step in steps)
+    assert turned == pytest.approx(plain, abs=1e-6) and abs(coloured - plain) > 1e-3
+    with pytest.raises(ValueError, match="augment takes words of"):
+        classifier.HParams(augment="colour")
+    assert "augment" not in vars(gain.HParams())  # whose masks would not follow
 
 
 def test_the_rate_rises_and_falls_to_zero():
@@ -357,6 +368,22 @@ def test_squeezenet_and_vgg_16_by_hand():
         (squeezenet.build, {"image_size": 67}, [(16, 16, 48), (16, 16, 64), (64,)]),
         (squeezenet.build, {"image_size": 224}, [(13, 13, 48), (13, 13, 64), (64,)]),
         (squeezenet.build, {"image_size": 64, "head": "conv"}, [(16, 16, 48), (16, 16, 5), (5,)]),
+        (
+            squeezenet.build,
+            {"image_size": 224, "output_stride": 8},
+            [(27, 27, 48), (27, 27, 64), (64,)],
+        ),
+        (resnet.build, {"image_size": 224}, [(14, 14, 32), (7, 7, 64), (64,)]),
+        (
+            resnet.build,
+            {"image_size": 224, "output_stride": 8},
+            [(28, 28, 32), (28, 28, 64), (64,)],
+        ),
+        (
+            resnet.build,
+            {"image_size": 32, "output_stride": 4},
+            [(8, 8, 32), (8, 8, 64), (64,)],
+        ),
         (efficientnet_lite.build, {"image_size": 64}, [(4, 4, 28), (2, 2, 320), (320,)]),
         (efficientnet_lite.build, {"image_size": 75}, [(5, 5, 28), (3, 3, 320), (320,)]),
         (
@@ -407,6 +434,9 @@ def test_maps_and_features(build, options, shapes):
         (squeezenet.build, {"head": "fc"}, "squeezenet has gap, conv"),
         (efficientnet_lite.build, {"width": 6}, "width a multiple of 4"),
         (efficientnet_lite.build, {"output_stride": 4}, "must be one of 8, 16, 32, not 4"),
+        (squeezenet.build, {"output_stride": 4}, "must be one of 8, 16, 32, not 4"),
+        (resnet.build, {"output_stride": 64}, "must be one of 4, 8, 16, 32, not 64"),
+        (resnet9.build, {"maps": "max"}, "unknown maps 'max': there are soft"),
         (vgg.build, {"image_size": 31}, "image_size must be at least 32"),
         (vgg.build, {"classes": 1}, "classes 2"),
         (vgg.build, {"head": "conv"}, "vgg16 has gap, fc"),
@@ -438,6 +468,28 @@ def test_efficientnet_lite0_by_hand():
     statistics = sum(np.prod(v.shape) for v in network.non_trainable_variables)
     params = zoo.get("efficientnet_lite0").params
     assert params == {"image_size=224,classes=1000": {"classifier": total + statistics}}
+
+
+@pytest.mark.parametrize(
+    ("build", "strides", "places"),
+    [
+        (resnet.build, (32, 16), np.s_[:, ::2, ::2]),
+        (resnet.build, (32, 4), np.s_[:, ::8, ::8]),
+        (squeezenet.build, (32, 8), np.s_[:, 1::2, 1::2]),
+    ],
+)
+def test_a_smaller_output_stride_adds_values_between_those_of_the_strided_map(
+    build, strides, places
+):
+    found = []
+    for stride in strides:
+        keras.utils.set_random_seed(0)
+        network = build(image_size=128, width=4, classes=2, output_stride=stride)["classifier"]
+        inner = keras.Model(network.input, network.get_layer("map").output)
+        found.append(inner.predict_on_batch(images(1, size=128)))
+    strided, dense = found
+    assert dense.shape[1] > 1.9 * strided.shape[1]
+    assert abs(strided - dense[places]).max() < 1e-4 * abs(strided).max()
 
 
 def test_dilation_takes_the_place_of_strides():

@@ -132,12 +132,21 @@ def classifier(image_size, classes, width, output_stride, normalise):
     return keras.Model(image, logits, name="classifier")
 
 
-def build(image_size=224, classes=1000, width=32, output_stride=32, normalise="none", start=""):
+def build(
+    image_size=224,
+    classes=1000,
+    width=32,
+    output_stride=32,
+    normalise="none",
+    maps="soft",
+    start="",
+):
     """-> Networks "classifier": image (B, S, S, 3) in [-1, 1] -> logits (B, classes).
 
     width: channels of the first convolution, a multiple of 4; 32 is Lite0. output_stride: pixels
     between values of the last map, 32, 16 or 8. normalise: as in zoo.layers.imagenet; the authors'
     weights take "none".
+    maps: the map that explains the network, a key of zoo.layers.cam.MAPS.
     start: MODEL:TAG, the weights that training starts from, all but the last layer's.
     """
     if image_size < 32 or classes < 2 or width < 4 or width % 4:
@@ -146,5 +155,5 @@ def build(image_size=224, classes=1000, width=32, output_stride=32, normalise="n
         raise ValueError(f"output_stride must be one of 8, 16, 32, not {output_stride}")
     imagenet.check(normalise)
     return of_classifier(
-        lambda: classifier(image_size, classes, width, output_stride, normalise), start
+        lambda: classifier(image_size, classes, width, output_stride, normalise), start, maps
     )

@@ -6,6 +6,7 @@ import numpy as np
 
 from ..common import variables
 from . import weights
+from .layers import cam
 
 
 class Networks(Mapping):
@@ -73,11 +74,19 @@ class Networks(Mapping):
         return True
 
 
-def of_classifier(make, start=""):
+def of_classifier(make, start="", maps="soft"):
     """The Networks of a model whose only network is a classifier, which a function () makes; start:
-    as of Networks."""
+    as of Networks. maps: a key of zoo.layers.cam.MAPS, the map that explains the classifier
+    (`cam.explained`); its weights do not depend on it."""
+    cam.check_maps(maps)
+
+    def classifier():
+        network = make()
+        network.maps = maps
+        return network
+
     networks = Networks(
-        {"classifier": make},
+        {"classifier": classifier},
         start=start,
         transfer=lambda source: copy_backbone(networks["classifier"], source),
     )

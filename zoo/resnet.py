@@ -9,6 +9,10 @@
 | W_s x where the shape changes, equation 2  | its `shortcut`, a 1x1 convolution     |
 | table 1, 18-layer: [2, 2, 2, 2], w = 64    | two blocks in each of four stages     |
 
+With an output stride of 16, 8 or 4 the last maps are larger: strides become dilation (Chen et al.,
+2017, section 3.1), with the same weights, so that every second (fourth, ...) value is that of the
+network with stride 32.
+
 Class activation maps need global average pooling and one dense layer at the end, as here. The
 metrics read the layers `features`, `logits` and, for sFID, `middle`.
 """
@@ -20,8 +24,10 @@ from .layers.batch_norm import BatchNorm
 from .layers.convolution import Conv2D
 from .networks import of_classifier
 
+STRIDES = (4, 8, 16, 32)
 
-def convolution(x, filters, size, name, stride=1):
+
+def convolution(x, filters, size, name, stride=1, dilation=1):
     """(B, H, W, C) -> (B, ceil(H / stride), ..., filters), batch normalised.
 
     Strided kernels are centred, with zeros of size // 2 on each side.
@@ -35,6 +41,7 @@ def convolution(x, filters, size, name, stride=1):
         size,
         strides=stride,
         padding="valid" if stride > 1 else "same",
+        dilation_rate=dilation,
         use_bias=False,
         kernel_initializer="he_normal",
         name=name,
@@ -42,17 +49,19 @@ def convolution(x, filters, size, name, stride=1):
     return BatchNorm(name=f"{name}_bn")(x)
 
 
-def residual(x, filters, stride, name):
-    """(B, H, W, C) -> (B, ceil(H / stride), ..., filters): two 3x3 convolutions and a shortcut."""
-    y = convolution(x, filters, 3, f"{name}_1", stride)
+def residual(x, filters, stride, name, dilations=(1, 1)):
+    """(B, H, W, C) -> (B, ceil(H / stride), ..., filters): two 3x3 convolutions, each with its
+    dilation, and a shortcut."""
+    first, second = dilations
+    y = convolution(x, filters, 3, f"{name}_1", stride, first)
     y = keras.layers.ReLU(name=f"{name}_1_relu")(y)
-    y = convolution(y, filters, 3, f"{name}_2")
+    y = convolution(y, filters, 3, f"{name}_2", dilation=second)
     if stride > 1 or x.shape[-1] != filters:
         x = convolution(x, filters, 1, f"{name}_shortcut", stride)
     return keras.layers.ReLU(name=name)(keras.layers.Add(name=f"{name}_add")([x, y]))
 
 
-def classifier(image_size, classes, width, normalise):
+def classifier(image_size, classes, width, output_stride, normalise):
     """image (B, S, S, 3) in [-1, 1] -> logits (B, classes); see `build`."""
     image = keras.Input((image_size, image_size, 3), name="image")
     x = imagenet.normalised(image, normalise)
@@ -62,22 +71,40 @@ def classifier(image_size, classes, width, normalise):
         x = keras.layers.ReLU(name="stem_relu")(convolution(x, width, 7, "stem", 2))
         x = keras.layers.ZeroPadding2D(1, name="stem_pool_pad")(x)
         x = keras.layers.MaxPooling2D(3, 2, name="stem_pool")(x)
+    reach = 1 if image_size < 128 else 4  # pixels between values of the network of stride 32
     for i, name in enumerate(("stage1", "stage2", "middle", "map")):
-        x = residual(x, width * 2**i, 2 if i else 1, f"{name}_in")
-        x = residual(x, width * 2**i, 1, name)
+        before, reach = reach, reach * (2 if i else 1)
+        stride = reach // before if before < output_stride else 1
+        dilations = [max(pixels // output_stride, 1) for pixels in (before, reach)]
+        x = residual(x, width * 2**i, stride, f"{name}_in", dilations)
+        x = residual(x, width * 2**i, 1, name, dilations[1:] * 2)
     x = keras.layers.GlobalAveragePooling2D(name="features")(x)  # (B, 8 W)
     logits = keras.layers.Dense(classes, dtype=keras.config.floatx(), name="logits")(x)
     return keras.Model(image, logits, name="classifier")
 
 
-def build(image_size=32, classes=10, width=64, normalise="none", start=""):
+def build(
+    image_size=32,
+    classes=10,
+    width=64,
+    output_stride=32,
+    normalise="none",
+    maps="soft",
+    start="",
+):
     """-> Networks "classifier": image (B, S, S, 3) in [-1, 1] -> logits (B, classes).
 
-    width: channels of the first stage. normalise: "imagenet" for weights trained elsewhere
-    (zoo.layers.imagenet).
+    width: channels of the first stage. output_stride: pixels between values of the last map at
+    most, 32, 16, 8 or 4; images below 128 x 128 have 8 at most. normalise: "imagenet" for weights
+    trained elsewhere (zoo.layers.imagenet).
+    maps: the map that explains the network, a key of zoo.layers.cam.MAPS.
     start: MODEL:TAG, the weights that training starts from, all but the last layer's.
     """
     if image_size < 8 or classes < 2 or width < 1:
         raise ValueError("image_size must be at least 8, classes 2, width 1")
+    if output_stride not in STRIDES:
+        raise ValueError(f"output_stride must be one of 4, 8, 16, 32, not {output_stride}")
     imagenet.check(normalise)
-    return of_classifier(lambda: classifier(image_size, classes, width, normalise), start)
+    return of_classifier(
+        lambda: classifier(image_size, classes, width, output_stride, normalise), start, maps
+    )

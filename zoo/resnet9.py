@@ -55,16 +55,17 @@ def classifier(image_size, classes, width, stages):
     return keras.Model(image, logits, name="classifier")
 
 
-def build(image_size=32, classes=10, width=64, stages=3, start=""):
+def build(image_size=32, classes=10, width=64, stages=3, maps="soft", start=""):
     """-> Networks "classifier": image (B, S, S, 3) in [-1, 1] -> logits (B, classes).
 
     width: channels of the first stage. stages: 3, or 2 for the last two alone, whose map of S/4 has
     a receptive field of 35 pixels. The whitening layer is not trained; trainers.classifier sets it
     from training images.
+    maps: the map that explains the network, a key of zoo.layers.cam.MAPS.
     start: MODEL:TAG, the weights that training starts from, all but the last layer's.
     """
     if image_size < 8 or classes < 2 or width < 1:
         raise ValueError("image_size must be at least 8, classes 2, width 1")
     if stages not in (2, 3):
         raise ValueError(f"stages takes 2 or 3, not {stages}")
-    return of_classifier(lambda: classifier(image_size, classes, width, stages), start)
+    return of_classifier(lambda: classifier(image_size, classes, width, stages), start, maps)

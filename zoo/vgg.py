@@ -92,11 +92,12 @@ def classifier(image_size, classes, width, head, normalise):
     return keras.Model(image, logits, name="classifier")
 
 
-def build(image_size=32, classes=10, width=64, head="gap", normalise="none", start=""):
+def build(image_size=32, classes=10, width=64, head="gap", normalise="none", maps="soft", start=""):
     """-> Networks "classifier": image (B, S, S, 3) in [-1, 1] -> logits (B, classes).
 
     width: channels of the first convolution. head: "gap" or "fc" (see above). normalise:
     "imagenet" for weights trained elsewhere (zoo.layers.imagenet).
+    maps: the map that explains the network, a key of zoo.layers.cam.MAPS.
     start: MODEL:TAG, the weights that training starts from, all but the last layer's.
     """
     if image_size < 32 or classes < 2 or width < 1:
@@ -104,4 +105,6 @@ def build(image_size=32, classes=10, width=64, head="gap", normalise="none", sta
     if head not in HEADS:
         raise ValueError(f"unknown head {head!r}: vgg16 has {', '.join(HEADS)}")
     imagenet.check(normalise)
-    return of_classifier(lambda: classifier(image_size, classes, width, head, normalise), start)
+    return of_classifier(
+        lambda: classifier(image_size, classes, width, head, normalise), start, maps
+    )

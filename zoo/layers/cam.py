@@ -12,6 +12,9 @@ Kastaniotis et al., 2018).
 
     network = explained(classifier)  # image -> logits, Soft-CAM
 
+MAPS has other maps than equation 1's: without the evidence against a class, of the likeliest class
+alone, or of how active the features are.
+
 Maps are compared at the same size and scale: see `resized` and `normalised`.
 """
 
@@ -23,6 +26,13 @@ from ...common import interpolation
 EPSILON = 1e-6
 LIKELIEST = ("likeliest class", "second class")  # whose maps a picture shows
 PIXELS = {"axis": (1, 2), "keepdims": True}
+MAPS = {  # of a classifier -> options of CAM
+    "soft": {},
+    "soft_relu": {"relu": True},
+    "winner": {"classes": "winner"},
+    "winner_relu": {"classes": "winner", "relu": True},
+    "activation": {},  # of the features' `activation` in place of class maps
+}
 
 
 def class_maps(features, dense):
@@ -44,6 +54,12 @@ def soft_cam(maps, logits):
 def cam(maps, label):
     """Class maps (B, h, w, C), label (B,) -> the map of that class (B, h, w)."""
     return ops.einsum("bc,bhwc->bhw", ops.one_hot(label, maps.shape[-1], dtype=maps.dtype), maps)
+
+
+def activation(features):
+    """Features (B, h, w, K) -> sum_i FM_i^2, (B, h, w, 1), which no class weighs (Zagoruyko and
+    Komodakis, 2017, equation 1)."""
+    return ops.sum(ops.square(features), axis=-1, keepdims=True)
 
 
 def min_max(maps):
@@ -89,35 +105,45 @@ class CAM(keras.layers.Layer):
     """Class maps (B, h, w, C), logits (B, C) -> one map (B, h, w), or (B, size, size).
 
     classes: "soft", all classes weighted by their softmax, or "winner", the class of the largest
-    logit. normalise: a key of NORMALISE. size: of the map, if it is not that of the features.
+    logit. relu: negative values of the map become 0, as in Grad-CAM (Selvaraju et al., 2017).
+    normalise: a key of NORMALISE. size: of the map, if it is not that of the features.
     """
 
-    def __init__(self, classes="soft", normalise="none", size=None, **kwargs):
+    def __init__(self, classes="soft", relu=False, normalise="none", size=None, **kwargs):
         super().__init__(**kwargs)
         if classes not in ("soft", "winner"):
             raise ValueError(f"unknown classes {classes!r}: there are soft, winner")
         if normalise not in NORMALISE:
             raise ValueError(f"unknown normalise {normalise!r}: there are {', '.join(NORMALISE)}")
-        self.classes, self.normalise, self.size = classes, normalise, size
+        self.classes, self.relu, self.normalise, self.size = classes, relu, normalise, size
 
     def call(self, maps, logits):
         if self.classes == "soft":
             one_map = soft_cam(maps, logits)
         else:
             one_map = cam(maps, ops.argmax(logits, axis=-1))
+        if self.relu:
+            one_map = ops.relu(one_map)
         if self.size:
             one_map = resized(one_map, self.size)
         return normalised(one_map, self.normalise)
 
     def get_config(self):
-        own = {"classes": self.classes, "normalise": self.normalise, "size": self.size}
-        return {**super().get_config(), **own}
+        names = ("classes", "relu", "normalise", "size")
+        return {**super().get_config(), **{name: getattr(self, name) for name in names}}
 
 
-def explained(classifier, **options):
+def check_maps(maps):
+    """Raises ValueError unless `maps` is a key of MAPS."""
+    if maps not in MAPS:
+        raise ValueError(f"unknown maps {maps!r}: there are {', '.join(MAPS)}")
+
+
+def explained(classifier, maps=None, **options):
     """A classifier of the zoo -> keras.Model with the same weights, image -> [logits (B, C), map].
 
-    options: those of CAM. The classifier's layers `map`, `features` and `logits` must be a feature
+    maps: a key of MAPS; None: the classifier's own, `classifier.maps`, or else "soft". options:
+    those of CAM. The classifier's layers `map`, `features` and `logits` must be a feature
     map, its global average and a linear layer behind it (for SqueezeNet's head "conv" the identity,
     as its map has one channel per class); otherwise ValueError.
     """
@@ -125,8 +151,12 @@ def explained(classifier, **options):
     pooled = isinstance(average, keras.layers.GlobalAveragePooling2D)
     if not pooled or average.input is not features.output or dense.input is not average.output:
         raise ValueError(f"{classifier.name} has no global average between its map and its logits")
-    logits = dense.output
-    one_map = CAM(name="cam", **options)(class_maps(features.output, dense), logits)
+    maps, logits = maps or getattr(classifier, "maps", "soft"), dense.output
+    check_maps(maps)
+    inputs = class_maps(features.output, dense), logits
+    if maps == "activation":  # as the map of an only class
+        inputs = activation(features.output), logits[:, :1]
+    one_map = CAM(name="cam", **{**MAPS[maps], **options})(*inputs)
     return keras.Model(classifier.input, [logits, one_map], name="explained")
 
 
