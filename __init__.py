@@ -36,7 +36,7 @@ def __getattr__(name):
     return getattr(importlib.import_module(f".{TYPES[name]}", __name__), name)
 
 
-def load(model, weights=None, direction=None):
+def load(model, weights=None, direction=None, settings=None):
     """Loads published weights.
 
     Args:
@@ -44,6 +44,8 @@ def load(model, weights=None, direction=None):
         weights: a tag ("cifar10"), or PLACE/TAG, where PLACE is a folder or an address (https://,
             file://, hf://owner/repo) that holds a manifest.json. None: the model's default tag.
         direction: of a translator, "a2b" or "b2a". None: the one of the weights.
+        settings: {name: value} of options of the network in place of those of its training, which
+            its weights allow, such as {"maps": "winner_relu"}.
 
     Returns:
         A `LoadedModel`.
@@ -56,10 +58,10 @@ def load(model, weights=None, direction=None):
     import_tensorflow()
     from .experiments import models
 
-    return models.load(model, weights, direction)
+    return models.load(model, weights, direction, settings)
 
 
-def open_run(path, direction=None):
+def open_run(path, direction=None, settings=None):
     """Opens a run directory at its newest checkpoint, or one checkpoint file of it.
 
     Builds only the networks that are used: no trainer, no optimiser, no teacher.
@@ -67,6 +69,8 @@ def open_run(path, direction=None):
     Args:
         path: a run directory, or a file `checkpoints/step_*.npz` of it.
         direction: of a translator, "a2b" (default) or "b2a".
+        settings: {name: value} of options of the network in place of those of its training, which
+            its weights allow, such as {"maps": "winner_relu"}.
 
     Returns:
         A `LoadedModel`.
@@ -79,7 +83,7 @@ def open_run(path, direction=None):
     import_tensorflow()
     from .experiments import models
 
-    return models.open_run(path, direction)
+    return models.open_run(path, direction, settings)
 
 
 def train(
@@ -209,10 +213,10 @@ def evaluate(
         metrics: of "fid", "sfid", "kid", "kid_blocks10", "is", "classes", "precision_recall",
             "density_coverage"; or ("localization",) alone. None: those of the kind of model.
         num: generated images (default: 10,000), or how many of `images` (default: all).
-        extractor: "inception" or "zoo:MODEL-TAG". None: Inception where its weights are at hand,
-            else the zoo's classifier for the data set.
+        extractor: "inception", "zoo:MODEL-TAG", or "zoo:MODEL:FOLDER/TAG" of your own. None:
+            Inception where its weights are at hand, else the zoo's classifier for the data set.
         inception: path of Inception's weights.
-        split: of the real images (default: "test", where there is one).
+        split: of the real images (default: "test", where there is one); "all" for localization.
         seed: of the generated images, or of those drawn from `images`.
         image_size: the side that `images` are resized to. None: their own.
         data_dir: the folder of TensorFlow Datasets.

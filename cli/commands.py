@@ -81,7 +81,7 @@ def evaluate(given, arguments):
     if ("weights" in given) == ("input" in given):
         raise UsageError("--mode=evaluate takes --weights=TAG|RUN_DIR|FILE or --input=FOLDER")
     if "input" in given:
-        refuse(given, "model direction references", "goes with --weights")
+        refuse(given, "model set direction references output", "goes with --weights")
         if "dataset" not in given:
             raise UsageError(
                 "--input=FOLDER needs --dataset: the data set to compare its images with"
@@ -96,7 +96,7 @@ def evaluate(given, arguments):
         measured = [{"images": Path(given["input"])}]
     else:
         measured = [{"model": model} for model in both_directions(given)]
-    options = pick(given, f"{SCORING} references image_size data_dir")
+    options = pick(given, f"{SCORING} references image_size data_dir output")
     options["reference"] = given.get("dataset")
     if len(measured) == 1:
         options["against"] = earlier
@@ -143,6 +143,20 @@ def study(given, arguments):
         )
         print(f"study: {found.folder}")
         return
+    if name == "claims":
+        if not data:
+            raise UsageError("--study=claims needs --dataset: images with masks")
+        found = answer(
+            given["runs"].split(","),
+            request=request_of(given),
+            output=output,
+            say=lambda line: print(line, flush=True),
+            **data,
+            **pick(given, "judge data_dir"),
+        )
+        print(found.table)
+        print(f"study: {found.folder}")
+        return
     options = pick(given, CONFIG)
     options.pop("data_dir", None)
     runs = StudyRuns(
@@ -175,6 +189,8 @@ def publish(given, arguments):
     from ..experiments import publishing
 
     options = pick(given, f"output direction data_dir {SCORING}")
+    if "set" in given:
+        options["settings"] = dict(given["set"])
     published = publishing.publish(given["run_dir"], given["tag"], progress=True, **options)
     scores = ", ".join(f"{k} {v:.4g}" for k, v in published.entry.scores.items())
     name = f"{published.name}:{published.tag}"
@@ -315,14 +331,15 @@ def open_model(given):
     import_tensorflow(lean=True)
     from ..experiments import models
 
-    model, direction = models.open_model(given["weights"], given.get("model")), None
+    names, settings = (given["weights"], given.get("model")), dict(given.get("set", ()))
+    model, direction = models.open_model(*names, settings=settings), None
     if "direction" in given:
         direction = given["direction"]
         if model.direction is None:
             raise UsageError("--direction goes with networks that translate")
     if direction in (None, model.direction):
         return model
-    return models.open_model(given["weights"], given.get("model"), direction)
+    return models.open_model(*names, direction, settings)
 
 
 def both_directions(given):

@@ -154,6 +154,17 @@ STUDIES = {
         f"{TRAINS} models extractor inception",
         {"dataset": "the data set (default: creatures/plain2striped)"},
     ),
+    "claims": Study(
+        "which of ATA-GAN's claims hold for trained classifiers and GANs?",
+        "runs judge dataset data_dir num seed extractor inception split output",
+        {
+            "dataset": "a data set with masks, on which maps are measured (required)",
+            "num": "how many generated images (default: 10000)",
+            "extractor": "the networks whose features are compared, separated by commas (default: "
+            "as of --mode=evaluate)",
+            "split": "the images with masks (default: all)",
+        },
+    ),
 }
 
 
@@ -227,6 +238,16 @@ FLAGS = {
         kind="switch",
         default=False,
     ),
+    "runs": Flag(
+        "trained models, separated by commas: run directories, checkpoint files or MODEL:TAG, each "
+        "with options of its network after colons, such as runs/teacher:maps=winner (required)",
+        metavar="RUN_DIR[:NAME=VALUE],...",
+    ),
+    "judge": Flag(
+        "a classifier that names the patterns of generated images: a run directory or MODEL:TAG "
+        "(required where a run makes images)",
+        metavar="RUN_DIR|MODEL:TAG",
+    ),
     "metrics": Flag(
         f"scores, separated by commas, of {', '.join(METRICS)} (default: fid)",
         metrics,
@@ -249,9 +270,10 @@ FLAGS = {
         "FILE|FOLDER",
     ),
     "split": Flag(
-        "the real images to compare with, or to translate (default: test)",
-        one_of("train", "test"),
-        "train|test",
+        "the real images to compare with, or to translate; all, both of them, goes with "
+        "localization (default: test)",
+        one_of("train", "test", "all"),
+        "train|test|all",
     ),
     "references": Flag(
         "where a model that looks at real images takes them from: the bank in its weights, or for "
@@ -311,6 +333,10 @@ FLAGS = {
     "output": Flag("the folder to write", path, "FOLDER"),
 }
 
+SET = (
+    "an option of the network that its weights allow, such as maps=winner_relu or "
+    "output_stride=16; give it once for each (default: those of the training)"
+)
 WHERE = "the model of published weights; a run directory names its own (default: the run's)"
 
 
@@ -379,12 +405,16 @@ MODES = {
     "evaluate": Mode(
         "score a model, or a folder of images, against a data set",
         {
-            "what to score": "weights model input image_size direction",
+            "what to score": "weights model set input image_size direction",
             "data": "dataset split data_dir",
             "evaluation": "metrics num seed references extractor inception against",
+            "output": "output",
         },
         notes={
             "model": WHERE,
+            "set": SET,
+            "output": "the folder for the table and the picture of a classifier's confusion "
+            "(default: the run directory; of published weights none is written)",
             "weights": FLAGS["weights"].help.replace("required", "required without --input"),
             "input": "a folder of images, or one image, to score in place of a model's (required "
             "without --weights)",
@@ -410,6 +440,7 @@ MODES = {
         "answer one question by measuring, or by training and comparing models",
         {
             "question and data": "study dataset data_dir image_size weights model models",
+            "trained models": "runs judge",
             "training": "steps batch_size seed set",
             "evaluation": (
                 "metrics num extractor inception split eval_every stop_window stop_tolerance"
@@ -435,13 +466,14 @@ MODES = {
     "publish": Mode(
         "make a run's network published weights, with scores and a model card",
         {
-            "run": "run_dir direction data_dir",
+            "run": "run_dir direction set data_dir",
             "evaluation": "metrics num seed extractor inception split",
             "output": "tag output",
         },
         required="run_dir tag",
         notes={
             "run_dir": "the run directory (required)",
+            "set": SET,
             "metrics": f"scores, separated by commas, of {', '.join(METRICS[:-1])} (default: "
             "fid,kid,is,precision_recall for generators, kid_blocks10,kid,fid for translators)",
             "output": "the folder to write (default: the zoo's own, with the card in docs/weights)",
@@ -464,13 +496,14 @@ MODES = {
     "annotate": Mode(
         "write images with boxes and masks from attention maps as a COCO data set",
         {
-            "model": "weights model data_dir",
+            "model": "weights model set data_dir",
             "images": "input num seed threshold",
             "output": "output",
         },
         required="weights",
         notes={
             "model": WHERE,
+            "set": SET,
             "input": "a folder of images to annotate, or one image (default: generated images)",
             "num": "how many images to generate (default: 64)",
             "threshold": "the value of an attention map above which a pixel belongs to the object "
@@ -534,6 +567,6 @@ def mode_of(name, study=None):
         mode,
         summary=f"study {study}: {own.question}",
         groups={title: names for title, names in groups.items() if names},
-        required="study weights" if "weights" in taken else "study",
+        required=" ".join(["study", *(name for name in ("weights", "runs") if name in taken)]),
         notes={**mode.notes, **own.notes, "study": f"{study} (required)", "output": output},
     )

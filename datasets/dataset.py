@@ -45,6 +45,11 @@ class DataSet:
     def classes(self):
         return stream.classes(self.sources)
 
+    @property
+    def class_names(self):
+        """Of a path's classes; () where there are none, or only numbers."""
+        return tuple(self.sources.find("train").classes) if self.sources.kind else ()
+
     def resized(self, image_size):
         """The same data set at another image size."""
         return type(self)(self.name, image_size, self.data_dir, self.sources)
@@ -82,6 +87,7 @@ class ArrayDataSet:
     """
 
     name, recipe, paired, data_dir = "arrays", "folder", False, None
+    class_names = ()
 
     def __init__(self, arrays, image_size=None):
         arrays = {key: np.asarray(value) for key, value in arrays.items()}
@@ -152,6 +158,7 @@ class StreamDataSet:
     """
 
     name, recipe, paired, data_dir = "tf.data", "folder", False, None
+    class_names = ()
 
     def __init__(self, data, image_size=None):
         spec = data.element_spec

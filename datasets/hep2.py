@@ -1,4 +1,4 @@
-"""HEp-2 cells in the forms of the contests: `hep2:PATH`.
+"""HEp-2 cells in the forms of the contests: `hep2:PATH`, `hep2:PATH:random`.
 
 The files are available to registered researchers only. Their layout here follows published programs
 that read them (github.com/PetterS/hep-2, lorecioni/HEp-2-CellsClassification, george-chou/
@@ -29,6 +29,10 @@ split. If the files do not name the specimens, the cells of a pattern, and those
 to 200), are assumed to have consecutive numbers: the last fifth of a pattern is the test split, and
 the 200 cells before it (or another fifth, if the pattern has less than 1,000) are left out, so that
 no specimen is in both.
+
+`hep2:PATH:random` takes a random fifth of each pattern as the test split in place of all these, as
+much of the literature does. Cells of one specimen, which look alike, are then in both splits, so
+that a classifier seems better than it is on a new specimen.
 """
 
 import csv
@@ -60,6 +64,7 @@ FORMS = (
 LABEL_FILES = {"train": "gt_training.csv", "validation": "gt_validation.csv", "test": "gt_test.csv"}
 MARGIN = 0.25  # around a cell, as a fraction of its longer side, inside the picture
 GAP = 200
+RANDOM = ":random"  # after the path: the splits are drawn at random
 
 
 @dataclass(frozen=True)
@@ -88,8 +93,7 @@ class Hep2(Source):
     size = 64  # default size of the pictures
 
     def __init__(self, path, split):
-        self.root = walk.folder(path, "--dataset=hep2:")
-        self.classes, splits = read_folder(self.root)
+        self.root, self.classes, splits = opened(path)
         self.cells = splits.get(split)
         if not self.cells:
             raise DataError(f"{self.root} has no cells for the split {split!r}")
@@ -112,7 +116,7 @@ class Hep2(Source):
 
     @staticmethod
     def splits(path):
-        _, splits = read_folder(walk.folder(path, "--dataset=hep2:"))
+        *_, splits = opened(path)
         return [split for split, its_cells in splits.items() if its_cells]
 
     def examples(self, image_size):
@@ -145,12 +149,32 @@ class Hep2(Source):
         return cut(picture(cell.image), grey(cell.mask) > 0, image_size)
 
 
-def read_folder(root):
-    """(classes, {split: cells}) of a folder; one in none of the forms raises DataError."""
+def opened(path):
+    """(root, classes, {split: cells}) of a path, which may end with RANDOM."""
+    path = str(path)
+    root = walk.folder(path.removesuffix(RANDOM), "--dataset=hep2:")
+    return root, *read_folder(root, path.endswith(RANDOM))
+
+
+def at_random(splits):
+    """The same cells with a random fifth of each pattern, always the same one, as "test"."""
+    every = list({cell: None for its_cells in splits.values() for cell in its_cells})
+    chosen, rng = set(), np.random.default_rng(0)
+    for each in sorted({cell.pattern for cell in every}):
+        alike = [cell for cell in every if cell.pattern == each]
+        chosen.update(alike[i] for i in rng.permutation(len(alike))[: len(alike) // 5])
+    train, test = ([c for c in every if (c in chosen) == side] for side in (False, True))
+    return {"train": train, "test": test}
+
+
+def read_folder(root, random=False):
+    """(classes, {split: cells}) of a folder; one in none of the forms raises DataError. random:
+    split `at_random`."""
     if (root / "Images").is_dir() and (root / "Cells" / "Cell_Masks").is_dir():
         classes, splits = ICPR, main_dataset(root)
+        splits = at_random(splits) if random else splits
     else:
-        classes, splits = cells.LABELS, numbered(root)
+        classes, splits = cells.LABELS, numbered(root, random)
     patterns = {cell.pattern for its_cells in splits.values() for cell in its_cells}
     if not patterns <= set(classes):
         classes = ICPR
@@ -179,7 +203,7 @@ def main_dataset(root):
     return splits
 
 
-def numbered(root):
+def numbered(root, random=False):
     """The splits of a folder with gt_training.csv, in it or in a folder in it; "test" is validation
     where there is no other."""
     files = {
@@ -190,6 +214,8 @@ def numbered(root):
         raise DataError(f"{root} holds none of the forms of hep2:PATH: {FORMS}")
     splits = {split: listed(file) for split, file in files.items() if file}
     training = splits["train"]
+    if random:
+        return at_random(splits)
     if len(splits) == 1:
         splits = {split: [cell for cell in training if cell.folder == split] for split in files}
     test = splits.get("test") or splits.get("validation")

@@ -31,13 +31,18 @@ def prepared(maps, size):
 
 def scores(maps, masks, boxes, threshold):
     """-> [(name, value, {"threshold"} or {})]: MaxBoxAcc at its best threshold, PxAP, the mean IoU
-    of {map >= threshold} with the mask, and the pointing game."""
+    of {map >= threshold} with the mask, and the pointing game. threshold: of the IoU; None: that of
+    `halved_iou`, whose two are "thresholds"."""
     accuracy, best = max_box_acc(maps, boxes)
-    iou = float(mask_iou(maps, masks, [threshold]).mean())
+    if threshold is None:
+        iou, about = halved_iou(maps, masks)
+        iou, about = float(iou.mean()), {"thresholds": about}
+    else:
+        iou, about = float(mask_iou(maps, masks, [threshold]).mean()), {"threshold": threshold}
     return [
         ("maxboxacc", accuracy, {"threshold": best}),
         ("pxap", pxap(maps, masks), {}),
-        ("iou", iou, {"threshold": threshold}),
+        ("iou", iou, about),
         ("pointing", pointing_game(maps, masks), {}),
     ]
 
@@ -89,6 +94,29 @@ def mask_iou(maps, masks, thresholds):
 def best_threshold(maps, masks, thresholds=THRESHOLDS):
     """-> the threshold with the highest mean `mask_iou`; choose it on training images."""
     return float(thresholds[mask_iou(maps, masks, thresholds).mean(0).argmax()])
+
+
+def halved_iou(maps, masks):
+    """-> (IoU (N,) of {map >= threshold} and mask, the two thresholds): that of every second image
+    fits the others best, and the other way round, so that no image has a part in its own."""
+    iou, thresholds = np.empty(len(maps)), []
+    for half in (0, 1):
+        own, other = (slice(start, None, 2) for start in (half, 1 - half))
+        thresholds.append(best_threshold(maps[other], masks[other]))
+        iou[own] = mask_iou(maps[own], masks[own], thresholds[-1:])[:, 0]
+    return iou, thresholds
+
+
+def brightness(images):
+    """Images uint8 (N, S, S, 3) -> how bright each pixel is, as maps (N, S, S)."""
+    return prepared(np.mean(images, -1), np.shape(images)[1])
+
+
+def nearness(images):
+    """Images (N, S, S, 3) -> how near each pixel is to the middle, as maps (N, S, S)."""
+    count, size = np.shape(images)[:2]
+    line = np.arange(size) - (size - 1) / 2
+    return prepared(np.tile(-np.hypot(line[:, None], line), (count, 1, 1)), size)
 
 
 def pointing_game(maps, masks):

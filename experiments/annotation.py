@@ -81,7 +81,9 @@ def annotate(
     skipped.report(len(entries) + skipped.count)
     weights = model.origin.weights
     source = weights if model.origin.folder else f"{model.name}:{weights}"
-    description = f"Soft-CAM of {source}, threshold {threshold:.3g}"
+    maps = model.options.get("maps", "soft")
+    kind = "Soft-CAM" if maps == "soft" else f"attention map ({maps})"
+    description = f"{kind} of {source}, threshold {threshold:.3g}"
     if scales := model.options.get("scales"):
         description += f", mean of the scales {scales} and of mirror images"
     coco = {

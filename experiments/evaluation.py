@@ -8,9 +8,10 @@ from absl import logging
 
 from .. import datasets, tasks
 from ..common.errors import UsageError
-from ..common.files import printable, user_path
+from ..common.files import printable, user_path, write_output
 from ..datasets import folder, open_dataset, walk
 from ..evaluate import protocol
+from ..reports import confusion
 from ..tasks import scoring
 from ..tasks.base import EvaluationRequest, LoadedModel
 from . import run_directory
@@ -36,6 +37,7 @@ def evaluate(
     data_dir=None,
     against=None,
     references=None,
+    output=None,
     progress=False,
 ):
     """Scores a model, or images, against the real images of a data set; returns [Score].
@@ -50,7 +52,8 @@ def evaluate(
     their place; scores that do not compare raise ScoreError before anything is computed.
     references: where a model that looks at real images takes them from: its "bank" (the default),
     or "training" for one training image a sample, which the metrics' names say. Scores of a run
-    directory's model are added to its evaluation.jsonl.
+    directory's model are added to its evaluation.jsonl. output: the folder for
+    confusion_SPLIT.md and .png of a classifier; None: the run directory, if there is one.
     """
     earlier = read_scores(against) if isinstance(against, (str, Path)) else against
     request = EvaluationRequest(
@@ -90,7 +93,28 @@ def evaluate(
         with open(model.origin.folder / "evaluation.jsonl", "a") as file:
             file.write(rows)
         write_report(model.origin.folder)
+    if place := output or model.origin.folder:
+        write_confusion(scores, data.class_names, Path(place))
     return scores
+
+
+def write_confusion(scores, names, folder):
+    """Writes confusion_SPLIT.md and .png of the scores that have a confusion matrix. names: of the
+    classes, or ()."""
+    for score in (score for score in scores if "confusion" in score.details):
+        counts, split = score.details["confusion"], score.details["split"]
+        labels = names or [str(label) for label in range(len(counts))]
+        about = f"{score.metric} = {score.value:.4f}, {public(score.details['dataset'])}"
+        text = f"{about}\n\n{confusion.table(counts, labels)}"
+        write_output(folder / f"confusion_{split}.md", text)
+        picture = confusion.picture(counts, labels, about)
+        write_output(folder / f"confusion_{split}.png", picture)
+
+
+def public(text):
+    """A data set's name without the user's folders."""
+    kind, colon, path = text.partition(":")
+    return f"{kind}:{Path(path).name}" if colon and kind in ("folder", "hep2") else text
 
 
 def as_reference(reference, image_size, data_dir, flag="--dataset="):

@@ -3,6 +3,8 @@
 import dataclasses
 from collections.abc import Mapping
 
+import numpy as np
+
 from .. import tasks, zoo
 from ..common.downloads import short
 from ..common.errors import UsageError
@@ -16,12 +18,14 @@ from .config import RunConfig, typed
 LARGE = 1024  # an option above it may be damage, and ask for more memory than there is
 
 
-def load(model, weights=None, direction=None):
+def load(model, weights=None, direction=None, settings=None):
     """A LoadedModel of published weights.
 
     model: a name of the zoo. weights: a tag, or PLACE/TAG, where PLACE is a folder or an address
     (https://, file://, hf://owner/repo) with a manifest.json; None: the model's default tag.
-    direction: of a translator; weights of another direction raise UsageError.
+    direction: of a translator; weights of another direction raise UsageError. settings: {name:
+    value} of options of the network in place of those that it was trained with, such as maps or
+    output_stride; its weights must fit.
     """
     spec = zoo.get(model)
     weights = weights or spec.default_tag
@@ -30,6 +34,15 @@ def load(model, weights=None, direction=None):
     network, entry = door.load_entry(model, weights)
     if direction not in (None, entry.network):
         raise UsageError(f"direction={direction}: {weights} is {entry.network}")
+    options = entry.options
+    if settings:
+        options = changed(zoo.options(model) | options, settings)
+        arrays = {v.path: np.asarray(v) for v in network.variables}
+        try:
+            network = registry.networks(model, **options)[entry.network]
+        except (KeyError, TypeError, ValueError) as error:
+            raise UsageError(f"{model} is not built like that: {error}") from None
+        door.fill(network, arrays, f"{model}:{weights}")
     origin = Origin(
         weights=str(weights),
         dataset=entry.dataset,
@@ -37,32 +50,44 @@ def load(model, weights=None, direction=None):
         sha256=entry.sha256,
         license=entry.license,
         details=entry.origin,
+        settings={name: options[name] for name in settings or ()},
     )
     networks = {layer.name: layer for layer in network.layers if hasattr(layer, "layers")}
     networks[entry.network] = network
     key = spec.serve if spec.serve in networks else entry.network
-    return tasks.get(spec.kind).Model(model, networks, entry.options, origin, key)
+    return tasks.get(spec.kind).Model(model, networks, options, origin, key)
 
 
-def open_run(path, direction=None):
+def changed(options, settings):
+    """Options of a network with settings in their place. An unknown name or a wrong type raises
+    UsageError, and so does image_size, which is the weights' own."""
+    return options | typed(settings, {k: v for k, v in options.items() if k != "image_size"})
+
+
+def open_run(path, direction=None, settings=None):
     """A LoadedModel of a run directory's newest checkpoint, or of one checkpoint file. Only the
-    networks that are used are built."""
+    networks that are used are built. settings: as of `load`."""
     folder, arrays, checkpoint = read_run(path)
     config = RunConfig.from_record(run_directory.read_record(folder)["config"])
     spec = zoo.get(config.model or "")
+    defaults = zoo.options(spec.name)
+    try:
+        options = defaults | typed(config.options or {}, defaults)
+        if settings:
+            options = changed(options, settings)
+        config = dataclasses.replace(config, options=options)
+        networks = CheckpointNetworks(config, arrays, checkpoint)
+    except (KeyError, TypeError, ValueError) as error:
+        given = " with these settings" if settings else ""
+        text = f"{folder}/run.json{given} does not fit {config.model}: {error}"
+        raise UsageError(text) from None
     origin = Origin(
         weights=str(path),
         dataset=config.dataset,
         step=run_directory.step_of(checkpoint),
         folder=folder,
+        settings={name: options[name] for name in settings or ()},
     )
-    defaults = zoo.options(spec.name)
-    try:
-        options = defaults | typed(config.options or {}, defaults)
-        config = dataclasses.replace(config, options=options)
-        networks = CheckpointNetworks(config, arrays, checkpoint)
-    except (KeyError, TypeError, ValueError) as error:
-        raise UsageError(f"{folder}/run.json does not fit {config.model}: {error}") from None
     task = tasks.get(spec.kind)
     return task.Model(config.model, networks, config.network_options, origin, direction)
 
@@ -78,16 +103,16 @@ def read_run(path):
     return folder, run_directory.read_checkpoint(checkpoints[-1]), checkpoints[-1]
 
 
-def open_model(weights, model=None, direction=None):
+def open_model(weights, model=None, direction=None, settings=None):
     """A LoadedModel of what a user names: a run directory, a checkpoint file, or with a model's
-    name published weights (see `load`)."""
+    name published weights (see `load`). settings: as of `load`."""
     if not weights:
         raise UsageError("weights are a tag and its model's name, a run directory, or a checkpoint")
     if is_published(weights, model):
         if not model:
             raise UsageError(f"{weights} is no run directory: published weights need --model too")
-        return load(model, weights, direction)
-    opened = open_run(weights, direction)
+        return load(model, weights, direction, settings)
+    opened = open_run(weights, direction, settings)
     if model not in (None, opened.name):
         raise UsageError(f"{weights} holds {opened.name}, not {model}")
     return opened

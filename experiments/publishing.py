@@ -16,7 +16,7 @@ from ..zoo import registry
 from ..zoo import weights as door
 from . import run_directory
 from .config import RunConfig, typed
-from .evaluation import as_reference
+from .evaluation import as_reference, public
 from .models import open_run
 
 CARDS = Path(__file__).parents[1] / "docs" / "weights"
@@ -41,6 +41,7 @@ def publish(
     *,
     output=None,
     direction=None,
+    settings=None,
     data_dir=None,
     metrics=None,
     extractor=None,
@@ -56,7 +57,8 @@ def publish(
     are rounded to float16 where their probe allows it, and scored as they are stored. output: a
     folder for weights, manifest and card, with a README.md that the Hugging Face hub takes as the
     card of the folder; None: the zoo's own, with the card in docs/weights.
-    direction: of a translator (default: a2b). A tag that is taken raises WeightsError.
+    direction: of a translator (default: a2b). settings: as of `models.load`; what is published has
+    them. A tag that is taken raises WeightsError.
     """
     check_tag(tag)
     folder = Path(run_dir)
@@ -68,7 +70,7 @@ def publish(
     if output:
         check_readme(output)
         manifest_rows(output)
-    model = open_run(run_directory.best_checkpoint(folder) or folder, direction)
+    model = open_run(run_directory.best_checkpoint(folder) or folder, direction, settings)
     if direction and model.direction is None:
         raise UsageError("direction goes with networks that translate")
     key = spec.publish or model.key
@@ -81,7 +83,7 @@ def publish(
     card = task.card(model, data, request)
     about = {
         "network": key,
-        "options": without_start(config.network_options),
+        "options": without_start(model.options),
         "dataset": public(config.dataset),
         "scores": card.scores,
         "origin": {
@@ -145,12 +147,6 @@ def manifest_rows(folder):
         return []
     except (TypeError, AttributeError) as error:
         raise UsageError(f"{manifest} is not a manifest of the zoo ({error})") from None
-
-
-def public(text):
-    """A data set's name without the user's folders."""
-    kind, colon, path = text.partition(":")
-    return f"{kind}:{Path(path).name}" if colon and kind in ("folder", "hep2") else text
 
 
 def public_command(command):

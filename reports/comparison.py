@@ -103,6 +103,17 @@ def pictures(rows, masks=None):
     return plots.png(figure)
 
 
+def strips(rows):
+    """A row per name of {name: pictures uint8 (N, S, S, 3)}, side by side without gaps."""
+    lines = [np.concatenate(list(shown), axis=1) for shown in rows.values()]
+    height, width = lines[0].shape[:2]
+    figure, ((axes,),) = plots.panels(2 + 0.8 * width / height, 0.8 * len(lines))
+    axes.imshow(np.concatenate(lines), interpolation="nearest")
+    axes.set(xticks=[], yticks=(np.arange(len(lines)) + 0.5) * height)
+    axes.set_yticklabels(rows, fontsize=7)
+    return plots.png(figure)
+
+
 def distortions(rows, examples):
     """FID, sFID and KID as bars, each divided by its largest value among the distortions, beside
     examples. rows: [{"images": name, metric: value}], of which the first two and the last two are

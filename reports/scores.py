@@ -7,6 +7,7 @@ import numpy as np
 LOWER = ("fid_", "sfid_", "kid_", "swd_", "l1_truth_")  # scores of which lower is better
 HIGHER = ("is_", "classes_", "entropy_", "precision_", "recall_", "density_", "coverage_")
 HIGHER += ("breeds_", "dogs_")
+HIGHER += ("mean_class_accuracy_",)
 HIGHER += ("accuracy_", "map_", "miou_", "maxboxacc_", "pxap_", "iou_", "pointing_")
 HIGHER += ("attention_iou_", "background_psnr_", "background_ssim_")
 

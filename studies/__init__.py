@@ -15,6 +15,7 @@ STUDIES = {  # name -> (file, function)
     "gain": ("gain", "gain"),
     "biased": ("gain", "biased"),
     "translation": ("translation", "translation"),
+    "claims": ("claims", "claims"),
 }
 
 

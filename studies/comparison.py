@@ -146,7 +146,7 @@ def teaching(study, runs, data="cells", *, request, stop=None):
         test = dataset.arrays(split)
         look = {name: model.object_maps}
         if not scores:
-            look = {"teacher": _teacher_maps(model), **look}
+            look = {"teacher": teacher_maps(model), **look}
         for key, object_maps in look.items():
             scores[key] = scoring.localize(object_maps, dataset, split)
             maps[key] = object_maps(test["image"][:SHOWN])
@@ -162,7 +162,7 @@ def teaching(study, runs, data="cells", *, request, stop=None):
     return Study(folder, f"{compared.table}\n{table}", compared.page, numbers)
 
 
-def _teacher_maps(model):
+def teacher_maps(model):
     """images -> maps (N, S, S) of an ATA-GAN's teacher."""
     from ..tasks.base import in_batches
 

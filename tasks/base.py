@@ -27,7 +27,8 @@ class Origin:
 
     weights: the tag, path or address that was asked for. dataset: what they were trained on. step:
     of a run's checkpoint, else None. folder: the run directory, None of published weights. scores,
-    sha256, license, details: as published, else empty.
+    sha256, license, details: as published, else empty. settings: {name: value} of options of the
+    network that are not those of the training.
     """
 
     weights: str
@@ -38,6 +39,7 @@ class Origin:
     sha256: str = ""
     license: str = ""
     details: dict = dataclasses.field(default_factory=dict)
+    settings: dict = dataclasses.field(default_factory=dict)
 
 
 class LoadedModel:
@@ -137,6 +139,8 @@ class LoadedModel:
             values["step"] = self.origin.step
         if self.direction:
             values["direction"] = self.direction
+        if self.origin.settings:
+            values["settings"] = self.origin.settings
         return values
 
 

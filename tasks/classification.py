@@ -120,8 +120,8 @@ def refuse_scorer(name, spec):
 
 
 def evaluate(model, data, request):
-    """[Score]: the accuracy with its confusion matrix, [label][answer] -> images; or how well the
-    maps find objects."""
+    """[Score]: the accuracy with its confusion matrix, [label][answer] -> images, and the mean
+    over classes of each one's accuracy; or how well the maps find objects."""
     if request.metrics == (scoring.LOCALIZATION,):
         return scoring.localize(model.object_maps, data, request.split or "test")
     why = f"measures images: {model.name} has an accuracy, and localization"
@@ -132,17 +132,22 @@ def evaluate(model, data, request):
     arrays = data.labelled(split, classes)
     pairs = arrays["label"] * classes + answers(model.logits, arrays["image"])
     confusion = np.bincount(pairs, minlength=classes**2).reshape(classes, classes)
-    count = len(pairs)
+    count, details = len(pairs), scoring.split_details(data, split, len(pairs))
+    ending = f"{protocol.short(count)}_{split}"
     return [
         Score(
-            f"accuracy_{protocol.short(count)}_{split}",
+            f"accuracy_{ending}",
             float(np.trace(confusion) / count),
-            details={
-                **scoring.split_details(data, split, count),
-                "confusion": confusion.tolist(),
-            },
-        )
+            details={**details, "confusion": confusion.tolist()},
+        ),
+        Score(f"mean_class_accuracy_{ending}", mean_class_accuracy(confusion), details=details),
     ]
+
+
+def mean_class_accuracy(confusion):
+    """The mean of the shares of each class that are right, over the classes that have images."""
+    counts = confusion.sum(1)
+    return float((np.diag(confusion)[counts > 0] / counts[counts > 0]).mean())
 
 
 def card(model, data, request):

@@ -1,5 +1,7 @@
 """Scorers for data sets, and scores of attention maps."""
 
+import numpy as np
+
 from .. import datasets, zoo
 from ..common.errors import UsageError
 from ..evaluate import localization, protocol
@@ -55,10 +57,12 @@ def classifiers():
 
 
 def extractor(name, inception_path, dataset):
-    """The evaluate.features.Extractor of a name: "inception", "zoo:MODEL-TAG", or None for the
-    default: Inception where its weights are at hand, else the classifier of the data set, else that
-    of PHOTOGRAPHS."""
+    """The evaluate.features.Extractor of a name: "inception", "zoo:MODEL-TAG", of weights elsewhere
+    "zoo:MODEL:PLACE/TAG" (zoo.weights.find), or None for the default: Inception where its weights
+    are at hand, else the classifier of the data set, else that of PHOTOGRAPHS."""
     from ..evaluate import features, inception
+    from ..zoo import weights
+    from . import classification
 
     known = classifiers()
     listed = ", ".join(f"zoo:{key}" for key in known)
@@ -66,13 +70,17 @@ def extractor(name, inception_path, dataset):
         fitting = [key for key, (_, tag) in known.items() if tag == dataset.split("/")[0]]
         use_inception = inception_path or inception.find()
         name = "inception" if use_inception else f"zoo:{[*fitting, PHOTOGRAPHS][0]}"
-    if name.removeprefix("zoo:") in known:
+    model, is_elsewhere, tag = name.removeprefix("zoo:").partition(":")
+    if is_elsewhere or model in known:
         if inception_path:
             raise UsageError(f"inception goes with extractor=inception, not {name}")
-        model, tag = known[name.removeprefix("zoo:")]
-        digest = zoo.get(model).weights[tag].sha256[:16]
-        network, key = zoo.load(model, tag), f"{model}-{tag}"
-        return features.of_classifier(network, key, digest, INTERPOLATION.get(key, "bilinear"))
+        model, tag = known.get(model, (model, tag))
+        if not classification.gives_features(zoo.get(model)):
+            raise UsageError(f"extractor={name}: {model} is no classifier")
+        network, entry = weights.load_entry(model, tag)
+        key = f"{model}-{tag.rpartition('/')[2]}"
+        how = "bilinear" if is_elsewhere else INTERPOLATION.get(key, "bilinear")
+        return features.of_classifier(network, key, entry.sha256[:16], how)
     if name != "inception":
         raise UsageError(f"extractor={name}: there are inception, {listed}")
     try:
@@ -96,16 +104,25 @@ def best_threshold(object_maps, train):
     return localization.best_threshold(maps, masks)
 
 
-def localize(object_maps, data, split="test"):
-    """[Score] of how well attention maps find the objects of a split. The threshold of the IoU is
-    chosen on training images."""
-    train, test = data.arrays("train"), data.arrays(split)
-    if not all({"mask", "bbox"} <= arrays.keys() for arrays in (train, test)):
+def masked(data, split):
+    """The arrays of a split, of "all" those of train and test; UsageError if they have no masks."""
+    parts = [data.arrays(name) for name in (("train", "test") if split == "all" else (split,))]
+    if not all({"mask", "bbox"} <= arrays.keys() for arrays in parts):
         raise UsageError(
             f"localization needs masks and boxes, and {data.name} has none: give a data set that "
             "has them"
         )
-    threshold = best_threshold(object_maps, train)
+    if len(parts) == 1:
+        return parts[0]
+    return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
+
+
+def localize(object_maps, data, split="test"):
+    """[Score] of how well attention maps find the objects of a split. The threshold of the IoU is
+    chosen on training images. split: "all" for the images of train and test; each half of them then
+    has the threshold that fits the other half."""
+    test = masked(data, split)
+    threshold = None if split == "all" else best_threshold(object_maps, masked(data, "train"))
     maps, masks, kept = objects(object_maps, test)
     measured = localization.scores(maps, masks, test["bbox"][kept], threshold)
     about = split_details(data, split, len(maps))
@@ -120,7 +137,7 @@ def split_details(data, split, count):
     """What a score says of the images of a split."""
     return {
         "dataset": data.name,
-        "data": data.identity(split),
+        "data": data.identity("train" if split == "all" else split),
         "split": split,
         "image_size": data.image_size,
         "count": count,

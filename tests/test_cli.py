@@ -320,10 +320,16 @@ def test_a_classifier_is_trained_evaluated_and_published(folder, capsys, tmp_pat
     config = run.read_record(place)["config"]
     assert (config["options"]["classes"], config["hparams"]["decay_steps"]) == (8, 8)
     assert not (place / "samples").exists()
-    row = json.loads(
-        lines(capsys, "--mode=evaluate", f"--weights={place}", f"--data_dir={folder}")[0]
+    row, by_class = map(
+        json.loads, lines(capsys, "--mode=evaluate", f"--weights={place}", f"--data_dir={folder}")
     )
     assert row["metric"] == "accuracy_64_test"
+    counts = np.array(row["confusion"])
+    shares = [line[i] / line.sum() for i, line in enumerate(counts) if line.sum()]
+    assert by_class["metric"] == "mean_class_accuracy_64_test"
+    assert by_class["value"] == pytest.approx(np.mean(shares), abs=1e-12)
+    assert f"| 0 | {' | '.join(map(str, counts[0]))} |" in (place / "confusion_test.md").read_text()
+    assert Image.open(place / "confusion_test.png").size[0] > 400
     assert np.sum(row["confusion"]) == 64
     assert np.trace(row["confusion"]) / 64 == row["value"]
     assert row["value"] == run.read_rows(place / "metrics.jsonl")[-1]["accuracy_64_test"]
@@ -331,7 +337,11 @@ def test_a_classifier_is_trained_evaluated_and_published(folder, capsys, tmp_pat
     test = datasets.arrays("creatures/tiny", "test", image_size=32, data_dir=folder)
     shared_name = ["--mode=evaluate", "--model=resnet9", "--weights=creatures"]
     shared_name += ["--dataset=creatures/tiny", f"--data_dir={folder}"]
-    best = json.loads(lines(capsys, *shared_name)[0])
+    best = json.loads(lines(capsys, *shared_name, f"--output={tmp_path / 'out'}")[0])
+    assert {p.name for p in (tmp_path / "out").iterdir()} == {
+        "confusion_test.md",
+        "confusion_test.png",
+    }
     assert best["value"] > 0.9
     assert best["count"] == len(test["label"])
     assert "resnet9 has no weights 'nope': it has creatures" in mistake(
@@ -344,10 +354,11 @@ def test_a_classifier_is_trained_evaluated_and_published(folder, capsys, tmp_pat
     assert "two has 2 classes, the network 8" in mistake(capsys, *flags_of_two)
 
     offer = ["--mode=publish", f"--run_dir={place}", "--tag=mine", f"--data_dir={folder}"]
-    offer.append(f"--output={tmp_path}")
+    offer += [f"--output={tmp_path}", "--set=maps=winner"]
     assert "resnet9:mine" in lines(capsys, *offer)[0]
     assert "accuracy_64_test" in (tmp_path / "resnet9-mine.md").read_text()
     held = json.loads((tmp_path / "manifest.json").read_text())["resnet9"]["mine"]
+    assert held["options"]["maps"] == "winner" and "start" not in held["options"]
     assert held["options"]["width"] == 4
     assert held["origin"]["steps"] == 8
     assert "--steps=8" in held["origin"]["command"]

@@ -123,7 +123,7 @@ def test_parse_returns_what_was_given_with_its_type():
         ),
         (
             ["--mode=sample", "--weights=w", "--set=width=8"],
-            "--mode=sample does not use --set; --mode=train, study and import do",
+            "--mode=sample does not use --set; --mode=train, evaluate, study, publish, import",
         ),
         (["--port=1"], "--mode=train does not use --port; --mode=demo does"),
         (["--mode=list", "--seed=0"], "--mode=list does not use --seed; --mode=train, "),

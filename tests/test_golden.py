@@ -82,6 +82,8 @@ def test_a_run_has_the_same_scores(name, tmp_path, capsys):
     printed = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     expected = rows(GOLDEN / name / "evaluation.jsonl")
     assert rows(place / "evaluation.jsonl") == printed
+    known = {row["metric"] for row in expected}
+    printed = [row for row in printed if row["metric"] in known]  # more is measured today
     tolerance = 1e-5 if same_machine() else 1e-3
     for row, before in zip(printed, expected, strict=True):
         assert row.keys() == before.keys()

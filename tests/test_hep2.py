@@ -7,6 +7,7 @@ from PIL import Image
 from attention_zoo import datasets
 from attention_zoo.common.errors import UsageError
 from attention_zoo.datasets import cells, hep2
+from attention_zoo.experiments import evaluation
 from attention_zoo.tasks import scoring
 
 PATTERNS = ("Homogeneous", "Speckled", "Nucleolar", "Centromere", "Golgi", "NuMem")
@@ -129,6 +130,28 @@ def test_i3a_known_specimens_are_on_one_side(tmp_path):
     assert sorted(greys(train) + greys(test)) == list(range(1, 31))
     assert test["label"].tolist() == [0] * 6 + [1] * 3
     assert train["intensity"].tolist() == [1] * 21
+
+
+def test_a_random_fifth_of_each_pattern_is_the_test_split_if_asked_for(tmp_path):
+    name = i3a(tmp_path / "d", ["Golgi"] * 10 + ["NuMem"] * 20)
+    source = {"image_size": 16, "data_dir": tmp_path}
+    train, test = (greys(datasets.arrays(f"{name}:random", s, **source)) for s in ("train", "test"))
+    assert sorted(train + test) == list(range(1, 31))  # none is left out between them
+    assert [sum(grey <= 10 for grey in test), len(test)] == [2, 6]
+    assert test != [9, 10, 27, 28, 29, 30] and test == sorted(test)
+    again = greys(datasets.arrays(f"{name}:random", "test", **source))
+    identity = datasets.identity(f"{name}:random", "test")
+    assert again == test and identity != datasets.identity(name, "test")
+    assert evaluation.public(f"{name}:random") == "hep2:d:random"
+    assert datasets.open_dataset(f"{name}:random").recipe == "hep2"
+    assert datasets.open_dataset(f"{name}:random").class_names == cells.LABELS
+
+
+def test_a_random_fifth_of_the_main_dataset(main_dataset):
+    """Two patterns of two cells each: a fifth of them is none."""
+    name = main_dataset["name"] + ":random"
+    assert not datasets.has_split(name, "test")
+    assert len(datasets.arrays(name, data_dir=main_dataset["data_dir"])["label"]) == 4
 
 
 def test_i3a_cells_of_unknown_specimens_are_split_by_number_with_a_gap(tmp_path, monkeypatch):

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from attention_zoo.evaluate import localization
+from attention_zoo.tasks import scoring
 
 
 def drawn(*rows):
@@ -140,6 +141,61 @@ def test_iou_at_a_threshold_chosen_on_other_images():
     assert localization.best_threshold(MAPS, MASK, [0.0, 0.5, 0.7]) == 0.0
     assert localization.best_threshold(MAPS[:1], MASK[:1], [0.0, 0.5, 0.7]) == 0.5
     assert localization.best_threshold(MAPS[:1], MASK[:1]) == 0.001
+
+
+def test_each_half_of_the_images_has_the_threshold_of_the_other_half():
+    """The first image of MAPS has its best threshold at 0.001, the second one at 0."""
+    iou, thresholds = localization.halved_iou(MAPS, MASK)
+    assert thresholds == [0.0, 0.001]
+    assert iou.tolist() == [2 / 4, 0]
+    found = localization.scores(MAPS, MASK, [[0, 0, 0.5, 1], [0, 0, 0.5, 0.5]], None)
+    assert found[2] == ("iou", 0.25, {"thresholds": [0.0, 0.001]})
+
+
+def test_baselines_that_know_nothing():
+    images = np.zeros((2, 3, 3, 3), np.uint8)
+    images[0, 1, 1] = 200, 0, 100
+    images[0, 0, 0] = 25
+    bright = localization.brightness(images)
+    assert bright[0].tolist() == [[0.25, 0, 0], [0, 1, 0], [0, 0, 0]] and not bright[1].any()
+    near = localization.nearness(images)
+    side = 1 - 2**-0.5
+    expected = [[0, side, 0], [side, 1, side], [0, side, 0]]
+    assert near == pytest.approx(np.array([expected] * 2), abs=1e-12)
+
+
+class Split:
+    """A data set of noise with a square on the lower right, brighter in the test images."""
+
+    name, image_size = "squares", 8
+
+    def arrays(self, split):
+        rng = np.random.default_rng(len(split))
+        images = rng.integers(0, 100, ({"train": 6, "test": 3}[split], 8, 8, 3)).astype(np.uint8)
+        images[:, 4:, 4:] += {"train": 40, "test": 120}[split]
+        mask = np.zeros((len(images), 8, 8, 1), np.uint8)
+        mask[:, 4:, 4:] = 255
+        boxes = np.tile(np.float32([0.5, 0.5, 1, 1]), (len(images), 1))
+        return {"image": images, "mask": mask, "bbox": boxes}
+
+    def identity(self, split):
+        return f"squares-{split}"
+
+
+def test_all_images_of_a_data_set_are_measured_together():
+    data = Split()
+    found = scoring.localize(localization.brightness, data, "all")
+    names = ["maxboxacc", "pxap", "iou", "pointing"]
+    assert [score.metric for score in found] == [f"{name}_9_all" for name in names]
+    alone = scoring.localize(localization.brightness, data)
+    assert [score.metric for score in alone] == [f"{name}_3_test" for name in names]
+    assert len(found[2].details["thresholds"]) == 2 and found[2].details["count"] == 9
+    assert 0 < alone[2].details["threshold"] < 1
+    parts = [data.arrays(split) for split in ("train", "test")]
+    images, masks = (np.concatenate([part[key] for part in parts]) for key in ("image", "mask"))
+    expected = localization.pointing_game(localization.brightness(images), masks[..., 0] > 0)
+    assert found[3].value == expected
+    assert found[1].value != alone[1].value
 
 
 def test_pointing_game():
