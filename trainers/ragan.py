@@ -25,7 +25,7 @@ class Readings:
     reference_images: the real images X that the generator looks at. "own": those of the
     discriminator's batch. "other": those of further batches, so that a step takes twice as many
     images. "mirrored": those of the discriminator's batch, left and right exchanged. "augmented":
-    those of its batch, each with random changes by all of augment.TRANSFORMS. Samples look at
+    those of its batch, each with random changes of color, translation and cutout. Samples look at
     images as they are. lambda_rate: the learning rate of the lambdas, divided by that of the other
     weights of the generator; at least 0.
     """
@@ -77,7 +77,7 @@ class RegionalAttention:
         if kind == "mirrored":
             return images, tf.reverse(images, [2])
         if kind == "augmented":
-            transforms = augment.chosen(",".join(augment.TRANSFORMS))
+            transforms = augment.chosen("color,translation,cutout")
             parts = enumerate(tf.split(images, count), REFERENCES)
             changed = [augment.T(x, transforms, self.key(stream)) for stream, x in parts]
             return images, tf.concat(changed, 0)
