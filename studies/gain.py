@@ -163,7 +163,7 @@ def tables_of(rows, about):
     for name, row in rows.items():
         lines.append([name, *(v for key in ("labels", "deeplab", "crf") for v in both(row, key))])
 
-    fixed, chosen = f"at {about['threshold']:g}", f"by {about['masks']} masks"
+    fixed, chosen = f"at {about['threshold']:g}", f"by masks ({about['masks']})"
     attention = [["attention of", "classification mAP", f"recall {fixed}", f"precision {fixed}"]]
     attention[0] += [f"threshold {chosen}", "recall", "precision", "labels, mIoU", frequent]
     for name, row in guided.items():
