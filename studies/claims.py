@@ -75,6 +75,8 @@ def claims(runs, data, *, judge=None, request, output="claims", data_dir=None, s
     """
     say = say or (lambda row: logging.info(row))
     models = [opened(text) for text in runs]
+    if len({one.name for one in models}) < len(models):
+        raise UsageError("two of the runs have the same name: rename one of their folders")
     classifiers = [one for one in models if "classify" in one.model.capabilities]
     gans = [one for one in models if "sample" in one.model.capabilities]
     if gans and judge is None:
@@ -311,16 +313,24 @@ def gan_table(rows):
 
 
 def pattern_table(rows, names):
-    lines = [["", "pattern", "share, generated", "share, real"]]
-    lines[0] += ["discriminator and teacher, IoU", "discriminator and brightness, IoU"]
+    """A line for each GAN and pattern: shares of images, how well masks of generated images agree,
+    and the IoU of masks of the images with masks that have this label."""
+    kinds = {
+        "discriminator and teacher, generated": "agreement_teacher",
+        "discriminator and brightness, generated": "agreement_brightness",
+        "discriminator, masked images": "discriminator_iou",
+        "teacher, masked images": "teacher_iou",
+        "brightness, masked images": "brightness_iou",
+    }
+    lines = [["", "pattern", "share, generated", "share, real", *kinds]]
     for name, (_, values) in rows.items():
         for label, pattern in enumerate(names):
             cells = [spread([row["shares"][label] for row in values])]
-            cells.append(
-                spread([row["real_shares"][label] for row in values[:1] if "real_shares" in row])
-            )
-            for key in ("agreement_teacher_by_label", "agreement_brightness_by_label"):
-                cells.append(spread([row.get(key, {}).get(label) for row in values]))
+            real = [row["real_shares"][label] for row in values[:1] if "real_shares" in row]
+            cells.append(spread(real))
+            for key in kinds.values():
+                by_label = (row.get(f"{key}_by_label", {}) for row in values)
+                cells.append(spread([found.get(label) for found in by_label]))
             lines.append([name, pattern, *cells])
     return markdown(lines) if rows else ""
 
