@@ -4,6 +4,7 @@ import functools
 import json
 from pathlib import Path
 
+import numpy as np
 from absl import logging
 
 from ..common.errors import UsageError
@@ -27,7 +28,8 @@ def fid_spatial(
     if test.shape[1] % 16:
         raise UsageError(f"images of {test.shape[1]} do not divide by 16: give an --image_size")
     count = min(request.num or 10_000, len(test), len(train))
-    train, test = train[:count], test[:count]
+    order = np.random.default_rng(request.seed).permutation(len(train))  # folders: by class
+    train, test = train[order[:count]], test[:count]
     spec = scoring.scorer_spec(request, metrics=spatial.METRICS, count=count)
     scorer = scoring.make_scorer(spec, data, count, request.progress)
     scorer.warn()
