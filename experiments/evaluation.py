@@ -81,6 +81,8 @@ def evaluate(
         model = open_model(model)
     if not model.accepts_reference:
         request.refuse("references", f"does not go with {model}, which takes no reference images")
+    if output and "classify" not in model.capabilities:
+        raise UsageError(f"output is for the confusion of a classifier, which {model.spec.name} is not")
     task = tasks.get(model.spec.kind)
     reference = model.origin.dataset if reference is None else reference
     data = as_reference(reference, model.image_size, data_dir)
@@ -94,16 +96,16 @@ def evaluate(
             file.write(rows)
         write_report(model.origin.folder)
     if place := output or model.origin.folder:
-        write_confusion(scores, data.class_names, Path(place))
+        write_confusion(scores, data, Path(place))
     return scores
 
 
-def write_confusion(scores, names, folder):
-    """Writes confusion_SPLIT.md and .png of the scores that have a confusion matrix. names: of the
-    classes, or ()."""
+def write_confusion(scores, data, folder):
+    """Writes confusion_SPLIT.md and .png of the scores that have a confusion matrix, with the names
+    of the classes of the data."""
     for score in (score for score in scores if "confusion" in score.details):
         counts, split = score.details["confusion"], score.details["split"]
-        labels = names or [str(label) for label in range(len(counts))]
+        labels = data.class_names or [str(label) for label in range(len(counts))]
         about = f"{score.metric} = {score.value:.4f}, {public(score.details['dataset'])}"
         text = f"{about}\n\n{confusion.table(counts, labels)}"
         write_output(folder / f"confusion_{split}.md", text)

@@ -564,7 +564,8 @@ def test_the_command_makes_weights_that_the_zoo_loads(tmp_path, monkeypatch, cap
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     assert row["origin"] == {"file": "other.safetensors", "sha256": digest}
     assert row["license"] == "unknown: that of other.safetensors"
-    assert row["options"] == {**TINY["resnet18"], "normalise": "none"}
+    options = {"normalise": "none", "maps": "soft", "output_stride": 32}
+    assert row["options"] == TINY["resnet18"] | options
     assert main.main([*IMPORT, *flags, f"--output={tmp_path / 'mine'}"]) == 0
     loaded = zoo.load("resnet18", weights=str(tmp_path / "mine" / "t"))
     assert abs(loaded.predict_on_batch(x) - expected).max() > 0.05 * abs(expected).max()

@@ -558,6 +558,10 @@ def test_a_stopped_run_goes_on_bit_identically(finished, folder):
             ["--mode=evaluate", "--model=resnet9", "--weights=creatures", "--direction=a2b"],
             "--direction goes with networks that translate",
         ),
+        (
+            ["--mode=evaluate", "--model=dcgan", "--weights=creatures", "--output=x"],
+            "output is for the confusion of a classifier, which dcgan is not",
+        ),
         (["--mode=annotate", "--weights=x", "--input=y", "--num=3"], "goes with generated images"),
         (["--mode=evaluate", "--weights=x", "--against=/nowhere"], "/nowhere holds no scores"),
     ],

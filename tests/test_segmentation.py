@@ -126,14 +126,14 @@ def test_pseudo_labels_of_the_present_classes_alone_are_the_same():
 
 # of a map of maximum 2: shares 1, 0.5, 0.25, 0; the object is the first two pixels of each image
 CENTRED = [np.array([[[2.0], [1.0], [0.5], [0.0]]]), np.array([[[0.0], [0.5], [1.0], [2.0]]])]
-TRUTH = np.array([[[1, 1, 0, 255]], [[1, 1, 0, 0]]])
+MARKED = np.array([[[1, 1, 0, 255]], [[1, 1, 0, 0]]])
 
 
 def test_recall_and_precision_of_attention_by_hand():
-    found = segmentation.recall_precision(CENTRED, [[1], [1]], TRUTH, (0.1, 0.3, 0.7))
+    found = segmentation.recall_precision(CENTRED, [[1], [1]], MARKED, (0.1, 0.3, 0.7))
     # of 4 pixels of objects 2 + 1, 2 + 0 and 1 + 0; attended 3 + 3, 2 + 2 and 1 + 1
     np.testing.assert_allclose(found, [[3 / 4, 2 / 4, 1 / 4], [3 / 6, 2 / 4, 1 / 2]])
-    none = segmentation.recall_precision(CENTRED, [[0], [0]], TRUTH, (0.1,))
+    none = segmentation.recall_precision(CENTRED, [[0], [0]], MARKED, (0.1,))
     assert np.array_equal(none, [[0], [0]])
 
 
