@@ -82,7 +82,7 @@ def evaluate(
     if not model.accepts_reference:
         request.refuse("references", f"does not go with {model}, which takes no reference images")
     if output and "classify" not in model.capabilities:
-        raise UsageError(f"output is for the confusion of a classifier, which {model.spec.name} is not")
+        raise UsageError(f"output is for a classifier's confusion; {model.spec.name} is none")
     task = tasks.get(model.spec.kind)
     reference = model.origin.dataset if reference is None else reference
     data = as_reference(reference, model.image_size, data_dir)

@@ -560,7 +560,7 @@ def test_a_stopped_run_goes_on_bit_identically(finished, folder):
         ),
         (
             ["--mode=evaluate", "--model=dcgan", "--weights=creatures", "--output=x"],
-            "output is for the confusion of a classifier, which dcgan is not",
+            "output is for a classifier's confusion; dcgan is none",
         ),
         (["--mode=annotate", "--weights=x", "--input=y", "--num=3"], "goes with generated images"),
         (["--mode=evaluate", "--weights=x", "--against=/nowhere"], "/nowhere holds no scores"),
