@@ -134,7 +134,7 @@ def distortions(rows, examples):
         bars = right.barh(places + (i - 1) * 0.27, shares, 0.27, color=plots.COLORS[i], label=label)
         right.bar_label(bars, [f"{value:.3g}" for value in values], padding=2, fontsize=7)
     right.set(xlim=(-0.02, 1.3), ylim=(len(rows) - 0.5, -0.5), yticks=[])
-    right.set_xlabel(f"share of the largest among the distortions; {metrics[0].split('_', 1)[1]}")
+    right.set_xlabel(f"share of the largest among the distortions\n{metrics[0].split('_', 1)[1]}")
     right.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3, frameon=False)
     return plots.png(figure)
 
