@@ -72,7 +72,8 @@ class Ours:
         for name in "ab":
             images = self.decode(name)
             moments.append(self.features.Features(lambda i=images: [i], self.extractor))
-        return fid.frechet_distance(*(m.moments("features") for m in moments))
+        pairs = (found.moments("features") for found in moments)
+        return fid.frechet_distance(*(pair[key] for pair in pairs for key in ("mean", "cov")))
 
 
 class TorchFidelity:

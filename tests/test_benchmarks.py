@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,10 @@ import pytest
 
 from attention_zoo import zoo
 from attention_zoo.benchmarks import __main__ as suite
-from attention_zoo.benchmarks import flops, growth, machine, results, train_step
+from attention_zoo.benchmarks import extraction, flops, growth, machine, results, train_step
+from attention_zoo.datasets.folder import Folder
+from attention_zoo.evaluate import features
+from attention_zoo.tasks import scoring
 
 ROOT = Path(__file__).parents[1]
 SMALL = ("--set=width=8",)
@@ -229,3 +233,15 @@ def test_growth_s_slopes_and_picture():
         for v in values
     ]
     assert growth.picture(rows).startswith(b"\x89PNG")
+
+
+def test_fid_of_two_folders_of_pictures(tmp_path):
+    ours = extraction.Ours.__new__(extraction.Ours)  # without Inception, which takes seconds
+    ours.extractor = scoring.extractor("zoo:resnet9-creatures", None, "creatures")
+    ours.features, ours.folder, ours.place = features, Folder, tmp_path
+    extraction.make_pictures(tmp_path / "a", 12, 32)
+    extraction.make_pictures(tmp_path / "b", 12, 32)
+    assert ours.fid() == pytest.approx(0, abs=1e-6)
+    extraction.make_pictures(tmp_path / "other" / "b", 12, 32, seed=1)
+    shutil.copytree(tmp_path / "other" / "b", tmp_path / "b", dirs_exist_ok=True)
+    assert ours.fid() > 1e-3
