@@ -101,11 +101,13 @@ class TorchFidelity:
         self.torch, self.fidelity, self.model = torch, torch_fidelity, model
         self.weights, self.place = str(weights), place
 
-    def decode(self):
+    def pictures(self, name="a"):
         from torch_fidelity.datasets import ImagesPathDataset
 
-        files = sorted(str(p) for p in (self.place / "a").iterdir())
-        return self.torch.stack([image for image in ImagesPathDataset(files)])
+        return ImagesPathDataset(sorted(str(p) for p in (self.place / name).iterdir()))
+
+    def decode(self):
+        return self.torch.stack(list(self.pictures()))
 
     def network(self, images):
         with self.torch.no_grad():
@@ -114,8 +116,8 @@ class TorchFidelity:
 
     def fid(self):
         found = self.fidelity.calculate_metrics(
-            input1=str(self.place / "a"),
-            input2=str(self.place / "b"),
+            input1=self.pictures("a"),
+            input2=self.pictures("b"),
             fid=True,
             cuda=False,
             cache=False,
