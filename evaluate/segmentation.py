@@ -65,9 +65,13 @@ def shares_of_maximum(maps, present, height, width):
     """The attention (h, w, C) of an image, or (h, w, P) of its classes `present` (P,) alone ->
     float64 (height, width, P), each map divided by its maximum; a map of zeros stays."""
     maps = maps if maps.shape[-1] == len(present) else maps[..., present]
-    shares = resized(maps, height, width)
-    highest = shares.max((0, 1))
-    return shares / np.where(highest > 0, highest, 1)
+    return of_maximum(resized(maps, height, width))
+
+
+def of_maximum(maps):
+    """Maps (h, w, P), each divided by its maximum; a map of zeros stays."""
+    highest = maps.max((0, 1))
+    return maps / np.where(highest > 0, highest, 1)
 
 
 def pseudo_labels(

@@ -225,11 +225,7 @@ def erased(images, regions):
 def united(first, second):
     """Two lists of maps (h, w, P) -> their maxima, after each map was divided by its own: where
     these exceed a threshold, the first or the second map does, as a share of its maximum."""
-
-    def shares(maps):
-        highest = maps.max((0, 1))
-        return maps / np.where(highest > 0, highest, 1)
-
+    shares = segmentation.of_maximum
     return [np.maximum(shares(a), shares(b)) for a, b in zip(first, second)]
 
 

@@ -157,30 +157,20 @@ def grid_of_centres(shape, dtype=None):
     return ops.log(p) - ops.log(1 - p)
 
 
-def attention(
-    image_size,
-    attend_at,
-    channels,
-    regions,
-    mask_size,
-    sharpness,
-    encoder_width,
-    bottleneck,
-    region_dropout,
-):
-    """DAE: image (B, S, S, 3) -> {"layer", "masks", "centres"}.
+def attention(encode, regions, mask_size, sharpness, region_dropout):
+    """DAE: image (B, S, S, 3) -> {"layer", "masks", "centres"}. encode: E.
 
     layer (B, s, s, C); masks (B, N, S, S, 1) in [0, 1]; centres (B, N, 2), (y, x) in pixels.
     """
+    image_size, code = encode.input.shape[1], encode.output.shape[1:]  # S; (s, s, C)
     side = mask_size * image_size
     image = keras.Input((image_size, image_size, 3), name="image")
-    encode = encoder(image_size, attend_at, channels, encoder_width, bottleneck)
     centres = localiser(encode(image), image_size, side, regions)  # F(E(X)), equation 1
     full = {"dtype": keras.config.floatx()}
     masks = BoxMask(image_size, side, sharpness, name="masks", **full)(centres)
     parts = ops.reshape(masks * image[:, None], (-1, image_size, image_size, 3))  # R_i = X * M_i
     codes = encode(parts)  # A_i = E(R_i)
-    codes = ops.reshape(codes, (-1, regions, attend_at, attend_at, channels))
+    codes = ops.reshape(codes, (-1, regions, *code))
     if region_dropout:
         whole = (None, None, 1, 1, 1)
         codes = Dropout(region_dropout, noise_shape=whole, name="region_dropout")(codes)
@@ -239,17 +229,8 @@ def build(
         return keras.Model([z, layer], image, name="decoder")
 
     def dae():
-        return attention(
-            image_size,
-            attend_at,
-            channels,
-            regions,
-            mask_size,
-            sharpness,
-            encoder_width,
-            bottleneck,
-            region_dropout,
-        )
+        encode = encoder(image_size, attend_at, channels, encoder_width, bottleneck)
+        return attention(encode, regions, mask_size, sharpness, region_dropout)
 
     def with_reference():
         z = keras.Input((latent,), name="noise")
