@@ -47,13 +47,16 @@ def mirrored():
     return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
 
 
-@pytest.fixture(scope="module")
-def eager():
-    """Steps run without a graph, whose tracing is most of a short test's time. Every model is also
-    trained in a graph: most by tests/test_contracts.py, the others by tests of the command line,
-    of a resume and of several devices."""
+def run_without_graphs():
+    """Runs functions as they are: making their graphs takes most of a short test's time. Every
+    model is also trained in a graph: most by tests/test_contracts.py, the others by tests of the
+    command line, of a resume and of several devices."""
     import tensorflow as tf
 
     tf.config.run_functions_eagerly(True)
     yield
     tf.config.run_functions_eagerly(False)
+
+
+without_graphs = pytest.fixture(run_without_graphs)
+eager = pytest.fixture(scope="module")(run_without_graphs)  # also what a module's fixtures make

@@ -369,14 +369,6 @@ VARIANTS = [(name, None) for name in zoo.names()]
 VARIANTS += [("ragan", "wgan"), ("gain", "gain_ext"), ("deeplab", "sec")]
 
 
-@pytest.fixture
-def without_graphs():
-    """Runs functions as they are: of three steps, making the graphs would take most of the time."""
-    tf.config.run_functions_eagerly(True)
-    yield
-    tf.config.run_functions_eagerly(False)
-
-
 @pytest.mark.parametrize(("model", "loss"), VARIANTS)
 @pytest.mark.filterwarnings("error:.*shuffle")
 def test_a_bare_fit_trains_and_the_trainer_can_be_used_at_once(model, loss, without_graphs):

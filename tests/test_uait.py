@@ -306,14 +306,6 @@ def test_a_run_resumes_before_and_after_the_switch():
     assert np.array_equal(whole[affine], half[affine])
 
 
-@pytest.fixture
-def without_graphs():
-    """Runs functions as they are: the graphs of two stages would take most of the time."""
-    tf.config.run_functions_eagerly(True)
-    yield
-    tf.config.run_functions_eagerly(False)
-
-
 def test_fit_goes_from_stage_to_stage(without_graphs):
     trainer = make(decay_steps=4, switch=0.5)
     data = tf.data.Dataset.from_tensors(batch(1)).repeat()
