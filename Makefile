@@ -1,17 +1,17 @@
-# `make run` trains RAGAN on the embedded data set; `make test` runs the tests; `make parity` compares
-# the metrics and imported weights with their references, `make addons` those of TensorFlow Addons;
-# `make browser` tests the page of --mode=demo; `make scale` sets trainings on several devices and
-# by several processes beside the same on one; `make serving` exports and serves every model;
-# `make chaos` kills trainings, fills their disks, and takes their data and workers away; `make docs`
-# builds the documentation as a site; `make package` installs the package as a user does; `make fuzz`
-# damages files and requests, and translates 20,000 pictures.
+# `make run` trains RAGAN on the embedded data set; `make test` runs the tests, and `make slow` those
+# that take long; `make parity` compares the metrics and imported weights with their references,
+# `make addons` those of TensorFlow Addons; `make browser` tests the page of --mode=demo; `make scale`
+# sets trainings on several devices and by several processes beside the same on one; `make serving`
+# exports and serves every model; `make chaos` kills trainings, fills their disks, and takes their
+# data and workers away; `make docs` builds the documentation as a site; `make package` installs the
+# package as a user does; `make fuzz` damages files and requests, and translates 20,000 pictures.
 # Each sets up all that it needs in .venv, and installs nothing when that is done already.
 PYTHON ?= python3
 VENV ?= .venv
 ADDONS_PYTHON ?= python3.11
 ADDONS ?= .venv-addons
 
-.PHONY: run test parity addons browser scale serving chaos fuzz docs package lint clean
+.PHONY: run test slow parity addons browser scale serving chaos fuzz docs package lint clean
 .DELETE_ON_ERROR:
 
 run: $(VENV)/user
@@ -19,6 +19,11 @@ run: $(VENV)/user
 
 test: $(VENV)/dev
 	$(VENV)/bin/python -m pytest -n 2 --dist loadfile
+
+# The tests that `make test` leaves out: whole studies, and every model in a graph, on two devices
+# and resumed.
+slow: $(VENV)/dev
+	$(VENV)/bin/python -m pytest -n 2 --dist loadfile -m slow
 
 # Our metrics and FID's network against torch-fidelity, torchmetrics and SciPy, imported weights
 # against PyTorch: a few minutes.

@@ -48,9 +48,8 @@ def mirrored():
 
 
 def run_without_graphs():
-    """Runs functions as they are: making their graphs takes most of a short test's time. Every
-    model is also trained in a graph: most by tests/test_contracts.py, the others by tests of the
-    command line, of a resume and of several devices."""
+    """Runs functions as they are: making their graphs takes most of a short test's time. The slow
+    tests of tests/test_contracts.py train every model in a graph."""
     import tensorflow as tf
 
     tf.config.run_functions_eagerly(True)

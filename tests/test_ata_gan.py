@@ -383,6 +383,7 @@ class Given(Descent):
         return tf.constant(drawn(8, 100))[replica * count : (replica + 1) * count]
 
 
+@pytest.mark.slow
 def test_two_replicas_take_the_step_of_one(mirrored):
     x, found = drawn(8, 32, 32, 3), []
     for strategy in (tf.distribute.get_strategy(), mirrored):

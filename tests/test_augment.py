@@ -318,6 +318,7 @@ def test_the_penalty_joins_every_second_loss_and_changes_no_state(name):
     assert [trainer.phase(step) for step in range(4)] == [True, False, True, False]
 
 
+@pytest.mark.slow
 def test_a_fit_is_the_steps_one_by_one_and_has_the_penalty_in_a_graph_of_its_own():
     hp = {"r1": 5.0, "r1_every": 3, "augment": ALL, "augment_target": 0.6}
     one, many = (trainer_of("dcgan", **hp) for _ in range(2))
@@ -380,6 +381,7 @@ def test_p_follows_the_signs_of_the_logits():
     assert 0.15 < (cut.min((1, 2, 3)) == 0).mean() < 0.35
 
 
+@pytest.mark.slow
 def test_two_replicas_train_as_one(mirrored):
     flags = (f"--set=augment={ALL}", "--set=augment_target=0.6", "--set=r1=1", "--set=r1_every=2")
     found = []
@@ -418,6 +420,7 @@ def derivatives(trainer, x):
     return [penalty, seen, *map(tf.convert_to_tensor, tape.gradient(loss, [x, *weights]))]
 
 
+@pytest.mark.slow
 def test_xla_compiles_all_derivatives():
     trainer = trainer_of("dcgan", augment=ALL, r1=1.0, r1_every=1)
     x = tf.constant(images(4))

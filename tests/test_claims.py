@@ -118,6 +118,7 @@ def test_weights_elsewhere_serve_as_features(folder):
         scoring.extractor(f"zoo:ata_gan:{folder}/mine", None, DATA)
 
 
+@pytest.mark.slow
 def test_the_study_measures_classifiers_and_gans(folder, capsys, tmp_path):
     gan, soft = f"ata_gan:{folder}/mine", f"resnet9:{folder}/soft"
     flags = ["--mode=study", "--study=claims", f"--dataset={DATA}", f"--output={tmp_path}"]

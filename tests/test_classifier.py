@@ -148,6 +148,7 @@ def test_a_resume_keeps_the_whitening_of_the_run(monkeypatch):
     assert [k for k in ours if ours[k].tobytes() != theirs[k].tobytes()] == []
 
 
+@pytest.mark.slow
 def test_two_replicas_take_the_step_of_one(mirrored):
     hp = {"decay_steps": 4, "learning_rate": 0.1, "crop": 0, "flip": False}
     x, label = images(8), np.array([0, 1, 2, 0, 1, 2, 0, 1])

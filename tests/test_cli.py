@@ -90,7 +90,7 @@ def test_a_checkpoint_holds_bank_and_optimisers(finished):
     assert "discriminator_optimizer/down16_kernel_momentum" in arrays
 
 
-def test_a_killed_run_goes_on_bit_identically(finished, folder):
+def test_a_killed_run_goes_on_bit_identically(finished, folder, capsys):
     killed = folder / "killed"
     flags = [*TINY, f"--data_dir={folder}", "--steps=12", f"--run_dir={killed}"]
     child = subprocess.Popen(command(*flags), cwd=ROOT, stderr=subprocess.DEVNULL)
@@ -107,9 +107,8 @@ def test_a_killed_run_goes_on_bit_identically(finished, folder):
     steps = [run.step_of(p) for p in run.list_checkpoints(killed)]
     assert steps[0] >= 3
     assert steps[-1] < 12
-    again = subprocess.run(command(*flags), cwd=ROOT, capture_output=True, text=True)
-    assert again.returncode == 0, again.stderr
-    assert f"resumes at step {steps[-1]}" in again.stderr
+    assert main.main(flags) == 0
+    assert f"resumes at step {steps[-1]}" in capsys.readouterr().err
 
     same_run(killed, finished)
 
@@ -135,10 +134,9 @@ def test_a_cut_checkpoint_falls_back_to_the_one_before(finished, folder, capsys)
     newest = run.list_checkpoints(copy)[-1]
     newest.write_bytes(newest.read_bytes()[:1000])
     flags = [*TINY, f"--data_dir={folder}", "--steps=12", f"--run_dir={copy}"]
-    again = subprocess.run(command(*flags), cwd=ROOT, capture_output=True, text=True)
-    assert again.returncode == 0, again.stderr
-    assert "step_00000012.npz is damaged" in again.stderr
-    assert "resumes at step 9" in again.stderr
+    assert main.main(flags) == 0
+    err = capsys.readouterr().err
+    assert "step_00000012.npz is damaged" in err and "resumes at step 9" in err
     same_run(copy, finished)
 
 
@@ -315,8 +313,7 @@ def test_a_classifier_is_trained_evaluated_and_published(folder, capsys, tmp_pat
     flags = ["--model=resnet9", "--dataset=creatures/tiny", "--image_size=32", "--steps=8"]
     flags += ["--batch_size=16", "--set=width=4", "--save_every=4", f"--data_dir={folder}"]
     flags.append(f"--run_dir={place}")
-    done = subprocess.run(command(*flags), cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    assert main.main(flags) == 0
     config = run.read_record(place)["config"]
     assert (config["options"]["classes"], config["hparams"]["decay_steps"]) == (8, 8)
     assert not (place / "samples").exists()
@@ -381,14 +378,13 @@ def test_a_published_command_tells_of_no_folders():
     assert found == expected
 
 
-def test_two_stage_stop_ends_a_run_and_stays(folder):
+def test_two_stage_stop_ends_a_run_and_stays(folder, capsys, without_graphs):
     place = folder / "stopped_early"
     flags = ["--model=dcgan", *TINY, f"--data_dir={folder}", "--steps=40", f"--run_dir={place}"]
     flags.remove("--set=encoder_width=8")
     flags += ["--metrics=is,fid", "--num=64", "--eval_every=2", "--stop=two_stage"]
     flags += ["--stop_window=2", "--stop_tolerance=0.9"]
-    done = subprocess.run(command(*flags), cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    said = "\n".join(lines(capsys, *flags))
     rows = run.read_rows(place / "metrics.jsonl")
     scored = [r["step"] for r in rows if "fid_resnet9-creatures_64_test" in r]
     assert scored == list(range(2, scored[-1] + 1, 2))
@@ -396,22 +392,19 @@ def test_two_stage_stop_ends_a_run_and_stays(folder):
     assert rows[-1]["step"] == scored[-1]
     values = {r["step"]: r["is_resnet9-creatures_64"] for r in rows if "is_resnet9-" in str(r)}
     best = max(values, key=values.get)
-    assert f"best checkpoint by is_resnet9-creatures_64: {place}/checkpoints" in done.stdout
-    assert f"step_{best:08d}.npz" in done.stdout
+    assert f"best checkpoint by is_resnet9-creatures_64: {place}/checkpoints" in said
+    assert f"step_{best:08d}.npz" in said
     assert (place / "checkpoints" / f"step_{best:08d}.npz").exists()
-    again = subprocess.run(command(*flags), cwd=ROOT, capture_output=True, text=True)
-    assert again.returncode == 0, again.stderr
-    assert f"trained {scored[-1]} steps already" in again.stdout
+    assert f"trained {scored[-1]} steps already" in "\n".join(lines(capsys, *flags))
     assert run.read_rows(place / "metrics.jsonl") == rows
 
 
-def test_study_of_runs_side_by_side(folder):
+def test_study_of_runs_side_by_side(folder, without_graphs):
     place = folder / "regional"
     flags = ["--mode=study", "--study=regional", "--dataset=creatures/tiny", "--image_size=32"]
     flags += ["--batch_size=16", "--set=width=8", "--steps=4", "--eval_every=2", "--num=64"]
     flags += ["--sample_every=2", f"--data_dir={folder}", f"--output={place}"]
-    done = subprocess.run(command(*flags), cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    assert main.main(flags) == 0
     lines = (place / "regional.md").read_text().splitlines()
     names = [line.split(" | ")[0] for line in lines if line.startswith("| ")]
     assert names == ["| run", "| dcgan", "| dcgan + self-attention", "| ragan"]
@@ -467,17 +460,17 @@ def test_study_of_the_floor(folder, capsys, monkeypatch):
     assert "the study needs 40" in mistake(capsys, *flags)
 
 
-def test_nan_stops_the_run_with_one_line(folder):
+def test_nan_stops_the_run_with_one_line(folder, capsys):
     place = folder / "nan"
     flags = [*TINY, f"--data_dir={folder}", "--steps=12", f"--run_dir={place}", "--save_every=1"]
-    wild = command(*flags, "--model=wgan", "--set=learning_rate=1e38", "--set=clip=1e38")
-    wild.remove("--set=encoder_width=8")
-    done = subprocess.run(wild, cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 1
-    last = done.stderr.strip().splitlines()[-1]
+    flags += ["--model=wgan", "--set=learning_rate=1e38", "--set=clip=1e38"]
+    flags.remove("--set=encoder_width=8")
+    assert main.main(flags) == 1
+    err = capsys.readouterr().err
+    last = err.strip().splitlines()[-1]
     assert last.startswith("main.py: ")
     assert "became NaN or infinite at step 1: the last good checkpoint is kept" in last
-    assert "Traceback" not in done.stderr
+    assert "Traceback" not in err
 
 
 def test_a_stopped_run_goes_on_bit_identically(finished, folder):
@@ -494,8 +487,7 @@ def test_a_stopped_run_goes_on_bit_identically(finished, folder):
     reached = json.loads((stopped / "metrics.jsonl").read_text().splitlines()[-1])["step"]
     assert 1 <= reached < 12
     assert run.step_of(run.list_checkpoints(stopped)[-1]) == reached
-    again = subprocess.run(command(*flags), cwd=ROOT, capture_output=True, text=True)
-    assert again.returncode == 0, again.stderr
+    assert main.main(flags) == 0
     same_run(stopped, finished)
 
 

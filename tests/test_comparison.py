@@ -15,6 +15,7 @@ from attention_zoo.reports import comparison
 pytestmark = pytest.mark.usefixtures("eager")
 
 
+@pytest.mark.slow
 def test_teaching_trains_both_goes_on_and_says_whose_map_finds_the_object(tmp_path, capsys):
     flags = ["--mode=study", "--study=teaching", "--dataset=creatures/tiny", "--image_size=32"]
     flags += ["--set=width=4", "--batch_size=8", "--num=50", "--metrics=kid", "--eval_every=1"]

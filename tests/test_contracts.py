@@ -29,7 +29,6 @@ OPTIONS = {  # what makes each small, beside width=4
     "dualgan": {"n_critic": 2},
     "deeplab": {"fc": 8},
 }
-EAGER = ("dcgan", "wgan", "ragan", "sagan", "attention_gan", "gain", "resnet9")  # see `eager`
 USES = {  # method -> what it returns for two images of 32 x 32, as a shape
     "sample": (2, 32, 32, 3),
     "translate": (2, 32, 32, 3),
@@ -61,9 +60,10 @@ def used(model, method, images):
     )()
 
 
+@pytest.mark.parametrize("graph", [False, pytest.param(True, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", zoo.names())
-def test_a_model_goes_the_whole_way(name, folder):
-    tf.config.run_functions_eagerly(name in EAGER)
+def test_a_model_goes_the_whole_way(name, graph, folder):
+    tf.config.run_functions_eagerly(not graph)
     data = DATA.get(name, "creatures/tiny")
     run = az.train(
         name,
@@ -71,7 +71,7 @@ def test_a_model_goes_the_whole_way(name, folder):
         steps=1,
         batch_size=4,
         image_size=32,
-        run_dir=folder / name,
+        run_dir=folder / f"{name}_{graph}",
         data_dir=str(folder),
         width=4,
         **OPTIONS.get(name, {}),

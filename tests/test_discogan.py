@@ -269,6 +269,7 @@ def test_a_step_of_the_code_is_one_update_of_the_discriminators_and_two_of_the_g
     assert int(ours.step) == 1 and ours.batches_per_step == 3
 
 
+@pytest.mark.slow
 def test_two_replicas_take_the_step_of_one(mirrored):
     """Feature matching compares the means over the batch of all replicas."""
     found, x = [], pairs(12)
@@ -285,6 +286,7 @@ def test_two_replicas_take_the_step_of_one(mirrored):
         assert moved > 1e-6 and gap(one[name], two[name]) < 0.02 * moved, name
 
 
+@pytest.mark.slow
 def test_state_is_all_that_a_resume_needs():
     batches = [pairs(3, seed=2 * i) for i in range(2)]
 

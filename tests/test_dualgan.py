@@ -235,6 +235,7 @@ def test_hyper_parameters_are_checked(wrong):
         training.HParams(**wrong)
 
 
+@pytest.mark.slow
 def test_two_replicas_take_the_step_of_one(mirrored):
     found, x = [], pairs(8)
     hp = training.HParams(n_critic=2, flip=True)
@@ -250,6 +251,7 @@ def test_two_replicas_take_the_step_of_one(mirrored):
         assert moved > 1e-4 and gap(one[name], two[name]) < 0.02 * moved, name
 
 
+@pytest.mark.slow
 def test_state_is_all_that_a_resume_needs():
     batches = [pairs(2, seed=2 * i) for i in range(2)]
 

@@ -543,6 +543,7 @@ def test_compiled_terms_and_gradients_are_the_same():
         assert abs(ours - theirs).numpy().max() < 1e-3 * abs(theirs).numpy().max()
 
 
+@pytest.mark.slow
 def test_state_is_all_that_a_resume_needs():
     batches = [examples(seed=seed) for seed in range(4)]
 
@@ -559,6 +560,7 @@ def test_state_is_all_that_a_resume_needs():
     assert [k for k in whole if whole[k].tobytes() != halves[k].tobytes()] == []
 
 
+@pytest.mark.slow
 def test_two_replicas_take_the_step_of_one(mirrored):
     batch = {k: v for k, v in examples(8).items() if k != "classes"}
     data, found = tf.data.Dataset.from_tensors(batch).repeat(), []

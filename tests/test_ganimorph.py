@@ -275,6 +275,7 @@ def test_two_steps_are_the_papers():
         assert np.allclose(ours.divisors, averages, rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_state_is_all_that_a_resume_needs():
     batch = {f"image_{k}": tf.constant(pictures(2, seed=i)) for i, k in enumerate("ab")}
     hp = {"normalise_every": 1, "decay_steps": 4}
@@ -291,6 +292,7 @@ def test_state_is_all_that_a_resume_needs():
     assert [k for k in whole if whole[k].tobytes() != halves[k].tobytes()] == []
 
 
+@pytest.mark.slow
 def test_two_replicas_take_the_step_of_one(mirrored):
     x, y, found = pictures(4), pictures(4, seed=1), []
     for strategy in (tf.distribute.get_strategy(), mirrored):

@@ -146,6 +146,7 @@ def test_a_step_computes_in_bfloat16_and_keeps_float32(name):
         assert not [v for v in group if rounded(v) and not np.array_equal(v, np.round(v))]
 
 
+@pytest.mark.slow
 @rewrites
 def test_two_replicas_train_as_one_in_bfloat16(mirrored):
     found = []

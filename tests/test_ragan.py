@@ -189,6 +189,7 @@ def test_a_run_with_all_of_them_resumes_to_the_bit():
     assert [k for k in whole if whole[k].tobytes() != half[k].tobytes()] == []
 
 
+@pytest.mark.slow
 def test_two_replicas_train_as_one(mirrored):
     found = []
     for strategy in (ONE, mirrored):

@@ -26,6 +26,7 @@ def one(monkeypatch):
     monkeypatch.setattr(gain, "CLASSIFIERS", 2)  # of erasing
 
 
+@pytest.mark.slow
 def test_from_attention_to_segmentation(tmp_path, capsys, monkeypatch):
     flags = ["--mode=study", "--study=gain", "--dataset=creatures/many/tiny", "--set=fc=8"]
     flags += ["--set=head_rate=10", "--threshold=0.3"]

@@ -365,7 +365,19 @@ def examples(model, count):
     return {key: found[key] for key in keys}
 
 
-VARIANTS = [(name, None) for name in zoo.names()]
+SLOW = (
+    "dualgan",
+    "ganimorph",
+    "ra",
+    "uait",
+    "unit",
+    "efficientnet_lite0",
+    "resnet18",
+    "squeezenet",
+)
+VARIANTS = [
+    pytest.param(name, None, marks=[pytest.mark.slow] * (name in SLOW)) for name in zoo.names()
+]
 VARIANTS += [("ragan", "wgan"), ("gain", "gain_ext"), ("deeplab", "sec")]
 
 
@@ -464,7 +476,12 @@ def test_state_names_every_variable_once(model):
 
 @pytest.mark.parametrize(
     ("model", "loss", "critic"),
-    [("wgan", "wgan", 2), ("wgan", "wgan_gp", 2), ("ragan", "wgan", 2), ("sagan", "hinge", None)],
+    [
+        ("wgan", "wgan", 2),
+        ("wgan", "wgan_gp", 2),
+        ("ragan", "wgan", 2),
+        pytest.param("sagan", "hinge", None, marks=pytest.mark.slow),
+    ],
 )
 def test_state_is_all_that_a_resume_needs(model, loss, critic):
     hp, cls = get(model).VARIANTS[loss]
@@ -477,9 +494,8 @@ def test_state_is_all_that_a_resume_needs(model, loss, critic):
         trainer = make(cls, hp, model, **options)
         if state:
             run.assign(trainer.state(), state, "state")
-        step = trainer.train_step if model == "sagan" else tf.function(trainer.train_step)
         for i in steps:  # without a graph, whose making would take longer
-            step({"image": batches[i]})
+            trainer.train_step({"image": batches[i]})
         return {k: v.numpy() for k, v in trainer.state().items()}
 
     whole = trained(range(4))

@@ -284,6 +284,7 @@ def test_hyper_parameters_are_checked(wrong):
         training.HParams(**wrong)
 
 
+@pytest.mark.slow
 def test_a_run_resumes_before_and_after_the_switch():
     hparams = {"pool": 2, "decay_steps": 4, "switch": 0.5, "ema_decay": 0.9}
 
@@ -314,6 +315,7 @@ def test_fit_goes_from_stage_to_stage(without_graphs):
     assert np.isfinite(history.history["discriminator_a"]).all()
 
 
+@pytest.mark.slow
 def test_two_replicas_take_the_steps_of_one(mirrored):
     found, data = [], batch(4)
     for strategy in (tf.distribute.get_strategy(), mirrored):

@@ -268,6 +268,7 @@ def test_what_is_shared_is_averaged_once(trainers):
     assert sum("encoder_block0_1/kernel" in name for name in trainer.state()) == 2  # and the mean
 
 
+@pytest.mark.slow
 def test_two_replicas_take_the_steps_of_one(mirrored):
     found, data = [], batch(4)
     for strategy in (tf.distribute.get_strategy(), mirrored):
