@@ -219,7 +219,8 @@ FLAGS = {
         "auto",
     ),
     "precision": Flag(
-        "the type that the training step computes in; weights are float32 in any case",
+        "the type that the training step computes in; weights are float32 in any case. bfloat16 is "
+        "recommended on CPUs that have it",
         one_of("float32", "bfloat16", "float16"),
         "float32|bfloat16|float16",
         "float32",
