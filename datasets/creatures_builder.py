@@ -29,6 +29,7 @@ class Creatures(tfds.core.GeneratorBasedBuilder):
         CreaturesConfig(
             name="full", description="20,000 train, 2,000 test.", train=20_000, test=2_000
         ),
+        CreaturesConfig(name="small", description="5,000 train, 500 test.", train=5_000, test=500),
         CreaturesConfig(name="tiny", description="256 train, 64 test.", train=256, test=64),
     ]
 

@@ -70,6 +70,13 @@ DATASETS = {
         "20,000 + 2,000 rendered animals, 64 x 64: 8 body plans, coat, scene, mask, box; offline",
         classes=8,
     ),
+    "creatures/small": DataSpec(
+        "creatures/small",
+        _SPLITS,
+        _CREATURE,
+        "5,000 + 500 of the same, for first tries; offline",
+        classes=8,
+    ),
     "creatures/tiny": DataSpec(
         "creatures/tiny",
         _SPLITS,
