@@ -40,9 +40,12 @@ def load(model, weights=None, direction=None, settings=None):
     """Loads published weights.
 
     Args:
-        model: a name of the zoo, such as "ragan".
+        model: a name of the zoo, such as "ragan"; or PLACE/TAG alone, as in
+            load("hf://OWNER/NAME/TAG"), where the manifest names the model.
         weights: a tag ("cifar10"), or PLACE/TAG, where PLACE is a folder or an address (https://,
-            file://, hf://owner/repo) that holds a manifest.json. None: the model's default tag.
+            file://, hf://OWNER/NAME of the Hugging Face hub) that holds a manifest.json. After
+            hf://... may follow @REVISION, and a TAG that is the only one may be left out. None:
+            the model's default tag.
         direction: of a translator, "a2b" or "b2a". None: the one of the weights.
         settings: {name: value} of options of the network in place of those of its training, which
             its weights allow, such as {"maps": "winner_relu"}.
@@ -51,7 +54,8 @@ def load(model, weights=None, direction=None, settings=None):
         A `LoadedModel`.
 
     Raises:
-        UsageError: there are no such weights, or the file is not what its manifest says.
+        UsageError: there are no such weights, they cannot be fetched, or the file is not what its
+            manifest says.
     """
     from .common.quiet import import_tensorflow
 

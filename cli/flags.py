@@ -177,7 +177,7 @@ FLAGS = {
     "study": Flag("the question to answer, see below (required)", one_of(*STUDIES)),
     "weights": Flag(
         "a run directory, one checkpoint file, or published weights: a tag of --mode=list, "
-        "FOLDER/TAG or an address (required)",
+        "FOLDER/TAG, or an address such as hf://OWNER/NAME/TAG (required)",
         path,
         metavar="TAG|RUN_DIR|FILE",
     ),
@@ -338,7 +338,10 @@ SET = (
     "an option of the network that its weights allow, such as maps=winner_relu or "
     "output_stride=16; give it once for each (default: those of the training)"
 )
-WHERE = "the model of published weights; a run directory names its own (default: the run's)"
+WHERE = (
+    "the model of published weights: a tag needs it, an address and a run directory name their own "
+    "(default: theirs)"
+)
 
 
 @dataclass(frozen=True)

@@ -21,17 +21,24 @@ LARGE = 1024  # an option above it may be damage, and ask for more memory than t
 def load(model, weights=None, direction=None, settings=None):
     """A LoadedModel of published weights.
 
-    model: a name of the zoo. weights: a tag, or PLACE/TAG, where PLACE is a folder or an address
-    (https://, file://, hf://owner/repo) with a manifest.json; None: the model's default tag.
+    model: a name of the zoo; or weights that name a place, whose manifest names the model. weights:
+    a tag, or PLACE/TAG, where PLACE is a folder or an address (https://, file://, hf://OWNER/NAME)
+    with a manifest.json, see `zoo.weights.find`; None: the model's default tag.
     direction: of a translator; weights of another direction raise UsageError. settings: {name:
     value} of options of the network in place of those that it was trained with, such as maps or
     output_stride; its weights must fit.
     """
+    if weights is None and "/" in str(model):
+        model, weights = None, model
+    if model:
+        weights = weights or zoo.get(model).default_tag
+        if not weights:
+            text = f"no weights of {model} are published: train it, then open_run(RUN_DIR)"
+            raise UsageError(text)
+    elif "/" not in str(weights):
+        raise UsageError(f"{weights} is no run directory: published weights need --model too")
+    model, network, entry = door.load_entry(model, weights)
     spec = zoo.get(model)
-    weights = weights or spec.default_tag
-    if not weights:
-        raise UsageError(f"no weights of {model} are published: train it, then open_run(RUN_DIR)")
-    network, entry = door.load_entry(model, weights)
     if direction not in (None, entry.network):
         raise UsageError(f"direction={direction}: {weights} is {entry.network}")
     options = entry.options
@@ -104,13 +111,11 @@ def read_run(path):
 
 
 def open_model(weights, model=None, direction=None, settings=None):
-    """A LoadedModel of what a user names: a run directory, a checkpoint file, or with a model's
-    name published weights (see `load`). settings: as of `load`."""
+    """A LoadedModel of what a user names: a run directory, a checkpoint file, or published weights
+    (see `load`), of which a tag needs the model's name too. settings: as of `load`."""
     if not weights:
         raise UsageError("weights are a tag and its model's name, a run directory, or a checkpoint")
     if is_published(weights, model):
-        if not model:
-            raise UsageError(f"{weights} is no run directory: published weights need --model too")
         return load(model, weights, direction, settings)
     opened = open_run(weights, direction, settings)
     if model not in (None, opened.name):

@@ -13,7 +13,7 @@ from .pages import read
 FEATURES = "Features: `$extractor`, digest `$digest`$samples. Scores on other features cannot be "
 FEATURES += "compared with these."
 HUB_TAG = "attention-zoo"
-HUB_PLACE = "hf://OWNER/REPO"  # of a repository whose name is not known yet
+HUB_PLACE = "hf://OWNER/NAME"  # of a repository whose name is not known yet
 IN_MEMORY = ("arrays", "tf.data")  # data sets without a name
 
 
@@ -62,7 +62,7 @@ def hub_card(text, rows, others=()):
     names of the other cards in it, which are linked.
     """
     parts = [front_matter(rows) + text.rstrip("\n"), "## This repository"]
-    parts.append(f"`OWNER/REPO` stands for the name of this repository: `{HUB_PLACE}/TAG`.")
+    parts.append(f"`OWNER/NAME` stands for the name of this repository: `{HUB_PLACE}/TAG`.")
     if others:
         links = ", ".join(f"[{name.removesuffix('.md')}]({name})" for name in others)
         parts.append(f"It holds other weights too: {links}.")
@@ -81,9 +81,10 @@ def front_matter(rows):
     lines += [f"pipeline_tag: {tasks[0]}"] if len(tasks) == 1 else []
     lines += ["tags:", f"- {HUB_TAG}", *(f"- {name}" for name in sorted({row[0] for row in rows}))]
     lines += ["datasets:", *(f"- {_quoted(name)}" for name in datasets)] if datasets else []
-    index = []
+    index, metrics = [], set()
     for name, tag, entry, task in rows:
         scores = {k: v for k, v in entry.scores.items() if k != "threshold" and math.isfinite(v)}
+        metrics |= {metric.split("_")[0] for metric in scores}
         if scores:
             kind = re.sub(r"[^\w./-]", "-", entry.dataset)
             index += [f"- name: {_quoted(f'{name}:{tag}')}", "  results:", "  - task:"]
@@ -94,6 +95,7 @@ def front_matter(rows):
             number = np.format_float_positional(float(f"{value:.6g}"), trim="-")
             index += [f"    - type: {metric.split('_')[0]}", f"      name: {_quoted(metric)}"]
             index += [f"      value: {number}"]
+    lines += ["metrics:", *(f"- {name}" for name in sorted(metrics))] if metrics else []
     lines += ["model-index:", *index] if index else []
     return "\n".join([*lines, "---", "", ""])
 

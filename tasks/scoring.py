@@ -1,5 +1,7 @@
 """Scorers for data sets, and scores of attention maps."""
 
+from pathlib import Path
+
 import numpy as np
 
 from .. import datasets, zoo
@@ -77,8 +79,8 @@ def extractor(name, inception_path, dataset):
         model, tag = known.get(model, (model, tag))
         if not classification.gives_features(zoo.get(model)):
             raise UsageError(f"extractor={name}: {model} is no classifier")
-        network, entry = weights.load_entry(model, tag)
-        key = f"{model}-{tag.rpartition('/')[2]}"
+        model, network, entry = weights.load_entry(model, tag)
+        key = Path(entry.file).stem if is_elsewhere else f"{model}-{tag}"
         how = "bilinear" if is_elsewhere else INTERPOLATION.get(key, "bilinear")
         return features.of_classifier(network, key, entry.sha256[:16], how)
     if name != "inception":

@@ -1,7 +1,12 @@
 """What several test files use: arrays, weights, commands, run directories."""
 
+import contextlib
+import http.server
 import os
 import sys
+import threading
+import urllib.parse
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -40,6 +45,60 @@ def publish(name, network, options, folder, tag="mine"):
     """Publishes a network of a model, built with these options, into a folder of weights."""
     about = {"network": network.name, "options": options, "dataset": "none", "scores": {}}
     weights.save(name, tag, network, {**about, "origin": {}, "license": "none"}, folder)
+
+
+class HubRequest(http.server.BaseHTTPRequestHandler):
+    """One request to `hub`: /me/zoo/resolve/REVISION/FILE. Weights are sent by another host, as the
+    hub sends large files; the token is not for that one."""
+
+    def do_GET(self):
+        hub = self.server
+        hub.asked.append(self.path)
+        place, _, rest = self.path.rpartition("/resolve/")
+        revision, _, name = rest.partition("/")
+        file = hub.revisions.get(urllib.parse.unquote(revision), Path("unknown")) / name
+        token = {"/me/zoo": hub.token, "/me/large": None}.get(place, "unknown")
+        if self.headers["Authorization"] != token:
+            self.answer(401, "X-Error-Code", "RepoNotFound")
+        elif file.parent.name == "unknown":
+            self.answer(404, "X-Error-Code", "RevisionNotFound")
+        elif not file.is_file():
+            self.answer(404, "X-Error-Code", "EntryNotFound")
+        elif place == "/me/zoo" and name.endswith(".npz"):
+            address = f"http://127.0.0.1:{hub.server_port}/me/large/resolve/{rest}"
+            self.answer(302, "Location", address)
+        else:
+            self.answer(200, "Content-Length", file.stat().st_size, file.read_bytes())
+
+    def answer(self, status, header, value, data=b""):
+        self.send_response(status)
+        self.send_header(header, str(value))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, *_):
+        pass
+
+
+@contextlib.contextmanager
+def hub(folder, cache, monkeypatch):
+    """A server of the hub's HTTP API, as far as downloads ask for it, in place of the hub; and an
+    empty folder for downloads.
+
+    folder: the files of its repository me/zoo at "main". Of the server, revisions: {name: folder};
+    token: None, or the header "Bearer ..." that it wants; asked: the paths of all requests.
+    """
+    server = http.server.ThreadingHTTPServer(("localhost", 0), HubRequest)
+    server.revisions, server.token, server.asked = {"main": folder}, None, []
+    monkeypatch.setenv("HF_ENDPOINT", f"http://localhost:{server.server_port}/")
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
+    threading.Thread(target=server.serve_forever, args=(0.01,)).start()
+    try:
+        yield server
+    finally:
+        server.shutdown()
+        server.server_close()
 
 
 def loss_of(loss, **inputs):

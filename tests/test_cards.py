@@ -65,6 +65,9 @@ tags:
 - dcgan
 datasets:
 - "cifar10"
+metrics:
+- fid
+- kid
 model-index:
 - name: "dcgan:mine"
   results:
@@ -98,17 +101,36 @@ def test_the_front_matter_of_a_hubs_card():
     assert "datasets" not in alone and "model-index" not in alone
 
 
-def test_a_hubs_card_is_read_as_the_hub_reads_it():
-    repocard = pytest.importorskip("huggingface_hub.repocard")
+def test_a_hubs_card_is_read_as_yaml_and_markdown():
+    yaml = pytest.importorskip("yaml")
     scored = dataclasses.replace(ENTRY, dataset='folder:a "b"')
     row = ("dcgan", "mine", scored, "unconditional-image-generation")
-    found = repocard.ModelCard(hub_card("# T\n\ntext\n", [row], ["dcgan-old.md"]))
-    assert found.data.license == "apache-2.0" and found.data.library_name == "keras"
-    result = found.data.eval_results[0]
-    assert (result.metric_type, result.metric_value) == ("fid", 12.3457)
-    assert (result.dataset_name, result.dataset_type) == ('folder:a "b"', "folder-a--b-")
-    assert found.text.startswith("\n# T\n\ntext\n\n## This repository\n\n`OWNER/REPO` stands")
-    assert found.text.endswith("other weights too: [dcgan-old](dcgan-old.md).\n")
+    start, front, text = hub_card("# T\n\ntext\n", [row], ["dcgan-old.md"]).split("---\n")
+    assert start == ""
+    assert yaml.safe_load(front) == {
+        "license": "apache-2.0",
+        "library_name": "keras",
+        "pipeline_tag": "unconditional-image-generation",
+        "tags": ["attention-zoo", "dcgan"],
+        "metrics": ["fid", "kid"],
+        "model-index": [
+            {
+                "name": "dcgan:mine",
+                "results": [
+                    {
+                        "task": {"type": "unconditional-image-generation"},
+                        "dataset": {"name": 'folder:a "b"', "type": "folder-a--b-"},
+                        "metrics": [
+                            {"type": "fid", "name": "fid_x_10k_test", "value": 12.3457},
+                            {"type": "kid", "name": "kid_x_10k_test", "value": 0.5},
+                        ],
+                    }
+                ],
+            }
+        ],
+    }
+    assert text.startswith("\n# T\n\ntext\n\n## This repository\n\n`OWNER/NAME` stands")
+    assert text.endswith("other weights too: [dcgan-old](dcgan-old.md).\n")
     assert "other weights" not in hub_card("# T\n", [row])
 
 

@@ -114,6 +114,8 @@ def test_weights_elsewhere_serve_as_features(folder):
     assert abs(logits - np.asarray(network(np.float32(pictures(2) / 127.5 - 1)))).max() < 1e-4
     held = json.loads((folder / "manifest.json").read_text())["resnet9"]["soft"]
     assert (found.name, found.digest) == ("resnet9-soft", held["sha256"][:16])
+    same = scoring.extractor(f"zoo:resnet9:{folder}/resnet9-soft.npz", None, DATA)
+    assert same.name == "resnet9-soft"  # and so for hf://OWNER/NAME/soft@REVISION
     with pytest.raises(UsageError, match="ata_gan is no classifier"):
         scoring.extractor(f"zoo:ata_gan:{folder}/mine", None, DATA)
 

@@ -13,13 +13,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import attention_zoo as az
 from attention_zoo import datasets, zoo
 from attention_zoo.cli import commands, main, parser
+from attention_zoo.common.images import image_grid, to_float
 from attention_zoo.evaluate import spatial
 from attention_zoo.experiments import publishing, training
 from attention_zoo.experiments import run_directory as run
 from attention_zoo.studies import floor
-from attention_zoo.tests.helpers import command, lines, mistake, publish, same_run
+from attention_zoo.tests.helpers import command, hub, lines, mistake, publish, same_run
+from attention_zoo.zoo.weights import probe
 
 ROOT = Path(__file__).parent.parent
 TINY = [
@@ -246,7 +249,7 @@ def test_samples_and_scores_take_training_images_as_references(finished, folder,
     assert "takes no reference images" in mistake(capsys, "--mode=evaluate", *published)
 
 
-def test_a_generator_is_published_and_sampled(finished, folder, capsys, tmp_path):
+def test_a_generator_is_published_and_sampled(finished, folder, capsys, tmp_path, monkeypatch):
     flags = ["--mode=publish", f"--run_dir={finished}", "--tag=mine", f"--data_dir={folder}"]
     said = lines(capsys, *flags, "--num=100", f"--output={tmp_path}", "--metrics=is,fid")
     row = json.loads((tmp_path / "manifest.json").read_text())["ragan"]["mine"]
@@ -263,7 +266,7 @@ def test_a_generator_is_published_and_sampled(finished, folder, capsys, tmp_path
     assert readme.startswith("---\nlicense: apache-2.0\n")
     assert f'      name: "is_resnet9-creatures_100"\n      value: {value:.6g}\n' in readme
     assert readme.partition("---\n\n")[2].startswith("# ragan:mine\n")
-    assert "--mode=sample --model=ragan --weights=hf://OWNER/REPO/mine --output" in readme
+    assert "--mode=sample --model=ragan --weights=hf://OWNER/NAME/mine --output" in readme
     again = [*flags[:2], f"--data_dir={folder}", "--num=100", f"--output={tmp_path}"]
     lines(capsys, *again, "--tag=two", "--metrics=is")
     readme = (tmp_path / "README.md").read_text()
@@ -285,8 +288,19 @@ def test_a_generator_is_published_and_sampled(finished, folder, capsys, tmp_path
     assert np.array_equal(grids[0], np.asarray(Image.open(tmp_path / "ragan-mine.png")))
     assert 0 < (grids[0] != grids[2]).mean() < 0.2  # float16 on disk
     assert grids[0].std() > 0.3
-    no_model = ["--mode=sample", f"--weights={tmp_path}/mine"]
-    assert "published weights need --model too" in mistake(capsys, *no_model)
+    assert "published weights need --model too" in mistake(
+        capsys, "--mode=sample", "--weights=mine"
+    )
+
+    with hub(tmp_path, folder / "cache", monkeypatch) as server:  # the folder as it is
+        model = az.load("hf://me/zoo/mine")
+        assert [path.rpartition("/")[2] for path in server.asked] == [
+            "manifest.json",
+            "ragan-mine.npz",
+            "ragan-mine.npz",  # from the hub's other host
+        ]
+    assert probe(model.network) == pytest.approx(row["probe"], abs=1e-5)
+    assert np.array_equal(image_grid(to_float(model.sample(64, seed=0)), 8), grids[0])
 
 
 def test_evaluate_a_folder_of_images(folder, capsys):

@@ -6,9 +6,7 @@ import http.server
 import io
 import json
 import pickle
-import sys
 import threading
-import types
 import zipfile
 
 import keras
@@ -302,93 +300,6 @@ def test_many_at_once(shelf, server, cache):
         thread.join()
     assert found == [(shelf[0] / entry.file).read_bytes()] * 6
     assert [p.name for p in cache.iterdir()] == [f"{entry.sha256}.npz"]
-
-
-def test_the_hub(shelf, monkeypatch):
-    asked = []
-
-    def hf_hub_download(repo, file):
-        asked.append((repo, file))
-        if "nobody" in repo:
-            raise RuntimeError("no such\nrepository")
-        return str(shelf[0] / file)
-
-    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
-    with pytest.raises(zoo.WeightsError, match="pip install huggingface_hub"):
-        zoo.load("resnet9", weights="hf://owner/repo/t")
-    hub = types.SimpleNamespace(hf_hub_download=hf_hub_download)
-    monkeypatch.setitem(sys.modules, "huggingface_hub", hub)
-    zoo.load("resnet9", weights="hf://owner/repo/t")
-    assert asked == [("owner/repo", "manifest.json"), ("owner/repo", shelf[2].file)]
-    with pytest.raises(zoo.WeightsError, match="did not come: no such repository"):
-        zoo.load("resnet9", weights="hf://nobody/repo/t")
-    with pytest.raises(zoo.WeightsError, match="takes hf://owner/repo and"):
-        zoo.load("resnet9", weights="hf://t")
-
-
-class Hub(http.server.BaseHTTPRequestHandler):
-    """The hub's HTTP API, as far as a download of owner/repo asks for it, over a folder."""
-
-    def do_HEAD(self):
-        self.answer()
-
-    def do_GET(self):
-        self.wfile.write(self.answer())
-
-    def answer(self):
-        start, _, name = self.path.partition("/resolve/main/")
-        file = self.server.folder / name
-        known = start == "/owner/repo" and file.is_file()
-        data = file.read_bytes() if known else b"no such file"
-        self.server.asked.append((self.command, self.path))
-        self.send_response(200 if known else 404)
-        if known:
-            self.send_header("X-Repo-Commit", "a" * 40)
-            self.send_header("ETag", f'"{hashlib.sha256(data).hexdigest()}"')
-        else:
-            self.send_header("X-Error-Code", "EntryNotFound")
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        return data
-
-    def log_message(self, *_):
-        pass
-
-
-@pytest.fixture
-def hub(shelf, monkeypatch, tmp_path_factory):
-    """A server of the shelf as the hub's owner/repo, which the hub's own client asks."""
-    pytest.importorskip("huggingface_hub")
-    for name in [name for name in sys.modules if name.partition(".")[0] == "huggingface_hub"]:
-        monkeypatch.delitem(sys.modules, name)  # it reads the environment when it is imported
-    server = http.server.ThreadingHTTPServer(("localhost", 0), Hub)
-    server.folder, server.asked = shelf[0], []
-    monkeypatch.setenv("HF_ENDPOINT", f"http://localhost:{server.server_port}")
-    monkeypatch.setenv("HF_HOME", str(tmp_path_factory.mktemp("hub")))
-    monkeypatch.setenv("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    threading.Thread(target=server.serve_forever, args=(0.01,)).start()
-    yield server
-    server.shutdown()
-    server.server_close()
-
-
-def files_of(hub):
-    """The paths of the files that were downloaded; the client also asks for things of its own."""
-    return [path for command, path in hub.asked if command == "GET" and "/resolve/" in path]
-
-
-def test_the_hubs_client_loads_what_a_folder_holds(hub, shelf):
-    import attention_zoo as az
-
-    model = az.load("resnet9", "hf://owner/repo/t")
-    for a, b in zip(model.network.variables, shelf[1].variables):
-        assert np.array_equal(a, b)
-    asked = files_of(hub)
-    assert asked == [f"/owner/repo/resolve/main/{n}" for n in ("manifest.json", shelf[2].file)]
-    az.load("resnet9", "hf://owner/repo/t")
-    assert files_of(hub) == asked  # kept by the client
-    with pytest.raises(az.UsageError, match="hf://owner/other/manifest.json did not come"):
-        az.load("resnet9", "hf://owner/other/t")
 
 
 def test_what_is_no_manifest(shelf):

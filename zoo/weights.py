@@ -6,6 +6,7 @@ it is executed. A manifest.json beside the files describes them. The zoo's own i
 is read by zoo.registry; any folder or address can hold another, which `save` writes.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import io
@@ -19,7 +20,7 @@ from pathlib import Path
 import numpy as np
 from absl import logging
 
-from ..common import variables
+from ..common import hub, variables
 from ..common.downloads import DigestError, DownloadError, download, short
 from ..common.errors import UsageError
 from ..common.files import cache_folder, user_path, write_file
@@ -37,18 +38,20 @@ class WeightsError(UsageError):
 
 
 def find(name, weights):
-    """(registry.Weights, address of its file) of a model's weights.
+    """(name of the model, registry.Weights, address of its file) of published weights.
 
-    weights: a tag of the zoo, or PLACE/TAG or PLACE/FILE, where PLACE is a folder or an address
-    (https://, file://, hf://owner/repo) that holds a manifest.json. Unknown weights raise
+    name: of the model; None: the manifest's, where one model alone has such a tag. weights: a tag
+    of the zoo, or PLACE/TAG or PLACE/FILE, where PLACE is a folder or an address (https://,
+    file://, hf://OWNER/NAME) that holds a manifest.json; after hf://... may follow @REVISION.
+    Without a tag (hf://OWNER/NAME, FOLDER/) it is the only one of the model. Unknown weights raise
     WeightsError.
     """
-    weights = str(weights)
-    if weights.startswith("~"):
-        weights = user_path(weights).as_posix()
-    place, slash, tag = weights.rpartition("/")
-    if slash:
-        by_tag = _rows(place, name)
+    place, tag, revision = _parts(str(weights))
+    is_elsewhere = place is not None
+    if is_elsewhere:
+        name, by_tag = _rows(f"{place}/{MANIFEST}{revision}", name, tag)
+        if not tag and len(by_tag) == 1:
+            (tag,) = by_tag
     else:
         place, by_tag = str(FOLDER), registry.get(name).weights
         broken = registry.get(name).broken
@@ -57,36 +60,69 @@ def find(name, weights):
             raise WeightsError(f"{place}/{MANIFEST}: {name}:{tag} cannot be read: {why}")
     entries = by_tag | {entry.file: entry for entry in by_tag.values()}
     if tag not in entries:
-        where = f" in {place}" if slash else ""
+        where = f" in {place}{revision}" if is_elsewhere else ""
         tags = ", ".join(by_tag) or "none yet"
+        if not tag:
+            raise WeightsError(f"{place}{revision} names no tag: {name} has {tags}")
         raise WeightsError(f"{name} has no weights {tag!r}{where}: it has {tags}")
-    file = entries[tag].file
-    return entries[tag], file if "://" in file else f"{place}/{file}"
+    entry = entries[tag]
+    if place.startswith("hf://") and not re.fullmatch(r"[\w.-]+", entry.file):
+        raise WeightsError(f"{place}/{MANIFEST}{revision} names a file elsewhere: {entry.file}")
+    return name, entry, entry.file if "://" in entry.file else f"{place}/{entry.file}{revision}"
 
 
-def _rows(place, name):
-    """{tag: registry.Weights} of a model in the manifest of a folder or an address."""
-    source = f"{place}/{MANIFEST}"
+def _parts(weights):
+    """(PLACE, TAG, "@REVISION") of what `find` takes: PLACE is None for a tag of the zoo, and the
+    others are "" where they are not given."""
+    if weights.startswith("hf://"):
+        repository, rest, revision = hub.split(weights)
+        folder, _, tag = f"{repository}/{rest}".rpartition("/")
+        return f"hf://{folder}", tag, f"@{revision}" if revision else ""
+    if weights.startswith("~"):
+        weights = user_path(weights).as_posix()
+    place, slash, tag = weights.rpartition("/")
+    return place if slash else None, tag, ""
+
+
+def _rows(source, name, tag):
+    """(name of a model, {tag: registry.Weights}) of the manifest at a path or an address. name,
+    tag: as in `find`."""
     try:
-        rows = json.loads(read(source))[registry.get(name).name]
-        return {tag: registry.Weights(**row) for tag, row in rows.items()}
+        rows = json.loads(read(source))
+        name = registry.get(name or _model_of(rows, tag, source)).name
+        return name, {tag: registry.Weights(**row) for tag, row in rows[name].items()}
     except KeyError:
         raise WeightsError(f"{source} lists no weights of {name}") from None
     except (ValueError, TypeError, AttributeError) as error:
-        if isinstance(error, WeightsError):
+        if isinstance(error, UsageError):
             raise
         raise WeightsError(f"{source} is not a manifest of the zoo ({error})") from None
 
 
+def _model_of(rows, tag, source):
+    """The only model in the rows of a manifest that has a tag, or a file, of this name."""
+    names = [
+        name
+        for name, tags in rows.items()
+        if any(tag in ("", key, row.get("file")) for key, row in tags.items())
+    ]
+    if len(names) == 1:
+        return names[0]
+    if names:
+        raise WeightsError(f"{source} has several models: name one of {', '.join(names)} too")
+    tags = [f"{name}:{key}" for name, tags in rows.items() for key in tags]
+    raise WeightsError(f"{source} lists no weights {tag!r}: it has {', '.join(tags) or 'none'}")
+
+
 def load(name, weights):
     """The network of a model's weights (see `find`), with the weights set and its probe checked."""
-    return load_entry(name, weights)[0]
+    return load_entry(name, weights)[1]
 
 
 def load_entry(name, weights):
-    """(the network that `load` returns, its registry.Weights)."""
+    """(name of the model, the network that `load` returns, its registry.Weights)."""
     check_keras()
-    entry, address = find(name, weights)
+    name, entry, address = find(name, weights)
     data = read(address, str(entry.sha256))
     try:
         with np.load(io.BytesIO(data), allow_pickle=False) as file:
@@ -101,7 +137,7 @@ def load_entry(name, weights):
     fill(network, arrays, address)
     if not _close(probe(network), expected):
         raise WeightsError(f"{address} does not give the output that was stored with it")
-    return network, entry
+    return name, network, entry
 
 
 def read(address, sha256=None):
@@ -114,48 +150,66 @@ def read(address, sha256=None):
         except OSError as error:
             raise WeightsError(f"{address} cannot be read: {error.strerror}") from None
     elif scheme == "hf":
-        data = _from_hub(rest)
+        data = _from_hub(address, sha256)
     elif scheme in ("https", "http", "file"):
         data = _from_address(address, sha256)
     else:
-        raise WeightsError(f"{address}: takes a folder, https://, file:// or hf://owner/repo")
+        raise WeightsError(f"{address}: takes a folder, https://, file:// or hf://OWNER/NAME")
     if sha256 is not None and hashlib.sha256(data).hexdigest() != sha256:
         raise WeightsError(f"{address} is not the published file: its sha256 differs")
     return data
 
 
 def _from_address(address, sha256):
-    """The bytes of an address, through the cache where they have a digest."""
-    cache = cache_folder() / "weights"
+    """The bytes of an address."""
     try:
-        if sha256 is not None:
-            if not re.fullmatch("[0-9a-f]{64}", sha256):
-                raise DigestError(f"{address} is not the published file: its sha256 differs")
-            try:
-                return download(address, cache, f"{sha256}.npz", sha256).read_bytes()
-            except OSError as error:
-                logging.warning("%s keeps no copy: %s", cache, error.strerror)
-        with tempfile.TemporaryDirectory() as folder:
-            return download(address, folder, "file", sha256).read_bytes()
+        return _fetched(address, sha256)
     except DigestError as error:
         raise WeightsError(str(error)) from None
     except (DownloadError, OSError) as error:
         raise WeightsError(f"{address} did not come: {short(error)}") from None
 
 
-def _from_hub(rest):
-    """The bytes of owner/repo/file of the Hugging Face Hub, whose client has a cache of its own."""
-    if rest.count("/") < 2:
-        raise WeightsError(f"hf://{rest}: takes hf://owner/repo and the name of a file in it")
+def _from_hub(address, sha256):
+    """The bytes of hf://OWNER/NAME/FILE[@REVISION].
+
+    A manifest is kept in the cache: that of a commit for good, another one until there is a newer
+    one, since a branch moves. It is used where the hub does not answer.
+    """
+    url, headers = hub.request(address)
+    kept = cache_folder() / "manifests" / f"{hashlib.sha256(url.encode()).hexdigest()}.json"
     try:
-        from huggingface_hub import hf_hub_download
-    except ImportError:
-        raise WeightsError("hf:// needs a package: pip install huggingface_hub") from None
-    owner, repo, *parts = rest.split("/")
-    try:
-        return Path(hf_hub_download(f"{owner}/{repo}", "/".join(parts))).read_bytes()
-    except Exception as error:  # of the client, a network or a disk
-        raise WeightsError(f"hf://{rest} did not come: {short(error)}") from None
+        if sha256 is None and hub.is_commit(address) and kept.exists():
+            return kept.read_bytes()
+        data = _fetched(url, sha256, headers)
+        if sha256 is None:
+            with contextlib.suppress(OSError):  # a cache that cannot be written
+                kept.parent.mkdir(parents=True, exist_ok=True)
+                write_file(kept, data)
+        return data
+    except DigestError:
+        raise WeightsError(f"{address} is not the published file: its sha256 differs") from None
+    except DownloadError as error:
+        if sha256 is None and error.answer is None and kept.exists():
+            logging.warning("%s; the copy in the cache is used", hub.reason(address, error))
+            return kept.read_bytes()
+        raise WeightsError(hub.reason(address, error)) from None
+    except OSError as error:
+        raise WeightsError(f"{address} did not come: {short(error)}") from None
+
+
+def _fetched(address, sha256, headers=None):
+    """The bytes of an address, through the cache where they have a digest."""
+    cache = cache_folder() / "weights"
+    if sha256 is not None:
+        if not re.fullmatch("[0-9a-f]{64}", sha256):
+            raise DigestError(f"{address} is not the published file: its sha256 differs")
+        try:
+            return download(address, cache, f"{sha256}.npz", sha256, headers).read_bytes()
+        except OSError as error:
+            logging.warning("%s keeps no copy: %s", cache, error.strerror)
+    with tempfile.TemporaryDirectory() as folder:
+        return download(address, folder, "file", sha256, headers).read_bytes()
 
 
 def fill(network, arrays, source):
