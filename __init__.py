@@ -13,8 +13,8 @@ import importlib
 
 from . import evaluate as _evaluate_package  # noqa: F401  before the function of its name
 from .common.errors import UsageError
+from .common.version import __version__
 
-__version__ = "1.0.0.dev0"
 TYPES = {  # name -> the module that it is imported from when it is first used
     "EvaluationRequest": "tasks.base",
     "LoadedModel": "tasks.base",
@@ -24,7 +24,7 @@ TYPES = {  # name -> the module that it is imported from when it is first used
     "StopRule": "experiments.training",
     "TrainedRun": "experiments.training",
 }
-__all__ = ["UsageError", "evaluate", "export", "load", "open_run", "train", *TYPES]
+__all__ = ["UsageError", "__version__", "evaluate", "export", "load", "open_run", "train", *TYPES]
 
 
 def __getattr__(name):

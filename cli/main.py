@@ -63,7 +63,7 @@ def execute(arguments, program):
 
         try:
             mode, given = parser.parse(arguments, program)
-        except SystemExit:  # --help
+        except SystemExit:  # --help, --version
             return 0
         with logs.plain_lines(program), contextlib.ExitStack() as stack:
             if mode in RESUMED:

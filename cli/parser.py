@@ -11,6 +11,7 @@ import absl.logging  # defines --v, --verbosity, --log_dir and others
 from absl.flags import argparse_flags
 
 from ..common.errors import UsageError
+from ..common.version import __version__
 from .flags import FLAGS, MODES, STUDIES, mode_of, one_of
 
 MODE = one_of(*MODES)
@@ -32,7 +33,7 @@ class Command(NamedTuple):
 def parse(arguments, program="main.py"):
     """A `Command` of a list of arguments.
 
-    Raises UsageError for a mistake. --help prints and raises SystemExit.
+    Raises UsageError for a mistake. --help and --version print and raise SystemExit.
     """
     log_flags = _log_flags()
     try:
@@ -40,7 +41,11 @@ def parse(arguments, program="main.py"):
         first = _Parser(allow_abbrev=False, add_help=False, inherited_absl_flags=None)
         for name in ("mode", "study"):
             first.add_argument(f"--{name}", type=FLAGS[name].check if name in FLAGS else MODE)
+        first.add_argument("--version", action="store_true")
         chosen = first.parse_known_args(arguments)[0]
+        if chosen.version:
+            print(f"attention-zoo {__version__}")
+            raise SystemExit(0)
         if chosen.mode is None and _HELP & set(arguments):
             print(overview(program))
             raise SystemExit(0)
@@ -72,7 +77,8 @@ def overview(program):
         f"usage: {command} [--mode=MODE] [--FLAG=VALUE ...]\n\n"
         f"Attention-guided image models in Keras 3 and TensorFlow.\n\n"
         f"modes (default: train):\n{modes}\n\n"
-        f"The flags of a mode: {command} --mode=MODE --help, such as --mode=train --help\n\n"
+        f"The flags of a mode: {command} --mode=MODE --help, such as --mode=train --help\n"
+        f"The version: {command} --version\n\n"
         f"{EXAMPLES.format(command).rstrip()}"
     )
 

@@ -6,10 +6,12 @@ import sys
 from importlib import metadata
 from pathlib import Path
 
+from ..common.version import __version__
+
 
 def versions():
-    """{"python", "keras", "tensorflow", ..., "commit"}: versions of packages, and the commit of a
-    checkout."""
+    """{"attention-zoo", "python", "keras", "tensorflow", ..., "commit"}: versions of packages, and
+    the commit of a checkout."""
     found = {}
     for package in ("keras", "tensorflow", "numpy", "tensorflow-datasets"):
         module = sys.modules.get(package)  # tensorflow-cpu and tf-nightly are tensorflow too
@@ -21,4 +23,4 @@ def versions():
         with contextlib.suppress(OSError):
             commit = subprocess.run(command, capture_output=True, text=True)
             found["commit"] = commit.stdout.strip() or None
-    return {"python": sys.version.split()[0], **found}
+    return {"attention-zoo": __version__, "python": sys.version.split()[0], **found}

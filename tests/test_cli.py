@@ -66,6 +66,8 @@ def test_the_run_directory_holds_what_it_should(finished):
     start = record["starts"][0]
     assert start["command"][:2] == TINY[:2]
     assert set(start["versions"]) >= {"python", "keras", "tensorflow", "commit"}
+    assert start["versions"]["attention-zoo"] == az.__version__
+    assert f"attention-zoo {az.__version__}, python" in (finished / "report.html").read_text()
     rows = [json.loads(x) for x in (finished / "metrics.jsonl").read_text().splitlines()]
     assert [r["step"] for r in rows if "d_loss" in r] == list(range(1, 13))
     assert [r["step"] for r in rows if "swd_256_train" in r] == [3, 6, 9, 12]

@@ -13,6 +13,7 @@ import pytest
 from attention_zoo import studies
 from attention_zoo.cli import flags, logs, main, parser
 from attention_zoo.common.errors import UsageError
+from attention_zoo.common.version import __version__
 from attention_zoo.evaluate import protocol
 
 ROOT = Path(__file__).parents[1]
@@ -175,6 +176,12 @@ def test_a_mistake_is_answered_in_one_sentence(arguments, message, capsys):
     assert err.count("\n") == 1
     main.main(arguments, program="attention-zoo")
     assert capsys.readouterr().err.startswith("attention-zoo: ")
+
+
+@pytest.mark.parametrize("arguments", [["--version"], ["--mode=sample", "--version"]])
+def test_the_version_is_printed(arguments, capsys):
+    assert printed(capsys, *arguments) == f"attention-zoo {__version__}\n"
+    assert re.fullmatch(r"\d+\.\d+\.\d+", __version__)
 
 
 def test_flags_can_come_from_a_file(tmp_path):

@@ -2,6 +2,7 @@
 
 import configparser
 import os
+import re
 import subprocess
 import sys
 import zipfile
@@ -13,6 +14,7 @@ from packaging.requirements import Requirement
 
 import attention_zoo
 from attention_zoo.tools import check_package
+from attention_zoo.zoo import registry
 
 ROOT = Path(__file__).parents[1]
 OUTSIDE = {"benchmarks", "tests"}  # packages of the checkout that are not installed
@@ -102,4 +104,18 @@ def test_the_changelog_and_the_citation_are_of_this_version():
     for paper in citation["references"]:
         assert paper["title"] and paper["authors"] and paper["year"] > 2000
         assert paper.keys() & {"doi", "url"}
-    assert f"\n## {attention_zoo.__version__}" in (ROOT / "CHANGELOG.md").read_text()
+        authors = [tuple(author.values()) for author in paper["authors"]]
+        assert len(set(authors)) == len(authors)  # the format wants it
+    heading = f"\n## {attention_zoo.__version__} - {citation['date-released']}\n"
+    assert heading in (ROOT / "CHANGELOG.md").read_text()
+
+
+def test_the_citation_has_the_papers_of_every_model():
+    citation = (ROOT / "CITATION.cff").read_text()
+    for name in registry.names():
+        source = registry.get(name).source
+        numbers = re.findall(r"arXiv:([\d.]+)", source) or re.findall(r"doi:(\S+)", source)
+        assert numbers
+        assert [
+            n for n in numbers if f"abs/{n}\n" not in citation and f"doi: {n}\n" not in citation
+        ] == []
