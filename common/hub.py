@@ -12,7 +12,7 @@ from urllib.parse import quote
 from .errors import UsageError
 
 ENDPOINT = "https://huggingface.co"
-HEADS = "main"  # the revision where none is given
+BRANCH = "main"  # the revision where none is given
 
 
 def split(address):
@@ -32,7 +32,7 @@ def request(address):
     opens private repositories."""
     repository, file, revision = split(address)
     endpoint = os.environ.get("HF_ENDPOINT", "").rstrip("/") or ENDPOINT
-    place = f"{repository}/resolve/{quote(revision or HEADS, safe='')}/{quote(file)}"
+    place = f"{repository}/resolve/{quote(revision or BRANCH, safe='')}/{quote(file)}"
     token = os.environ.get("HF_TOKEN", "").strip()
     return f"{endpoint}/{place}", {"Authorization": f"Bearer {token}"} if token else {}
 
@@ -49,7 +49,7 @@ def reason(address, error):
     if code == "EntryNotFound":
         return f"hf://{repository} holds no {file}: it is not a folder that --mode=publish wrote"
     if code == "RevisionNotFound":
-        return f"hf://{repository} has no revision {revision or HEADS}: see its list of commits"
+        return f"hf://{repository} has no revision {revision or BRANCH}: see its list of commits"
     if error.answer is not None and error.answer.status_code in (401, 403, 404):
         return (
             f"hf://{repository} does not exist or is private: check its name, and HF_TOKEN if it "
