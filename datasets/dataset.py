@@ -83,7 +83,7 @@ class ArrayDataSet:
 
     arrays: {"image": (N, H, W, 3) or (N, H, W), uint8, or float in [-1, 1], ...}; "label" (N,):
     whole numbers from 0. Images of another size than image_size are resized (centred square,
-    bicubic).
+    bicubic). "labels" (N, C): 1 for each of C classes that an image shows.
     """
 
     name, recipe, paired, data_dir = "arrays", "folder", False, None
@@ -114,6 +114,8 @@ class ArrayDataSet:
 
     @property
     def classes(self):
+        if "labels" in self.held:
+            return self.held["labels"].shape[1]
         if "label" not in self.held or self.held["label"].min() < 0:
             raise DataError("these arrays have no label for each image: give {'label': ...}")
         return int(self.held["label"].max()) + 1

@@ -183,11 +183,16 @@ def restore_trainer(path):
 
 
 def batch_keys(config, data):
-    """The keys of a run's batches. "labels", of many classes an image, may be "label", of one."""
+    """The keys of a run's batches. "labels", of many classes an image, may be "label", of one, but
+    not for a segmenter."""
     spec = zoo.get(config.model)
     keys = tasks.get(spec.kind).batch_keys(spec, config.options, config.hparams)
-    if "labels" in keys and "labels" not in data.arrays("train"):
-        keys = tuple("label" if key == "labels" else key for key in keys)
+    if "labels" in keys:
+        held = data.arrays("train")
+        if "labels" not in held and "classes" not in spec.batch:
+            keys = tuple("label" if key == "labels" else key for key in keys)
+        if missing := ", ".join(key for key in keys if key not in held):
+            raise UsageError(f"{data.name} has no {missing}: it holds {', '.join(held)}")
     if "label" in keys:
         data.labelled("train", config.options["classes"])
     return keys

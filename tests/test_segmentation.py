@@ -9,7 +9,9 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from PIL import Image
 
+import attention_zoo as az
 from attention_zoo import zoo
 from attention_zoo.evaluate import crf, segmentation
 from attention_zoo.tasks import segmentation as task
@@ -592,3 +594,22 @@ def test_probabilities_and_pictures_are_the_averaged_network_s():
         [192, 128, 128],
         [0, 64, 128],
     ]
+
+
+def test_deeplab_trains_on_arrays_with_maps(tmp_path, without_graphs):
+    """The classes are those of the labels and the background."""
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (4, 32, 32, 3), np.uint8)
+    data = {"image": images, "labels": np.eye(2)[[0, 1, 1, 0]], "classes": images[..., :1] % 3}
+    az.train("deeplab", data, run_dir=tmp_path / "run", steps=1, batch_size=2, width=4, fc=8)
+    model = az.open_run(tmp_path / "run")
+    assert model.options["classes"] == 3
+    assert model.segment(images).shape == (4, 32, 32)
+    with pytest.raises(az.UsageError, match="have no label for each image"):
+        az.train("deeplab", {k: data[k] for k in ("image", "classes")}, run_dir=tmp_path / "no")
+    for name in "ab":
+        (tmp_path / "d" / name).mkdir(parents=True)
+        Image.fromarray(images[0]).save(tmp_path / "d" / name / "0.png")
+    with pytest.raises(az.UsageError, match="has no classes, labels: it holds image, label"):
+        options = {"run_dir": tmp_path / "no", "data_dir": tmp_path, "width": 4, "fc": 8}
+        az.train("deeplab", f"folder:{tmp_path / 'd'}", **options)

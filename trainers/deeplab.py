@@ -101,15 +101,17 @@ BACKBONES = {  # what else goes with a backbone; ours
     }
 }
 PHOTOGRAPHS = {"scale_min": 0.5, "scale_max": 1.5}  # Chen et al., 2018
+ANIMALS = {"width": 16, "fc": 256, "stride": 4, "dilation": 4}  # ours; weights start at random
+OURS = {
+    "image_size": 64,
+    "batch_size": 8,
+    "steps": 4_000,
+    "hparams": {"learning_rate": 0.02, "policy": "poly", "head_rate": 1.0},
+    "variants": {"sec": {"learning_rate": 0.005}, **BACKBONES},  # sec: more: all background
+}
 RECIPES = {  # by data set
-    "creatures": Recipe(  # ours; weights start at random
-        image_size=64,
-        batch_size=8,
-        steps=4_000,
-        options={"classes": 9, "width": 16, "fc": 256, "stride": 4, "dilation": 4},
-        hparams={"learning_rate": 0.02, "policy": "poly", "head_rate": 1.0},
-        variants={"sec": {"learning_rate": 0.005}, **BACKBONES},  # sec: more: all background
-    ),
+    "creatures": Recipe(options={"classes": 9, **ANIMALS}, **OURS),
+    "folder": Recipe(options=ANIMALS, **OURS),  # of arrays with maps: a folder has none
     "voc2012": Recipe(  # GAIN's notes
         image_size=321,
         batch_size=15,
