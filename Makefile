@@ -4,14 +4,15 @@
 # sets trainings on several devices and by several processes beside the same on one; `make serving`
 # exports and serves every model; `make chaos` kills trainings, fills their disks, and takes their
 # data and workers away; `make docs` builds the documentation as a site; `make package` installs the
-# package as a user does; `make fuzz` damages files and requests, and translates 20,000 pictures.
+# package as a user does; `make fuzz` damages files and requests, and translates 20,000 pictures;
+# `make guides` runs the commands of the guides.
 # Each sets up all that it needs in .venv, and installs nothing when that is done already.
 PYTHON ?= python3
 VENV ?= .venv
 ADDONS_PYTHON ?= python3.11
 ADDONS ?= .venv-addons
 
-.PHONY: run test slow parity addons browser scale serving chaos fuzz docs package lint clean
+.PHONY: run test slow parity addons browser scale serving chaos fuzz guides docs package lint clean
 .DELETE_ON_ERROR:
 
 # Small and fast, so that the animals have heads and legs within three minutes on two cores.
@@ -66,6 +67,10 @@ chaos: $(VENV)/user
 fuzz: $(VENV)/user
 	$(VENV)/bin/python tools/fuzz.py --number=20000
 	$(VENV)/bin/python tools/soak.py
+
+# Every command of docs/guides, in order, with networks of a few weights and two steps: half an hour.
+guides: $(VENV)/dev
+	$(VENV)/bin/python tools/check_guides.py
 
 # The site, in site/, and the page that its gallery shows.
 docs: $(VENV)/docs $(VENV)/user

@@ -2,7 +2,9 @@
 nothing else: a toy generator and a toy translator go the whole way."""
 
 import json
+import re
 import textwrap
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,34 +18,10 @@ from attention_zoo.zoo import registry
 
 pytestmark = pytest.mark.usefixtures("eager")
 
+GUIDE = (Path(__file__).parents[1] / "docs" / "guides" / "add_a_model.md").read_text()
 FILES = {
-    "zoo/toy_gan.py": """
-        import keras
-
-        from .networks import Networks
-
-        def build(image_size=32, latent=4, width=2):
-            def generator():
-                z = keras.Input((latent,), name="noise")
-                x = keras.layers.Dense(image_size**2 * 3, "tanh", name="to_image")(z)
-                x = keras.layers.Reshape((image_size, image_size, 3), name="image")(x)
-                return keras.Model(z, x, name="generator")
-
-            def discriminator():
-                image = keras.Input((image_size, image_size, 3), name="image")
-                x = keras.layers.Conv2D(width, 4, 4, name="down")(image)
-                x = keras.layers.Flatten(name="features")(x)
-                logit = keras.layers.Dense(1, name="logit")(x)
-                return keras.Model(image, logit, name="discriminator")
-
-            return Networks({"generator": generator, "discriminator": discriminator})
-        """,
-    "trainers/toy_gan.py": """
-        from . import base, dcgan
-
-        RECIPES = {"creatures": base.Recipe(image_size=32, batch_size=8, steps=4)}
-        VARIANTS = {"toy": (dcgan.HParams, dcgan.DCGAN)}
-        """,
+    # the toy generator is that of docs/guides/add_a_model.md
+    **dict(re.findall(r'```python title="(.+?)"\n(.+?)```', GUIDE, re.S)),
     "zoo/toy_translator.py": """
         import keras
 
