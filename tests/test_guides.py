@@ -66,6 +66,11 @@ EFFICIENT = "python main.py --model=efficientnet_lite0 --set start=efficientnet_
             "python main.py --mode=sample --weights=a --num=64 --num=16",
         ),
         (
+            "python main.py --mode=evaluate --input=a --dataset=folder:b --image_size=64",
+            "python main.py --mode=evaluate --input=a --dataset=folder:b --image_size=64 "
+            "--image_size=32",
+        ),
+        (
             "docs/launch/ssh.sh gpu1:2222 gpu2:2222 -- --model=dcgan",
             f"env LOCAL=1 docs/launch/ssh.sh localhost:7 localhost:8 -- --model=dcgan {DCGAN}",
         ),

@@ -83,6 +83,8 @@ def tiny_flags(arguments):
         if {"start", "backbone"} & dict(given.get("set", ())).keys():  # weights of their own width
             small = [flag for flag in small if not flag.startswith("--set=")]
         flags += [*small, f"--steps={STEPS}"]
+    elif "image_size" in given:  # that of RUNS, which the scores of a run are of
+        flags.append("--image_size=32")
     return flags
 
 
