@@ -108,10 +108,10 @@ TRAINS = (
 COMPARES = f"{TRAINS} metrics num extractor inception split stop_window stop_tolerance"
 STUDIES = {
     "memorisation": Study(
-        "does a generator that looks at real images copy them?",
+        "does a generator copy its training images?",
         "weights model dataset data_dir num seed output",
         {
-            "weights": "a run directory or checkpoint file of a ragan (required)",
+            "weights": "a run directory or checkpoint file (required)",
             "model": "the model of --weights (default: the run's)",
             "dataset": "the data set (default: the one of the training)",
             "num": "how many samples (default: 64)",

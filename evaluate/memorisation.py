@@ -1,4 +1,4 @@
-"""Whether a generator that is given real images copies them: nearest neighbours and diversity.
+"""Whether a generator copies real images: nearest neighbours and diversity.
 
 Pixels are compared by root mean square in [-1, 1], features by Euclidean distance after each vector
 is scaled to length 1.
@@ -48,6 +48,39 @@ def spread(vectors):
     v = np.asarray(vectors, np.float64)
     squared = np.sum(v**2, 1)[:, None] + np.sum(v**2, 1) - 2 * v @ v.T
     return float(np.sqrt(np.maximum(squared, 0)).sum() / (len(v) * (len(v) - 1)))
+
+
+def neighbours(samples, features, train, test):
+    """Measures samples (N, S, S, 3) in [-1, 1] of a generator that is shown no real image.
+
+    features: (name, function of images -> (B, D)). train, test: uint8 (M, S, S, 3) and
+    (K, S, S, 3).
+
+    -> (numbers, pictures): numbers is a dict of JSON values. share_nearer_to_train is that of the
+    samples which are nearer to a training image than to every test image; for a generator of new
+    images it is about share_without_copies, that of the training images in both. pictures
+    (N, 3, S, S, 3) are each sample and its nearest training images by pixels and by features.
+    """
+    numbers = {"samples": len(samples), "train": len(train), "test": len(test)}
+    numbers["share_without_copies"] = len(train) / (len(train) + len(test))
+    pictures = [samples]
+    name, extract = features
+    for kind, embed in (("pixel", pixel_vectors), (name, lambda x: unit_vectors(extract(x)))):
+
+        def embed_bytes(images, embed=embed):
+            return embed(to_float(images))
+
+        made = embed(samples)
+        closest, distance = nearest(made, embed_bytes, train)
+        _, to_test = nearest(made, embed_bytes, test)
+        _, of_test = nearest(embed_bytes(test), embed_bytes, train)
+        numbers[kind] = {
+            "sample_to_nearest_train": float(distance.mean()),
+            "test_image_to_nearest_train": float(of_test.mean()),
+            "share_nearer_to_train": float(np.mean(distance < to_test)),
+        }
+        pictures.append(to_float(train[closest]))
+    return numbers, np.stack(pictures, axis=1)
 
 
 def report(sample, features, train, test, count, seed):

@@ -192,6 +192,23 @@ def test_memorisation_report(finished, folder, capsys):
     assert "must lie in [2, 256], not 300" in mistake(capsys, *flags, "--num=300")
 
 
+def test_memorisation_of_a_generator_that_sees_no_references(folder, capsys, without_graphs):
+    place = folder / "unconditional"
+    train = ["--model=dcgan", *TINY, "--steps=1", f"--run_dir={place}"]
+    train.remove("--set=encoder_width=8")
+    assert main.main([*train, f"--data_dir={folder}"]) == 0
+    flags = [f"--weights={place}", f"--data_dir={folder}", "--num=20"]
+    flags += ["--mode=study", "--study=memorisation", f"--output={folder / 'nearest'}"]
+    assert main.main(flags) == 0
+    found = json.loads((folder / "nearest" / "memorisation.json").read_text())
+    assert (found["samples"], found["train"]) == (20, 256)
+    assert 0 <= found["pixel"]["share_nearer_to_train"] <= 1
+    assert Image.open(folder / "nearest" / "memorisation.png").size == (12 * 32, 4 * 32)
+    capsys.readouterr()
+    line = mistake(capsys, *flags[1:], "--weights=creatures", "--model=resnet9")
+    assert "resnet9 has no discriminator with a layer 'features', as dcgan has" in line
+
+
 def test_evaluate_a_run(finished, folder, capsys):
     metrics = "--metrics=fid,sfid,kid,is,precision_recall,density_coverage"
     flags = ["--mode=evaluate", f"--weights={finished}", f"--data_dir={folder}", "--num=120"]

@@ -115,3 +115,22 @@ def test_report_tells_a_copier_from_a_painter():
             painted[kind]["sample_to_nearest_train"] / painted[kind]["test_image_to_nearest_train"]
         )
         assert 0.8 < ratio < 1.2
+
+
+def test_neighbours_tell_a_copier_from_a_painter():
+    train, test = photos(60, 0), photos(20, 1)
+    features = ("feature", lambda x: x.reshape(len(x), -1)[:, ::7])
+    copies = memorisation.to_float(train) + 0.01
+    new = memorisation.to_float(photos(60, 2))
+    copied, pictures = memorisation.neighbours(copies, features, train, test)
+    painted, _ = memorisation.neighbours(new, features, train, test)
+    assert pictures.shape == (60, 3, 32, 32, 3)
+    assert abs(pictures[:, 1] - memorisation.to_float(train)).max() == 0  # the nearest by pixels
+    assert copied["share_without_copies"] == 0.75
+    for kind in ("pixel", "feature"):
+        assert copied[kind]["sample_to_nearest_train"] < 0.1
+        assert copied[kind]["share_nearer_to_train"] == 1
+        assert painted[kind]["share_nearer_to_train"] == pytest.approx(0.75, abs=0.15)
+        assert painted[kind]["sample_to_nearest_train"] == pytest.approx(
+            painted[kind]["test_image_to_nearest_train"], rel=0.2
+        )
