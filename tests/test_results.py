@@ -158,6 +158,7 @@ def test_figures_of_a_run_are_taken(tmp_path):
         ({"head": ["", "p", "q"], "rows": {"r": [1, None]}}, [("r/p", 1)]),
         ({"n": 3, "rows": [{"images": "noise", "fid": 2.5}]}, [("noise/fid", 2.5)]),
         ({"r": {"fid": 1.5, "kid": 0.25}}, [("r/fid", 1.5), ("r/kid", 0.25)]),
+        ({"model": "m", "seed": 1, "share": 0.5, "r": {"fid": 2}}, [("share", 0.5), ("r/fid", 2)]),
     ],
 )
 def test_figures_of_a_study_are_taken(found, pairs, tmp_path):

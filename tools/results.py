@@ -177,7 +177,7 @@ def cells(text):
 
 def flat(found, head=()):
     """Yields (path, number) of the numbers of a study's JSON: {"head": columns, "rows": {name:
-    values}}, {"rows": [{"name": text, metric: value}]}, or {name: {metric: value}}."""
+    values}}, {"rows": [{"name": text, metric: value}]}, or {name: number or {metric: value}}."""
     if isinstance(found, dict) and "rows" in found:
         rows, head = found["rows"], found.get("head", ())[1:]
     else:
@@ -185,10 +185,14 @@ def flat(found, head=()):
     if isinstance(rows, list):
         rows = {str(next(iter(row.values()))): dict(list(row.items())[1:]) for row in rows}
     for name, values in rows.items():
-        pairs = zip(head, values) if isinstance(values, list) else values.items()
-        for column, value in pairs:
-            if type(value) in (int, float):
-                yield f"{name}/{column}", value
+        if name == "seed":
+            continue
+        if isinstance(values, (list, dict)):
+            pairs = zip(head, values) if isinstance(values, list) else values.items()
+            named = [(f"{name}/{column}", value) for column, value in pairs]
+        else:
+            named = [(name, values)]
+        yield from (pair for pair in named if type(pair[1]) in (int, float))
 
 
 def add(name, paths, command="", folder=results.RESULTS):
