@@ -93,7 +93,7 @@ def test_the_readme_is_short():
 
 
 @pytest.mark.parametrize("page", [README, ROOT / "docs" / "api.md"], ids=name_of)
-def test_the_code_of_a_page_runs_from_top_to_bottom(page, tmp_path, monkeypatch):
+def test_the_code_of_a_page_runs_from_top_to_bottom(page, tmp_path, monkeypatch, without_graphs):
     monkeypatch.chdir(tmp_path)
     names, run = {"__name__": "docs"}, 0
     for number, language, lines, not_run in fences(page.read_text()):
