@@ -157,7 +157,7 @@ def make_trainer(config):
         keras.config.set_dtype_policy(policy)  # of what is trained; the average is published
         networks = zoo.create(spec.name, **config.network_options)
         keras.config.set_dtype_policy(default)
-        ema_networks = zoo.create(spec.name, **config.network_options)
+        ema_networks = zoo.registry.networks(spec.name, **config.network_options)  # built if used
         make_hparams, make = trainers.get(spec.trainer or spec.name).VARIANTS[config.loss]
         trainer = make(networks, ema_networks, make_hparams(**config.hparams), config.seed)
     except ValueError as error:

@@ -402,7 +402,7 @@ def test_squeezenet_and_vgg_16_by_hand():
         (vgg.build, {"image_size": 32, "head": "fc"}, [(4, 4, 64), (2, 2, 64), (512,)]),
     ],
 )
-def test_maps_and_features(build, options, shapes):
+def test_maps_and_features(build, options, shapes, without_graphs):
     keras.utils.set_random_seed(0)
     network = build(classes=5, width=8, **options)["classifier"]
     layers = [network.get_layer(name) for name in ("middle", "map", "features")]

@@ -84,6 +84,11 @@ def test_a_model_goes_the_whole_way(name, graph, folder):
     state = {key: variable.numpy() for key, variable in trainer.state().items()}
     assert [key for key in arrays if arrays[key].tobytes() != state[key].tobytes()] == []
     assert config.model == name
+    parts = [part for played in trainer.optimizers_by_role.values() for part in played]
+    parts += [trainer.ema_networks[key] for key in (trainer.ema_network, zoo.get(name).serve)]
+    named = {id(v) for v in trainer.state().values()}
+    assert len(named) == len(state)  # every variable has one name
+    assert all(id(v) in named for part in parts for v in part.variables)
 
     model = az.open_run(run.folder)
     images = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), np.uint8)

@@ -107,6 +107,7 @@ def test_two_replicas_train_as_one(name, mirrored):
         assert abs(value - theirs[key]).max() < 1e-5 * max(1, abs(value).max()), key
 
 
+@pytest.mark.slow
 def test_two_processes_train_as_one_and_the_chief_alone_writes(tmp_path):
     """By the ssh recipe, and on one device again from where they end."""
     sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(2)]

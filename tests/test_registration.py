@@ -71,12 +71,8 @@ def saved(tmp_path_factory):
     return folder
 
 
-FIRST, *OTHERS = ORDERS
-
-
-@pytest.mark.parametrize(
-    "order", [FIRST, *(pytest.param(o, marks=pytest.mark.slow) for o in OTHERS)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("order", ORDERS)
 def test_every_network_loads_whatever_is_imported_first(saved, order):
     pattern = "*.keras" if order == "zoo, keras" else "*ragan*.keras"
     names = sorted(path.stem for path in saved.glob(pattern))

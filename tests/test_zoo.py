@@ -17,6 +17,8 @@ from attention_zoo.zoo.layers.batch_norm import BatchNorm
 from attention_zoo.zoo.networks import Networks
 from attention_zoo.zoo.ragan import AttentionBank, BoxMask, WeightedSum
 
+pytestmark = pytest.mark.usefixtures("eager")
+
 TINY = {"image_size": 32, "width": 8}
 
 
@@ -230,7 +232,7 @@ def test_a_size_that_is_no_power_of_two_from_32_is_refused(size):
 
 @pytest.mark.parametrize("name", zoo.names())
 def test_save_and_load(name, tmp_path):
-    network = zoo.create(name, **TINY)[zoo.get(name).serve]
+    network = zoo.registry.networks(name, **TINY)[zoo.get(name).serve]
     for i, v in enumerate(network.variables):
         v.assign(np.random.default_rng(i).uniform(0.1, 1, v.shape))
     network.save(tmp_path / "network.keras")
