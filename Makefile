@@ -18,10 +18,10 @@ ADDONS ?= .venv-addons
 # Small and fast, so that the animals have heads and legs within three minutes on two cores.
 RUN = --set width=32 --set learning_rate=0.001 --precision=bfloat16 --steps=2000
 run: $(VENV)/user
-	$(VENV)/bin/python main.py --model=ragan --dataset=creatures/small $(RUN) --save_every=500 --run_dir=runs/first
+	$(VENV)/bin/python main.py --model=ragan --dataset=creatures/small $(RUN) --save_every=500 --run_dir=runs/animals
 	@echo; echo "Try next:"
-	@echo "  $(VENV)/bin/python main.py --mode=sample --weights=runs/first --seed=1 --output=new.png"
-	@echo "  $(VENV)/bin/python main.py --mode=evaluate --weights=runs/first --metrics=fid,kid --num=1000"
+	@echo "  $(VENV)/bin/python main.py --mode=sample --weights=runs/animals --seed=1 --output=new.png"
+	@echo "  $(VENV)/bin/python main.py --mode=evaluate --weights=runs/animals --metrics=fid,kid --num=1000"
 	@if [ "$$DISPLAY$$WAYLAND_DISPLAY" ] || [ "$$(uname)" = Darwin ]; \
 	then echo "  $(VENV)/bin/python -m pip install -r requirements-demo.txt && $(VENV)/bin/python main.py --mode=demo"; \
 	else echo "  $(VENV)/bin/python main.py --mode=gallery --output=gallery"; fi

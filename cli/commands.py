@@ -212,7 +212,7 @@ def import_(given, arguments):
         **pick(given, "output image_size"),
     )
     print(f"{model}: {count} arrays of {Path(file).name}, sha256 {entry.sha256}")
-    print(f"zoo.load({model!r}, weights={place!r})")
+    print(f"attention_zoo.load({model!r}, {place!r})")
 
 
 def annotate(given, arguments):

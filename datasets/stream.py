@@ -447,7 +447,8 @@ def _silent_tfds():
     """Has TFDS show no progress bars, print nothing and log errors alone."""
     import tensorflow_datasets as tfds
 
-    verbosity = logging.get_verbosity()
+    verbosity, root = logging.get_verbosity(), logging.get_absl_logger().root
+    handlers = root.handlers[:]
     logging.set_verbosity(logging.ERROR)
     tfds.disable_progress_bar()
     try:
@@ -456,6 +457,7 @@ def _silent_tfds():
     finally:
         tfds.enable_progress_bar()
         logging.set_verbosity(verbosity)
+        root.handlers[:] = handlers  # absl adds one that would write to the closed stderr
 
 
 def _prepare(name, spec, builder, data_dir):

@@ -2,6 +2,7 @@
 
 import difflib
 from dataclasses import dataclass
+from pathlib import Path
 
 from ..common.errors import UsageError
 
@@ -223,5 +224,6 @@ def check(name):
     """Raises DataError for a name that is neither in the table nor has a user's path."""
     if name not in DATASETS and not name.startswith(("folder:", "hep2:", "voc2012:")):
         close = difflib.get_close_matches(name, DATASETS, n=1)
+        close = [f"folder:{name}"] if Path(name).is_dir() else close
         hint = f"did you mean {close[0]!r}? " if close else ""
         raise DataError(f"unknown data set {name!r}: {hint}there are {', '.join(names())}")

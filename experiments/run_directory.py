@@ -189,7 +189,11 @@ def check(folder, config, legacy_data=None, whole=False):
             "--run_dir"
         )
     if differing:
-        changes = "; ".join(f"{k} was {old.get(k)!r}, now {new.get(k)!r}" for k in differing)
+        changes = "; ".join(
+            f"{name} was {was!r}, now {now!r}"
+            for k in differing
+            for name, was, now in _changes(k, old.get(k), new.get(k))
+        )
         raise RunError(
             f"{folder} is a run with other values ({changes}): repeat its command to resume it, or "
             "give another --run_dir"
@@ -297,3 +301,13 @@ def _step_of(line):
         return json.loads(line)["step"]
     except (json.JSONDecodeError, KeyError):
         return float("inf")  # a line cut short by a kill
+
+
+def _changes(name, old, new):
+    """Yields (name, old, new) of the values that differ: of two dicts, those of their keys."""
+    if not (isinstance(old, dict) and isinstance(new, dict)):
+        yield name, old, new
+        return
+    for key in [*old, *(k for k in new if k not in old)]:
+        if old.get(key) != new.get(key):
+            yield key, old.get(key), new.get(key)

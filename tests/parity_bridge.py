@@ -261,7 +261,7 @@ def test_the_command_gives_weights_that_the_zoo_loads(tmp_path, monkeypatch, cap
     monkeypatch.chdir(tmp_path)
     flags = ["--mode=import", "--model=resnet18", "--input=weights.pth", "--tag=mine"]
     assert main.main([*flags, "--set=width=16", "--image_size=160"]) == 0
-    assert capsys.readouterr().out.endswith("zoo.load('resnet18', weights='imported/mine')\n")
+    assert capsys.readouterr().out.endswith("attention_zoo.load('resnet18', 'imported/mine')\n")
     network = zoo.load("resnet18", weights="imported/mine")
     x = images(2, 160, seed=0)
     assert distance(network.predict_on_batch(x), theirs(made, x)) < 1e-5

@@ -555,7 +555,7 @@ def test_the_command_makes_weights_that_the_zoo_loads(tmp_path, monkeypatch, cap
     flags = ["--input=other.safetensors", "--image_size=128", "--set=width=4"]
     assert main.main([*IMPORT, *flags, "--set=normalise=none"]) == 0
     out = capsys.readouterr().out.splitlines()
-    assert out[-1] == "zoo.load('resnet18', weights='imported/t')"
+    assert out[-1] == "attention_zoo.load('resnet18', 'imported/t')"
     x = np.random.default_rng(0).uniform(-1, 1, (2, 128, 128, 3)).astype("float32")
     expected = network.predict_on_batch(x)
     found = zoo.load("resnet18", weights="imported/t").predict_on_batch(x)

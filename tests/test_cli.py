@@ -130,7 +130,7 @@ def test_a_resume_with_other_values_is_refused(finished, folder, capsys):
     flags = [*TINY, f"--data_dir={folder}", "--steps=12", f"--run_dir={finished}", "--seed=5"]
     assert "seed was 0, now 5" in mistake(capsys, *flags)
     flags[-1] = "--set=learning_rate=0.1"
-    assert "'learning_rate': 0.0002" in mistake(capsys, *flags)
+    assert "learning_rate was 0.0002, now 0.1" in mistake(capsys, *flags)
 
 
 def test_a_cut_checkpoint_falls_back_to_the_one_before(finished, folder, capsys):
@@ -528,7 +528,9 @@ def test_a_stopped_run_goes_on_bit_identically(finished, folder):
     ("flags", "message"),
     [
         (["--model=ragn"], "did you mean 'ragan'? the zoo has dcgan, wgan, ragan"),
+        (["--model=RAGAN"], "did you mean 'ragan'?"),
         (["--dataset=cifar"], "unknown data set 'cifar'"),
+        (["--dataset=/"], "unknown data set '/': did you mean 'folder:/'?"),
         (["--set=widht=8"], "there are attend_at=8"),
         (["--set=width=wide"], "width takes a whole number"),
         (["--set=mask_size=half"], "mask_size takes a number"),

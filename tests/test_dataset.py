@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 import tensorflow as tf
+from absl import logging
 
-from attention_zoo.datasets import DataError, open_dataset
+from attention_zoo.datasets import DataError, open_dataset, stream
 
 
 def pictures(count=10, size=32):
@@ -84,3 +85,13 @@ def test_a_stream_that_lacks_a_key_is_refused():
     data = open_dataset(tf.data.Dataset.from_tensor_slices(pictures()).batch(2))
     with pytest.raises(DataError, match="gives no label"):
         data.batches(batch_size=2, keys=("image", "label"))
+
+
+def test_what_is_logged_while_tfds_is_silent_leaves_no_handler(monkeypatch):
+    """absl gives a root logger without handlers one for the stderr of that moment."""
+    root = logging.get_absl_logger().root
+    monkeypatch.setattr(root, "handlers", [])
+    with stream._silent_tfds():
+        logging.error("unseen")
+        assert root.handlers
+    assert root.handlers == []

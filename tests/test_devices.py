@@ -347,3 +347,12 @@ def test_a_run_keeps_its_precision_and_one_from_before_had_float32(tmp_path):
         old = run.LEGACY_DEFAULTS[key]
         with pytest.raises(run.RunError, match=f"{key} was {old!r}, now {other!r}"):
             run.Run(tmp_path / "r", {**config, key: other}, {})
+
+
+def test_a_refusal_names_the_values_that_differ(tmp_path):
+    config = dict.fromkeys(run.CONFIG) | {"hparams": {"a": 1, "b": 2}, "options": {"width": 8}}
+    run.Run(tmp_path / "r", config, {}).close()
+    other = config | {"hparams": {"b": 3, "a": 1}, "seed": 1}
+    with pytest.raises(run.RunError) as error:
+        run.Run(tmp_path / "r", other, {})
+    assert "with other values (seed was None, now 1; b was 2, now 3): repeat" in str(error.value)

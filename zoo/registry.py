@@ -814,7 +814,7 @@ def names(kind=None):
 def get(name):
     """The ModelSpec of a name; an unknown name raises UnknownModel."""
     if name not in _TABLE:
-        close = difflib.get_close_matches(name, _TABLE, n=1)
+        close = difflib.get_close_matches(str(name).lower(), _TABLE, n=1)
         hint = f"did you mean {close[0]!r}? " if close else ""
         raise UnknownModel(f"unknown model {name!r}: {hint}the zoo has {', '.join(_TABLE)}")
     return _TABLE[name]
