@@ -41,7 +41,7 @@ BLOCK = re.compile(r"^(<!-- results: ([^\n]+) -->\n).*?^(<!-- end -->)$", re.DOT
 INLINE = re.compile(r"(?<!`)(<!-- (\{\{[^{}\n]+\}\}) -->)[^<]*(<!-- end -->)")
 STEPS = ("benchmarks_steps.jsonl", "benchmarks.jsonl")  # files of docs/ with training steps
 NUMBER = r"(?<![\w.])-?\d+(?:,\d{3})*(?:\.\d+)?(?:e[-+]?\d+)?"
-HEAD = ["model", "paper", "the paper reports", "ours", "protocol of ours", "weights"]
+HEAD = ["model", "paper", "the paper reports", "ours", "how ours was measured", "weights"]
 
 
 def pages(root=ROOT):
