@@ -310,4 +310,4 @@ def _changes(name, old, new):
         return
     for key in [*old, *(k for k in new if k not in old)]:
         if old.get(key) != new.get(key):
-            yield key, old.get(key), new.get(key)
+            yield f"{key}_every" if name == "every" else key, old.get(key), new.get(key)
