@@ -70,7 +70,7 @@ def test_intervals_of_logging_and_sampling_may_change(tmp_path):
     make(tmp_path / "r", every=EVERY)
     make(tmp_path / "r", every={**EVERY, "log": 7, "sample": 8})
     for name in ("save", "eval"):
-        with pytest.raises(run.RunError, match="save_every was 3, now 9"):
+        with pytest.raises(run.RunError, match=f"{name}_every was ., now 9"):
             make(tmp_path / "r", every={**EVERY, name: 9})
 
 
