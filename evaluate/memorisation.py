@@ -50,6 +50,14 @@ def spread(vectors):
     return float(np.sqrt(np.maximum(squared, 0)).sum() / (len(v) * (len(v) - 1)))
 
 
+def spaces(features):
+    """Yields (name, embedding of images in [-1, 1], the same of uint8 images): of pixels, and of
+    features, (name, function of images -> (B, D))."""
+    name, extract = features
+    for kind, embed in (("pixel", pixel_vectors), (name, lambda x: unit_vectors(extract(x)))):
+        yield kind, embed, lambda images, embed=embed: embed(to_float(images))
+
+
 def neighbours(samples, features, train, test):
     """Measures samples (N, S, S, 3) in [-1, 1] of a generator that is shown no real image.
 
@@ -64,12 +72,7 @@ def neighbours(samples, features, train, test):
     numbers = {"samples": len(samples), "train": len(train), "test": len(test)}
     numbers["share_without_copies"] = len(train) / (len(train) + len(test))
     pictures = [samples]
-    name, extract = features
-    for kind, embed in (("pixel", pixel_vectors), (name, lambda x: unit_vectors(extract(x)))):
-
-        def embed_bytes(images, embed=embed):
-            return embed(to_float(images))
-
+    for kind, embed, embed_bytes in spaces(features):
         made = embed(samples)
         closest, distance = nearest(made, embed_bytes, train)
         _, to_test = nearest(made, embed_bytes, test)
@@ -100,12 +103,7 @@ def report(sample, features, train, test, count, seed):
     references, z = to_float(train[chosen]), np.arange(count)
     samples = sample(z, references)
     numbers, pictures = {"samples": count, "train": len(train), "seed": seed}, [samples, references]
-    name, extract = features
-    for kind, embed in (("pixel", pixel_vectors), (name, lambda x: unit_vectors(extract(x)))):
-
-        def embed_bytes(images, embed=embed):
-            return embed(to_float(images))
-
+    for kind, embed, embed_bytes in spaces(features):
         own, made = embed(references), embed(samples)
         closest, distance = nearest(made, embed_bytes, train)
         _, of_reference = nearest(own, embed_bytes, train, exclude=chosen)

@@ -308,6 +308,6 @@ def _changes(name, old, new):
     if not (isinstance(old, dict) and isinstance(new, dict)):
         yield name, old, new
         return
-    for key in [*old, *(k for k in new if k not in old)]:
+    for key in old | new:
         if old.get(key) != new.get(key):
             yield f"{key}_every" if name == "every" else key, old.get(key), new.get(key)
