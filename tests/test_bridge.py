@@ -144,7 +144,13 @@ def test_the_names_are_torchvision_s():
         assert {k: bridge.LAYOUTS[name].names[k] for k in known} == known
 
 
-@pytest.mark.parametrize("name", list(TINY))
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] * (name == "efficientnet_lite0"))
+        for name in TINY
+    ],
+)
 def test_what_was_exported_comes_back(name):
     network, other = tiny(name), tiny(name, seed=1)
     fill_from(name, torch_state(name, network), other)

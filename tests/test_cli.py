@@ -432,6 +432,7 @@ def test_two_stage_stop_ends_a_run_and_stays(folder, capsys, without_graphs):
     assert run.read_rows(place / "metrics.jsonl") == rows
 
 
+@pytest.mark.slow
 def test_study_of_runs_side_by_side(folder, without_graphs):
     place = folder / "regional"
     flags = ["--mode=study", "--study=regional", "--dataset=creatures/tiny", "--image_size=32"]

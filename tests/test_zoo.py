@@ -106,7 +106,13 @@ def test_a_broken_row_of_the_manifest_costs_its_tag_alone(tmp_path, monkeypatch)
         weights.find("ragan", "cifar10")
 
 
-@pytest.mark.parametrize("name", zoo.names())
+FAST = ("dcgan", "ragan", "cyclegan", "gain")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[pytest.mark.slow] * (name not in FAST)) for name in zoo.names()],
+)
 def test_networks_are_built_one_by_one_with_the_weights_of_all(name, monkeypatch):
     made, init = [], keras.Layer.__init__
 
