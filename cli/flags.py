@@ -102,7 +102,7 @@ class Study:
 
 
 TRAINS = (
-    "dataset data_dir image_size steps batch_size seed set output "
+    "dataset data_dir image_size steps batch_size seed set precision jit output "
     "log_every sample_every save_every eval_every"
 )
 COMPARES = f"{TRAINS} metrics num extractor inception split stop_window stop_tolerance"
@@ -445,7 +445,7 @@ MODES = {
         {
             "question and data": "study dataset data_dir image_size weights model models",
             "trained models": "runs judge",
-            "training": "steps batch_size seed set",
+            "training": "steps batch_size seed set precision jit",
             "evaluation": (
                 "metrics num extractor inception split eval_every stop_window stop_tolerance"
             ),

@@ -14,13 +14,13 @@ import pytest
 from PIL import Image
 
 import attention_zoo as az
-from attention_zoo import datasets, zoo
+from attention_zoo import datasets, studies, zoo
 from attention_zoo.cli import commands, main, parser
 from attention_zoo.common.images import image_grid, to_float
 from attention_zoo.evaluate import spatial
 from attention_zoo.experiments import publishing, training
 from attention_zoo.experiments import run_directory as run
-from attention_zoo.studies import floor
+from attention_zoo.studies import base, floor
 from attention_zoo.tests.helpers import command, hub, lines, mistake, publish, same_run
 from attention_zoo.zoo.weights import probe
 
@@ -430,6 +430,20 @@ def test_two_stage_stop_ends_a_run_and_stays(folder, capsys, without_graphs):
     assert (place / "checkpoints" / f"step_{best:08d}.npz").exists()
     assert f"trained {scored[-1]} steps already" in "\n".join(lines(capsys, *flags))
     assert run.read_rows(place / "metrics.jsonl") == rows
+
+
+@pytest.mark.parametrize("study", ["regional", "gain", "biased", "translation"])
+def test_a_study_trains_in_the_precision_that_is_given(study, monkeypatch, tmp_path):
+    asked = {}
+
+    def answer(name, runs, **options):
+        asked.update(runs.options)
+        return base.Study(tmp_path, "", tmp_path / "page.html")
+
+    monkeypatch.setattr(studies, "get", lambda name: answer)
+    flags = ["--precision=bfloat16", "--jit", f"--output={tmp_path}"]
+    assert main.main(["--mode=study", f"--study={study}", *flags]) == 0
+    assert asked == {"precision": "bfloat16", "jit": True}
 
 
 @pytest.mark.slow
