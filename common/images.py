@@ -116,6 +116,24 @@ def labelled_grid(cells, labels, scale=True):
     return np.asarray(drawing)
 
 
+def with_text(images, texts):
+    """uint8 (N, H, W, 3) with a text below each -> uint8 (N, H', W', 3), enlarged as the pictures
+    of a labelled_grid are."""
+    times = -(-CELL // images.shape[2])
+    images = images.repeat(times, 1).repeat(times, 2)
+    count, height, width = images.shape[:3]
+    size = max(11, width // 24)  # of the letters
+    strips = np.full((count, size + GAP, width, 3), 255, np.uint8)
+    cells = []
+    for cell, text in zip(np.concatenate([images, strips], 1), texts):
+        drawing = Image.fromarray(cell)
+        place = (width / 2, height + (size + GAP) / 2)
+        font = ImageFont.load_default(size)
+        ImageDraw.Draw(drawing).text(place, text, fill="black", font=font, anchor="mm")
+        cells.append(np.asarray(drawing))
+    return np.stack(cells)
+
+
 def with_scale(pixels):
     """A heat map (H, W, 3), uint8, on the left of the scale of its colours from 0 to 1 -> uint8 (H,
     W + GAP + 4 s, 3), s = max(11, W // 24)."""

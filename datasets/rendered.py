@@ -3,7 +3,7 @@
 import numpy as np
 
 from . import cells, creatures, crops, resize, scenarios
-from .table import DATASETS
+from .table import CIFAR10, DATASETS
 
 
 def examples(name, count, size, domain=""):
@@ -27,6 +27,15 @@ def examples(name, count, size, domain=""):
         found = cells.render(rng, count, label=label, intensity=1, size=size)
         return {**found, "image": found["image"].repeat(3, -1)}
     return stacked([animal(i, size, spec.crop) for i in range(count)])
+
+
+def class_names(name):
+    """The names of the classes of a data set of single objects; None where they are not known."""
+    if name in ("creatures", "creatures/small", "creatures/tiny", "creatures/crops"):
+        return creatures.LABELS
+    if name.startswith("cells"):
+        return cells.LABELS
+    return CIFAR10 if name == "cifar10" else None
 
 
 def animal(index, size, crop):

@@ -1,6 +1,7 @@
 """The table of all data sets: data only, so that it can be read without TensorFlow."""
 
 import difflib
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -209,10 +210,21 @@ DATASETS = {
     ),
 }
 FOLDER = "folder:PATH"
+# Words of the names of data sets whose pictures show people.
+PEOPLE = re.compile(
+    r"celeb|selfie|people|person|human|portrait|ffhq|lfw|voc2012|(?<![a-z])faces?(?![a-z])"
+)
+CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 FOLDER_SUMMARY = (
     "any folder of images, sub-folders as classes; with train/, val/ and test/ in it as splits, "
     "or trainA/, trainB/, testA/ and testB/ as splits of two domains"
 )
+
+
+def shows_people(name):
+    """True if the pictures of a data set show people, by its name: "celeb_a", "folder:faces". What
+    is learned from them is described and never shown in the documentation."""
+    return PEOPLE.search(name.lower()) is not None
 
 
 def names():

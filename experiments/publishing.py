@@ -1,5 +1,6 @@
 """Published weights: of a run, with a model card; and imported from other people's checkpoints."""
 
+import dataclasses
 import hashlib
 import json
 import re
@@ -10,6 +11,7 @@ from pathlib import Path
 from .. import tasks, zoo
 from ..common.errors import UsageError
 from ..common.files import write_output
+from ..datasets import table
 from ..reports import cards
 from ..tasks.base import EvaluationRequest
 from ..zoo import registry
@@ -56,7 +58,8 @@ def publish(
     The weights are those of the best checkpoint by the run's own metrics, or the newest one. They
     are rounded to float16 where their probe allows it, and scored as they are stored. output: a
     folder for weights, manifest and card, with a README.md that the Hugging Face hub takes as the
-    card of the folder; None: the zoo's own, with the card in docs/weights.
+    card of the folder; None: the zoo's own, with the card in docs/weights, which has no picture if
+    the data set shows people (datasets.table.shows_people).
     direction: of a translator (default: a2b). settings: as of `models.load`; what is published has
     them. A tag that is taken raises WeightsError.
     """
@@ -81,6 +84,8 @@ def publish(
     request = EvaluationRequest(metrics, num, extractor, inception, split, seed, progress)
     data = as_reference(config.dataset, config.image_size, data_dir)
     card = task.card(model, data, request)
+    if not output and table.shows_people(public(config.dataset)):
+        card = dataclasses.replace(card, picture=None)
     about = {
         "network": key,
         "options": without_start(model.options),

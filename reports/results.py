@@ -53,10 +53,19 @@ def of_weights(name, tag, entry):
     }
 
 
+def of_zoo(specs):
+    """`of_weights` of all published weights. specs: the registry.ModelSpec of each model."""
+    lines = {}
+    for spec in specs:
+        for tag, entry in spec.weights.items():
+            lines |= of_weights(spec.name, tag, entry)
+    return lines
+
+
 def models(folder=RESULTS):
-    """{model: {"paper", "claim", "reported", "ours", "protocol", "verdict"}} of models.json: texts
-    with places for figures. "paper" is short; "more" follows the links to the weights, and
-    "command" trains a model without weights."""
+    """{model: {"paper", "use", "claim", "reported", "ours", "protocol", "verdict"}} of models.json:
+    texts with places for figures. "paper" is short; "use" says what the model is for; "more"
+    follows the links to the weights, and "command" trains a model without weights."""
     return json.loads((Path(folder) / "models.json").read_text(encoding="utf-8"))
 
 

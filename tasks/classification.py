@@ -7,7 +7,7 @@ import numpy as np
 from scipy.special import softmax
 
 from ..common.errors import UsageError
-from ..common.images import heat
+from ..common.images import heat, with_text
 from ..evaluate import protocol
 from ..evaluate.scorer import Score
 from ..zoo.layers import cam
@@ -162,14 +162,25 @@ def card(model, data, request):
 
 
 def exhibit(model, examples):
-    """[(caption, uint8 picture)] of a gallery: where the class that wins is seen, and how many
-    answers are right, if that is known. examples: {"image", perhaps "label"}."""
-    images = examples["image"]
-    columns, caption = {"image": images}, "Images"
+    """[(caption, uint8 picture)] of a gallery: the class that wins, with its probability, where it
+    is seen, and how many answers are right, as far as that is known. examples: {"image", perhaps
+    "label", "names" of the classes, and "source", which says what images these are}."""
+    images, answers = examples["image"], model.classify(examples["image"])
+    columns, caption = {"image": images}, examples.get("source", "Images")
     if "explain" in model.capabilities:
         columns["attention"] = heat(images, model.explain(images))
         caption += ", and where their class is seen"
     if "label" in examples:
-        right = int((model.classify(images).labels == examples["label"]).sum())
+        right = int((answers.labels == examples["label"]).sum())
         caption += f"; {right} of {len(images)} answers are right"
+    if "names" in examples:
+        names, sure = examples["names"], answers.probabilities.max(1)
+        texts = {key: [""] * len(images) for key in columns}
+        if "label" in examples:
+            texts["image"] = [names[i] for i in examples["label"]]
+        texts[[*columns][-1]] = [
+            f"{names[i]} {100 * p:.0f} %" for i, p in zip(answers.labels, sure)
+        ]
+        columns = {key: with_text(pictures, texts[key]) for key, pictures in columns.items()}
+        caption += "; below, the answer with its probability"
     return [(caption, exhibited(columns, groups=2, scale=len(columns) > 1))]

@@ -8,7 +8,8 @@ import numpy as np
 from ..common.errors import UsageError
 from ..common.images import attention_grid, heat, image_grid, png, to_float, to_uint8
 from ..datasets import open_dataset
-from ..evaluate import protocol, swd
+from ..evaluate import localization, protocol, swd
+from ..zoo import ragan
 from ..zoo.layers import self_attention
 from ..zoo.layers.labels import labels
 from . import scoring
@@ -163,6 +164,16 @@ class Generator(LoadedModel):
         masks = np.concatenate([masks for masks, _ in parts])
         return masks, parts[0][1], self_attention.LABELS
 
+    def regional_attention(self, z):
+        """(images (B, S, S, 3) in [-1, 1]: the samples of z without attention; strengths (B, S, S):
+        the norm of each sample's attention layer over its channels, scaled from 0 to 1). A
+        generator without a bank of attention layers (RAGAN's) raises UsageError."""
+        if not ragan.has_bank(self.network):
+            raise UsageError(f"{self}: its generator has no regional attention")
+        found = self.infer(ragan.without_attention(self.network), z)
+        norms = np.linalg.norm(found["layer"].astype("float32"), axis=-1)
+        return found["image"], localization.prepared(norms, self.image_size)
+
 
 Model = Generator
 
@@ -255,14 +266,23 @@ def card(model, data, request):
 
 
 def exhibit(model, examples):
-    """[(caption, uint8 picture)] of a gallery: samples, and where the generator or the
-    discriminator looks. examples: {"image"} like those of the training, for the discriminator;
-    None: it sees samples."""
+    """[(caption, uint8 picture)] of a gallery: samples, and the attention of the generator or of
+    the discriminator. examples: {"image"} like those of the training, for the discriminator; None:
+    it sees samples."""
     shown = [("Samples", image_grid(to_float(model.sample(21)), 7))]
     if self_attention.attends(model.network):
         masks, places, names = model.self_attention(latents(4, model.latent, 0))
         grid = attention_grid(model.sample(4), masks, places, names)
         shown.append(("Samples, and where four places of each look: the green squares", grid))
+    if ragan.has_bank(model.network):
+        samples = model.sample(8)
+        plain, strengths = model.regional_attention(latents(8, model.latent, 0))
+        columns = {"sample": samples, "without": to_uint8(plain)}
+        columns["attention"] = heat(samples, strengths)
+        caption = "Samples; the same without attention; and how strong the attention layer of the "
+        caption += "reference is at each place. References are training images: the weights have "
+        caption += "their attention layers, not the images"
+        shown.append((caption, exhibited(columns, groups=2)))
     if "explain" in model.capabilities:
         images, name = (examples["image"], "Images") if examples else (model.sample(8), "Samples")
         maps = heat(images, model.explain(images))

@@ -297,6 +297,15 @@ def test_a_generator_is_published_and_sampled(finished, folder, capsys, tmp_path
     assert (tmp_path / "README.md").read_text() == "# Mine\n"
     assert not (tmp_path / "ragan-three.npz").exists()
 
+    people = ["--mode=publish", f"--run_dir={finished}", "--tag=people", f"--data_dir={folder}"]
+    own, save = tmp_path / "zoo", publishing.door.save
+    with monkeypatch.context() as here:  # the zoo's own folder
+        here.setattr(publishing, "CARDS", tmp_path / "cards")
+        here.setattr(publishing.door, "save", lambda *given: save(*given[:4], own))
+        here.setattr(publishing.table, "shows_people", lambda name: name == "creatures/tiny")
+        lines(capsys, *people, "--num=100", "--metrics=is")
+    assert [path.name for path in (tmp_path / "cards").iterdir()] == ["ragan-people.md"]
+
     grids = []
     for weights in (f"{tmp_path}/mine", f"{tmp_path}/ragan-mine.npz", str(finished)):
         path = tmp_path / f"grid{len(grids)}.png"

@@ -11,10 +11,12 @@ from PIL import Image
 
 from attention_zoo import zoo
 from attention_zoo.cli import main
-from attention_zoo.datasets import cells, creatures, rendered, scenarios
+from attention_zoo.common.errors import UsageError
+from attention_zoo.common.images import heat, to_uint8
+from attention_zoo.datasets import cells, creatures, rendered, scenarios, table
 from attention_zoo.experiments import gallery
 from attention_zoo.reports import gallery as pages
-from attention_zoo.tasks import base, generation, guided, translation
+from attention_zoo.tasks import base, classification, generation, guided, translation
 from attention_zoo.tasks.base import Origin
 
 ROOT = Path(__file__).parents[1]
@@ -133,6 +135,52 @@ def test_pseudo_labels_are_those_of_the_classes_of_an_image():
     assert (picture[19 : 19 + 112, 4 * 116 : 4 * 116 + 112] == (128, 0, 0)).all()
 
 
+class Names:
+    """Answers class 1, with probability 0.75."""
+
+    capabilities = {"classify"}
+
+    def classify(self, images):
+        probabilities = np.array([[0.25, 0.75]] * len(images))
+        return classification.Classification(np.log(probabilities), probabilities)
+
+
+def test_a_classifier_shows_its_answers():
+    ((caption, plain),) = classification.exhibit(Names(), {"image": GREY})
+    assert caption == "Images" and plain.shape == (19 + 112, 2 * 116 - 4, 3)
+    known = {"image": GREY, "names": ("cat", "dog"), "source": "Samples of a:b"}
+    ((caption, drawn),) = classification.exhibit(Names(), known)
+    assert caption == "Samples of a:b; below, the answer with its probability"
+    assert drawn.shape == (plain.shape[0] + 15, plain.shape[1], 3)
+    assert np.array_equal(drawn[:131], plain) and (drawn[131:] < 128).any()
+    known["label"] = np.array([1, 0, 1])
+    ((caption, _),) = classification.exhibit(Names(), known)
+    assert "2 of 3 answers are right" in caption
+
+
+def test_ragan_shows_its_samples_without_attention():
+    network = zoo.create("ragan", image_size=32, width=4, encoder_width=4)["generator"]
+    options = {"image_size": 32, "latent": 100}
+    model = generation.Generator("ragan", {"generator": network}, options, Origin("t", "cifar10"))
+    z, bank = generation.latents(8, 100, 0), network.get_layer("bank")
+    plain, strengths = model.regional_attention(z)
+    assert np.allclose(plain, model.sample_latents(z)) and not strengths.any()  # an empty bank
+    layers = np.zeros(bank.bank.shape, "float16")
+    layers[:, :, :4] = 3
+    bank.bank.assign(layers)
+    again, strengths = model.regional_attention(z)
+    assert np.array_equal(again, plain) and not np.allclose(plain, model.sample_latents(z))
+    assert (strengths[:, :, :12] == 1).all() and (strengths[:, :, 20:] == 0).all()
+    _, (caption, drawn) = generation.exhibit(model, None)
+    assert "without attention" in caption and drawn.shape[1] == 6 * 132 + 44
+    cells = drawn[19:], model.sample(8)[0], to_uint8(plain[0]), strengths[0]
+    for i, picture in enumerate((cells[1], cells[2], heat(cells[1], cells[3]))):
+        assert np.array_equal(cells[0][:128:4, i * 132 : i * 132 + 128 : 4], picture)
+    other = generation.Generator("dcgan", {"generator": Explains.network}, options, Origin("t", ""))
+    with pytest.raises(UsageError, match="its generator has no regional attention"):
+        other.regional_attention(z)
+
+
 class Model(base.LoadedModel):
     def __init__(self, dataset, capabilities, size=8):
         super().__init__("resnet9", {}, {"image_size": size}, Origin("t", dataset))
@@ -148,12 +196,18 @@ def test_images_are_samples_of_a_generator_where_they_cannot_be_rendered(monkeyp
 
     monkeypatch.setattr(gallery, "load", lambda *of: loaded.append(of) or Samples())
     found = gallery.examples(Model("cifar10", {"classify"}))
-    assert loaded == [("dcgan", "cifar10")] and found["image"].shape == (8, 8, 8, 3)
-    assert (found["image"] == 7).all()
+    assert loaded == [("ragan", "cifar10")] and found["image"].shape == (8, 8, 8, 3)  # lowest FID
+    assert (found["image"] == 7).all() and found["source"] == "Samples of ragan:cifar10"
+    assert found["names"][2] == "bird"
     assert gallery.examples(Model("cifar10", {"sample"})) is None
     assert gallery.examples(Model("stl10", {"classify"})) is None
-    assert gallery.examples(Model("imagenet", {"classify"}))["image"].shape == (1, 8, 8, 3)
-    assert gallery.examples(Model("creatures", {"classify"}))["image"].shape == (8, 8, 8, 3)
+    drawn = gallery.examples(Model("imagenet", {"classify"}))
+    animals = gallery.examples(Model("creatures", {"classify"}))
+    assert drawn.keys() == {"image", "source"} and drawn["image"].shape == (8, 8, 8, 3)
+    assert np.array_equal(drawn["image"], animals["image"])
+    assert animals["names"] == creatures.LABELS
+    assert gallery.examples(Model("hep2:x", {"classify"}))["source"].startswith("Drawings of cells")
+    assert gallery.examples(Model("cells", {"classify"}))["names"] == cells.LABELS
 
 
 def test_the_texts_have_their_figures():
@@ -169,14 +223,18 @@ def test_the_texts_have_their_figures():
 def test_the_page_has_a_section_for_each_model_and_asks_nobody():
     drawn = (("tag", "python main.py --set a=1", [("Samples", GREY[0])]),)
     first = pages.Entry("none", "Them", "a task", claim="<b> & `code`", command="python main.py")
-    second = pages.Entry("some", "Others", "task", weights=drawn)
+    second = pages.Entry("some", "Others", "task", "Use", "", "FID 1", "KID 2", "", drawn)
     third = pages.Entry("blind", "Others", "task", weights=(("tag", "", []),))
     page = pages.gallery([first, second, third])
     assert re.findall('<section id="([^"]+)">', page) == ["some", "blind", "none"]
     assert "&lt;b&gt; &amp; <code>code</code>" in page and page.count("No weights yet.") == 1
-    assert page.count("No picture.") == 1 and page.count("<dt>Claim</dt>") == 1
+    assert page.count("No picture:") == 1 and page.count("<dt>Claim</dt>") == 1
+    assert "<dt>Use</dt><dd>Use</dd>" in page
+    assert page.count("<dt>Scores</dt><dd>FID, KID: lower is better</dd>") == 1
     assert "<pre>python main.py --set a=1</pre>" in page and "<pre>python main.py</pre>" in page
-    assert 'style="width: 480px"' in page and "some:tag. Samples." in page
+    assert 'style="width: 480px"' in page and "Samples.</figcaption>" in page
+    titles = re.findall("<h3>([^<]+)</h3>|<pre>([^<]+)</pre>", page)
+    assert [a or b for a, b in titles][:2] == ["some:tag", "python main.py --set a=1"]
     assert all(source.startswith("data:") for source in re.findall(' src="([^"]+)"', page))
     assert "http" not in re.sub('src="[^"]+"', "", page)
 
@@ -190,7 +248,7 @@ def test_the_command_writes_the_page(tmp_path, monkeypatch, capsys):
         "no weights yet: vgg16",
         f"gallery: {tmp_path / 'out' / 'index.html'}",
     ]
-    assert page.count("dcgan:cifar10. Samples.</figcaption>") == 1
+    assert page.count("<h3>dcgan:cifar10</h3>") == 1
     assert page.count("<img ") == len(zoo.get("dcgan").weights)
     assert page.index('id="dcgan"') < page.index("No weights yet.")
 
@@ -212,3 +270,24 @@ def test_the_picture_of_a_card_is_shown_where_there_are_no_images(tmp_path, monk
     Image.fromarray(GREY[0]).save(tmp_path / "resnet9-t.png")
     ((caption, picture),) = gallery.pictures("resnet9", "t")
     assert caption == "The picture of their card" and np.array_equal(picture, GREY[0])
+
+
+@pytest.mark.parametrize("name", ["celeb_a", "folder:Faces", "folder:my_faces2", "voc2012:VOC"])
+def test_weights_of_people_have_no_picture(name, monkeypatch):
+    monkeypatch.setattr(gallery, "load", lambda *_: Model(name, {"sample"}))
+    assert gallery.pictures("resnet9", "t") == []
+
+
+@pytest.mark.parametrize("name", ["folder:dogs", "folder:surfaces", "facades", "horse2zebra"])
+def test_other_names_are_not_of_people(name):
+    assert not table.shows_people(name)
+
+
+def test_the_documentation_has_no_picture_of_weights_of_people():
+    people = [
+        f"{name}-{tag}.png"
+        for name in zoo.names()
+        for tag, entry in zoo.get(name).weights.items()
+        if table.shows_people(entry.dataset)
+    ]
+    assert [file for file in people if (gallery.CARDS / file).exists()] == []

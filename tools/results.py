@@ -51,10 +51,7 @@ def pages(root=ROOT):
 
 def figures(folder=results.RESULTS):
     """{what: line} of the files of a folder, of the published weights, and of training steps."""
-    lines = results.read(folder)
-    for name in zoo.names():
-        for tag, entry in zoo.get(name).weights.items():
-            lines |= results.of_weights(name, tag, entry)
+    lines = results.read(folder) | results.of_zoo(map(zoo.get, zoo.names()))
     for file in STEPS:
         for what, value in rounds.step_summary(rounds.read(ROOT / "docs" / file)[1]).items():
             lines[f"{file}/{what}"] = {"value": value, "spread": None}

@@ -110,6 +110,19 @@ class AttentionBank(keras.layers.Layer):
         return {**super().get_config(), "shape": self.shape}
 
 
+def has_bank(network):
+    """Whether a functional network has an AttentionBank, which is named `bank`."""
+    return any(layer.name == "bank" for layer in network.layers)
+
+
+def without_attention(generator):
+    """A generator with a bank -> keras.Model, z (B, latent) -> {"image" (B, S, S, 3): the image
+    without attention, "layer" (B, s, s, C): the attention layer that z selects}."""
+    z, layer = generator.input, generator.get_layer("bank").output
+    image = generator.get_layer("decoder")([z, ops.zeros_like(layer)])
+    return keras.Model(z, {"image": image, "layer": layer})
+
+
 def encoder(image_size, attend_at, channels, width, bottleneck):
     """E: image (B, S, S, 3) -> features (B, s, s, channels)."""
     image = keras.Input((image_size, image_size, 3), name="image")
