@@ -60,16 +60,15 @@ def figures(folder=results.RESULTS):
 
 def zoo_table(lines, folder=results.RESULTS):
     """The README's table: the models that have a short citation in models.json."""
-    rows, above = [HEAD], None
+    rows = [HEAD]
     for name, about in results.models(folder).items():
         if "paper" in about:
             tags = sorted(zoo.get(name).weights)
             links = ", ".join(f"[`{tag}`](docs/weights/{name}-{tag}.md)" for tag in tags)
             links = links + about.get("more", "") if tags else "not published"
-            same = about["protocol"] and about["protocol"] == above
-            protocol, above = "the same" if same else about["protocol"], about["protocol"]
             ours = results.filled(about["ours"], lines)
-            rows.append([f"`{name}`", about["paper"], about["reported"], ours, protocol, links])
+            texts = about["paper"], about["reported"], ours, about["protocol"]
+            rows.append([f"`{name}`", *texts, links])
     return markdown(rows)
 
 
