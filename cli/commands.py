@@ -50,10 +50,10 @@ def train(given, arguments):
 
 
 def list_(given, arguments):
-    """Lists models, data sets and weights; imports neither TensorFlow nor Keras."""
+    """Lists models and data sets, or shows one model; imports neither TensorFlow nor Keras."""
     from . import listing
 
-    print(listing.text())
+    print(listing.model(given["model"]) if "model" in given else listing.text())
 
 
 def sample(given, arguments):

@@ -390,7 +390,14 @@ MODES = {
             "extractor is logged)",
         },
     ),
-    "list": Mode("list the models, data sets and published weights"),
+    "list": Mode(
+        "list the models, their published weights and the data sets, or show one model",
+        {"model": "model"},
+        notes={
+            "model": "show this model: its paper, weights, options, hyper-parameters and "
+            "deviations (default: list all)"
+        },
+    ),
     "sample": Mode(
         "draw images from a generator as one picture",
         {

@@ -1,44 +1,103 @@
-"""The text of --mode=list. Imports neither TensorFlow nor Keras."""
+"""The texts of --mode=list. Imports neither TensorFlow nor Keras."""
 
+import shutil
 import textwrap
+from itertools import zip_longest
 
 from .. import zoo
 from ..datasets import table
+from . import defaults
+
+NARROW, WIDE = 80, 110  # columns of the text
+WHOLE = {"break_long_words": False, "break_on_hyphens": False}
 
 
 def text():
-    """Models, data sets and published weights."""
-    models = []
-    for name in zoo.names():
-        spec = zoo.get(name)
-        counts = "; ".join(
-            f"{setting}: " + ", ".join(f"{k} {n:,}" for k, n in networks.items())
-            for setting, networks in spec.params.items()
-        )
-        data = ", ".join(spec.datasets)
-        models.append((name, f"{spec.task}. {spec.paper} ({spec.source})"))
-        models.append(("", f"data sets: {data}. parameters at {counts}"))
+    """The models with their data sets and tags, and the data sets."""
+    models = [("name", "task", "data sets", "weights")]
+    for spec in map(zoo.get, zoo.names()):
+        first, others = spec.datasets[0], len(spec.datasets) - 1
+        used = f"{first} +{others}" if others else first
+        models.append((spec.name, spec.task, used, ", ".join(spec.weights)))
     data = [(name, spec.summary) for name, spec in table.DATASETS.items()]
-    weights = [
-        (
-            f"{name}:{tag}",
-            f"{w.network} of {w.dataset}, {w.options}, "
-            + ", ".join(f"{metric} {value:.4g}" for metric, value in w.scores.items())
-            + f"; {w.license}; sha256 {w.sha256[:16]}",
-        )
-        for name in zoo.names()
-        for tag, w in zoo.get(name).weights.items()
+    data.append((table.FOLDER, table.FOLDER_SUMMARY))
+    width = _width()
+    more = (width - NARROW) // 4
+    parts = [
+        "models (one in full, with all its data sets: --mode=list --model=NAME)",
+        *columns(models, (18, width - 64 - more, 23, 13 + more)),
+        "",
+        "data sets (--dataset=NAME)",
+        *columns(data, (28, width - 32)),
     ]
+    return "\n".join(parts)
+
+
+def model(name):
+    """What one needs to know of a model to train it and to use its weights."""
+    spec = zoo.get(name)
+    losses = defaults.hparams(spec.trainer or spec.name)
     parts = {
-        "models": models,
-        "data sets": [*data, (table.FOLDER, table.FOLDER_SUMMARY)],
-        "weights": weights or [("none yet", "train them: python main.py --model=MODEL")],
+        f"{spec.name}: {spec.task}": [f"{spec.paper} ({spec.source})"],
+        "data sets of the paper": [", ".join(spec.datasets)],
+        "weights (--weights=TAG)": [_weights(*row) for row in spec.weights.items()] or ["none yet"],
+        "options of its networks (--set NAME=VALUE, but --image_size=PIXELS)": _defaults(
+            defaults.options(spec.module)
+        ),
     }
-    return "\n\n".join("\n".join([title, *map(entry, rows)]) for title, rows in parts.items())
+    said = set()
+    for loss, found in losses.items():
+        which = f" with --set loss={loss}" if len(losses) > 1 else ""
+        which += ", the default" if which and not said else ""
+        lines = _defaults(found)
+        parts[f"hyper-parameters{which} (--set NAME=VALUE)"] = [x for x in lines if x not in said]
+        said |= {*lines[1:]}
+    parts["recipes"] = [
+        "The recipe of a data set changes some of these defaults: run.json in a run directory has "
+        "the values that were used."
+    ]
+    parts["parameters"] = [
+        f"{setting}: {', '.join(f'{key} {count:,}' for key, count in counts.items())}"
+        for setting, counts in spec.params.items()
+    ]
+    parts["the paper reports"] = [f"{key}: {value:g}" for key, value in spec.reported.items()]
+    parts["deviations from the paper"] = list(spec.deviations)
+    return "\n\n".join(
+        "\n".join([title, *(_wrapped(line) for line in lines)])
+        for title, lines in parts.items()
+        if lines
+    )
 
 
-def entry(row):
-    """One row, wrapped, under its name."""
-    name, words = row
-    lines = textwrap.wrap(words, 78, break_long_words=False)
-    return f"  {name:<17} " + f"\n{'':20}".join(lines)
+def columns(rows, widths):
+    """The lines of a table; the cells of a row are wrapped to the widths of their columns."""
+    for row in rows:
+        cells = [textwrap.wrap(c, w, **WHOLE) for c, w in zip(row, widths)]
+        for line in zip_longest(*cells, fillvalue=""):
+            yield "  " + "  ".join(f"{c:<{w}}" for c, w in zip(line, widths)).rstrip()
+
+
+def _width():
+    """Columns of the terminal, NARROW to WIDE; WIDE where there is none."""
+    return min(max(shutil.get_terminal_size((WIDE, 0)).columns, NARROW), WIDE)
+
+
+def _wrapped(line):
+    return textwrap.fill(line, _width(), initial_indent="  ", subsequent_indent="    ", **WHOLE)
+
+
+def _weights(tag, entry):
+    scores = "; ".join(f"{metric} {value:.4g}" for metric, value in entry.scores.items())
+    facts = [f"{entry.network} of {entry.dataset}", scores, entry.license]
+    return f"{tag}: {'; '.join(filter(None, facts))}; sha256 {entry.sha256[:16]}"
+
+
+def _defaults(found):
+    """The lines of a Defaults: the values, then what they mean."""
+    values = " ".join(f"{name}={_written(value)}" for name, value in found.values.items())
+    return [values, *(" ".join(part.split()) for part in found.text.split("\n\n"))]
+
+
+def _written(value):
+    """A value as --set takes it."""
+    return str(value).lower() if isinstance(value, bool) else str(value) or '""'

@@ -1,7 +1,9 @@
 """The command line: real runs, a real kill -9, and mistakes that end in one line."""
 
+import dataclasses
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -14,8 +16,8 @@ import pytest
 from PIL import Image
 
 import attention_zoo as az
-from attention_zoo import datasets, studies, zoo
-from attention_zoo.cli import commands, main, parser
+from attention_zoo import datasets, studies, trainers, zoo
+from attention_zoo.cli import commands, defaults, main, parser
 from attention_zoo.common.images import image_grid, to_float
 from attention_zoo.evaluate import spatial
 from attention_zoo.experiments import publishing, training
@@ -826,15 +828,67 @@ def test_the_command_line_starts_without_tensorflow():
     assert done.returncode == 0, done.stderr
 
 
-def test_list_names_models_data_sets_and_what_they_are(capsys):
-    assert main.main(["--mode=list"]) == 0
-    out = capsys.readouterr().out
-    for word in (
-        "ragan",
-        "1,178,095",
-        "creatures",
-        "folder:PATH",
-        "resnet9:creatures",
-        "accuracy_2k_test",
+@pytest.fixture
+def wide(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "110")
+
+
+def test_list_is_a_table_of_models_and_data_sets(capsys, wide, monkeypatch):
+    said = lines(capsys, "--mode=list")
+    rows = {line.split()[0]: line for line in said if line[:2] == "  " and line[2] != " "}
+    assert {*zoo.names(), *datasets.names()} <= rows.keys()
+    cells = "sagan", "image generation, self-attention", "stanford_dogs +1", "creatures"
+    assert tuple(re.split("  +", rows["sagan"].strip())) == cells
+    assert len(said) < 90 and max(map(len, said)) <= 110
+    assert not any("{" in line for line in said)
+    monkeypatch.setenv("COLUMNS", "80")
+    assert max(map(len, lines(capsys, "--mode=list"))) <= 80
+
+
+def test_list_shows_one_model(capsys, wide):
+    said = lines(capsys, "--mode=list", "--model=deeplab")
+    assert said[0] == "deeplab: segmentation from pseudo labels"
+    text = " ".join(" ".join(said).split())
+    for part in (
+        "Fully Connected CRFs, ICLR 2015 (arXiv:1412.7062)",
+        "many: segmenter of creatures/many; miou_500_test 0.5194; Apache-2.0; sha256 beedb7dc613b",
+        "image_size=321 classes=21 backbone=vgg16 width=64",
+        'start=""',
+        "hyper-parameters with --set loss=pseudo, the default (--set NAME=VALUE)",
+        "hyper-parameters with --set loss=sec (--set NAME=VALUE)",
+        "decay_present=0.996",
+        "flip=true",
+        "decay_present, decay_absent, decay_background: d of the rank pooling",
+        "image_size=321: segmenter 20,505,429",
+        "miou_voc2012_val, SEC (GAIN's notes, table): 50.7",
+        "Predictions are those of an exponential moving average of the weights.",
     ):
-        assert word in out
+        assert part in text, part
+    assert text.count("with decay_steps=0 it is constant") == 1  # not again for the other loss
+    assert max(map(len, said)) <= 110
+    assert "hyper-parameters (--set NAME=VALUE)" in lines(capsys, "--mode=list", "--model=vgg16")
+    assert "did you mean 'ragan'?" in mistake(capsys, "--mode=list", "--model=rgan")
+
+
+@pytest.mark.parametrize("name", zoo.names())
+def test_listed_defaults_are_those_of_the_code(name):
+    spec = zoo.get(name)
+    assert defaults.options(spec.module).values == zoo.options(name)
+    variants = trainers.get(spec.trainer or name).VARIANTS
+    listed = defaults.hparams(spec.trainer or name)
+    assert list(listed) == list(variants)
+    for loss, (make_hparams, _) in variants.items():
+        assert listed[loss].values == dataclasses.asdict(make_hparams())
+        assert listed[loss].text
+
+
+def test_one_model_is_shown_without_tensorflow_in_a_second():
+    program = (
+        "import sys, time; begin = time.process_time(); import main; "
+        "from attention_zoo.cli.main import main; "
+        "assert main(['--mode=list', '--model=gain']) == 0; "
+        "heavy = {'tensorflow', 'keras', 'tensorflow_datasets'} & set(sys.modules); "
+        "sys.exit(f'imported {heavy}' if heavy or time.process_time() - begin > 1 else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")

@@ -257,5 +257,6 @@ def test_the_list_names_both(capsys):
 
     assert main.main(["--mode=list"]) == 0
     said = capsys.readouterr().out
-    assert "creatures/crops   the same 20,000 + 2,000 animals, each cut out by its box" in said
-    assert "stanford_dogs     12,000 + 8,580 photographs of dogs, each dog cut out" in said
+    said = " ".join(said.split())
+    assert "creatures/crops the same 20,000 + 2,000 animals, each cut out by its box" in said
+    assert "stanford_dogs 12,000 + 8,580 photographs of dogs, each dog cut out by" in said
