@@ -125,61 +125,26 @@ def study(given, arguments):
     model = open_model(given) if "weights" in given else None
     import_tensorflow(lean=True)
     from .. import studies
-    from ..studies.base import StudyRuns
 
     answer = studies.get(name)
     if name == "memorisation":
         found = answer(model, output=output, **data, **pick(given, "num seed data_dir"))
-        print(found.table)
-        print(f"report: {found.folder}")
-        return
-    if name in ("fid_spatial", "floor"):
-        found = answer(
-            request=request_of(given),
-            output=output,
-            say=lambda line: print(line, flush=True),
-            **data,
-            **pick(given, "image_size data_dir"),
-        )
-        print(f"study: {found.folder}")
-        return
-    if name == "claims":
-        if not data:
+    elif name in ("fid_spatial", "floor", "claims"):
+        if name == "claims" and not data:
             raise UsageError("--study=claims needs --dataset: images with masks")
         found = answer(
-            given["runs"].split(","),
+            *([given["runs"].split(",")] if name == "claims" else []),
             request=request_of(given),
             output=output,
             say=lambda line: print(line, flush=True),
             **data,
-            **pick(given, "judge data_dir"),
+            **pick(given, "image_size judge data_dir"),
         )
-        print(found.table)
-        print(f"study: {found.folder}")
-        return
-    options = pick(given, CONFIG)
-    options.pop("data_dir", None)
-    runs = StudyRuns(
-        output,
-        given.get("data_dir"),
-        options,
-        settings=dict(given.get("set", ())),
-        command=arguments,
-        progress=True,
-    )
-    if name == "gain":
-        options = optional(given, foreground="threshold", background="background", num="num")
-        options |= optional(given, by_masks="threshold_by_masks")
-    elif name == "biased":
-        options = {}
-    elif name == "translation":
-        options = {"request": request_of(given)}
-        if "models" in given:
-            options["systems"] = studies.translation.parsed(given["models"])
     else:
-        options = {"request": request_of(given), "stop": stop_rule(given)}
-    found = answer(name, runs, **data, **options)
-    print(found.table)
+        runs = study_runs(given, output, arguments)
+        found = answer(name, runs, **data, **study_options(given))
+    if name not in ("fid_spatial", "floor"):  # which have said it line by line
+        print(found.table)
     print(f"study: {found.page if found.page.suffix == '.html' else found.folder}")
 
 
@@ -348,6 +313,32 @@ def both_directions(given):
     if model.direction and model.origin.folder and "direction" not in given:
         return [model, open_model({**given, "direction": "b2a"})]
     return [model]
+
+
+def study_runs(given, output, arguments):
+    """The StudyRuns of a study that trains models."""
+    from ..studies.base import StudyRuns
+
+    options = pick(given, CONFIG)
+    data_dir = options.pop("data_dir", None)
+    settings = dict(given.get("set", ()))
+    return StudyRuns(output, data_dir, options, settings, command=arguments, progress=True)
+
+
+def study_options(given):
+    """{argument: value} of what a study that trains models takes beside its runs."""
+    name = given["study"]
+    if name == "gain":
+        names = {"foreground": "threshold", "by_masks": "threshold_by_masks"}
+        return optional(given, **names, background="background", num="num")
+    if name == "biased":
+        return {}
+    if name == "translation":
+        from ..studies.translation import parsed
+
+        systems = {"systems": parsed(given["models"])} if "models" in given else {}
+        return {"request": request_of(given), **systems}
+    return {"request": request_of(given), "stop": stop_rule(given)}
 
 
 def request_of(given):

@@ -1,11 +1,14 @@
 """Layers that papers share: self-attention and spectral normalisation, against plain references."""
 
+import threading
+
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from attention_zoo.zoo.layers import self_attention
+from attention_zoo.zoo.layers.scoped import Scoped
 from attention_zoo.zoo.layers.self_attention import SelfAttention
 from attention_zoo.zoo.layers.spectral_norm import SNConv2D, SNConv2DTranspose, SNDense, SNEmbedding
 
@@ -285,3 +288,16 @@ def test_spectral_norm_is_float32_under_mixed_precision():
         assert layer(x, training=True).dtype == "float16"
         assert layer.u.dtype == "float32"
         assert abs(np.linalg.norm(layer.u.numpy()) - 1) < 1e-6
+
+
+def test_a_scoped_value_is_that_of_its_block_and_thread():
+    scoped, elsewhere = Scoped(), []
+    with scoped.set(1):
+        with pytest.raises(KeyError), scoped.set(2):
+            assert scoped.value == 2
+            raise KeyError
+        thread = threading.Thread(target=lambda: elsewhere.append(scoped.value))
+        thread.start()
+        thread.join()
+        assert (scoped.value, elsewhere) == (1, [None])
+    assert scoped.value is None

@@ -1,24 +1,18 @@
 """Batch normalisation (Ioffe and Szegedy, 2015), fast on one device and correct on several."""
 
-import contextlib
-import threading
-
 import keras
 from keras import ops
 
-_penalty = threading.local()  # replicas of a strategy are traced in threads of their own
+from .scoped import Scoped
+
+_tape = Scoped()
 
 
-@contextlib.contextmanager
 def constant_statistics(tape):
     """Within the context BatchNorm, also at inference, uses the statistics of its batch, which are
     constants for the gradients of a tf.GradientTape and functions of the input for tapes around it.
     It has second derivatives, and the moving averages stay."""
-    _penalty.tape = tape
-    try:
-        yield
-    finally:
-        _penalty.tape = None
+    return _tape.set(tape)
 
 
 @keras.saving.register_keras_serializable("zoo")
@@ -37,7 +31,7 @@ class BatchNorm(keras.layers.BatchNormalization):
         super().__init__(momentum=momentum, epsilon=epsilon, synchronized=synchronized, **kwargs)
 
     def call(self, x, training=False, mask=None):
-        tape = getattr(_penalty, "tape", None)
+        tape = _tape.value
         if tape is not None:
             return self._with_constant_statistics(x, tape)
         if not (training and self.trainable and _one_tensorflow_replica()):

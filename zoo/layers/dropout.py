@@ -1,23 +1,17 @@
 """Dropout as the noise of a generator (Isola et al., 2017, section 3.2.1)."""
 
-import contextlib
-import threading
-
 import keras
 from keras import ops
 
-_noise = threading.local()  # replicas of a strategy are traced in threads of their own
+from .scoped import Scoped
+
+_draw = Scoped()
 
 
-@contextlib.contextmanager
 def noise(draw):
     """Within the context Dropout drops values by draw(shape), uniform numbers in [0, 1), one call
     for each layer in the order in which they are called."""
-    _noise.draw = draw
-    try:
-        yield
-    finally:
-        _noise.draw = None
+    return _draw.set(draw)
 
 
 @keras.saving.register_keras_serializable("zoo")
@@ -35,7 +29,7 @@ class Dropout(keras.layers.Layer):
         self.rate, self.noise_shape = rate, noise_shape and tuple(noise_shape)
 
     def call(self, x):
-        draw = getattr(_noise, "draw", None)
+        draw = _draw.value
         if draw is None:
             return x
         shape = ops.shape(x)
