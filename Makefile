@@ -68,7 +68,7 @@ fuzz: $(VENV)/user
 	$(VENV)/bin/python tools/fuzz.py --number=20000
 	$(VENV)/bin/python tools/soak.py
 
-# Every command of docs/guides, in order, with networks of a few weights and two steps: half an hour.
+# Every command of docs/guides, in order, with networks of a few weights and two steps: ten minutes.
 guides: $(VENV)/dev
 	$(VENV)/bin/python tools/check_guides.py
 
