@@ -21,7 +21,6 @@ run: $(VENV)/user
 	$(VENV)/bin/python main.py --model=ragan --dataset=creatures/small $(RUN) --save_every=500 --run_dir=runs/animals
 	@echo; echo "Try next:"
 	@echo "  $(VENV)/bin/python main.py --mode=sample --weights=runs/animals --seed=1 --output=new.png"
-	@echo "  $(VENV)/bin/python main.py --mode=evaluate --weights=runs/animals --metrics=fid,kid --num=1000"
 	@if [ "$$DISPLAY$$WAYLAND_DISPLAY" ] || [ "$$(uname)" = Darwin ]; \
 	then echo "  $(VENV)/bin/python -m pip install -r requirements-demo.txt && $(VENV)/bin/python main.py --mode=demo"; \
 	else echo "  $(VENV)/bin/python main.py --mode=gallery --output=gallery"; fi

@@ -5,6 +5,7 @@ directory records.
 """
 
 import json
+import shlex
 import sys
 from pathlib import Path
 
@@ -47,6 +48,7 @@ def train(given, arguments):
         print(f"best checkpoint by {trained.metric}: {trained.best}")
     print(f"report: {trained.report}")
     print(f"run directory: {trained.folder}")
+    print(f"evaluate it: {evaluation_of(config, trained.folder, **pick(given, 'data_dir'))}")
 
 
 def list_(given, arguments):
@@ -346,6 +348,28 @@ def request_of(given):
     from ..tasks.base import EvaluationRequest
 
     return EvaluationRequest(**pick(given, SCORING), progress=True)
+
+
+def evaluation_of(config, folder, data_dir=None):
+    """The command that evaluates the run of a RunConfig, on training images without test images."""
+    from .. import tasks, zoo
+    from ..datasets import open_dataset
+
+    spec, flags = zoo.get(config.model), ["--mode=evaluate", f"--weights={folder}"]
+    if "sample" in tasks.get(spec.kind).able(spec):
+        flags += ["--metrics=fid,kid", "--num=1000"]
+    if not open_dataset(config.dataset, None, data_dir).has_split("test"):
+        flags.append("--split=train")
+    if data_dir:
+        flags.append(f"--data_dir={data_dir}")
+    return shlex.join([*started(), *flags])
+
+
+def started():
+    """How this command was started, without its flags: ["python", "main.py"]."""
+    if Path(sys.argv[0]).name == "main.py":
+        return sys.orig_argv[: len(sys.orig_argv) - len(sys.argv) + 1]
+    return ["attention-zoo"]
 
 
 def stop_rule(given):

@@ -92,7 +92,7 @@ class Folder(Source):
 
     def examples(self, image_size):
         """Yields a dict per readable file; logs and counts the others."""
-        self.skipped = Skipped("files")
+        self.skipped, self.smaller = Skipped("files"), 0
 
         def square(name):
             """(the square, (width, height)) of a file, or (None, the reason)."""
@@ -107,6 +107,7 @@ class Folder(Source):
                 self.skipped.add(self.root / name, about)
                 continue
             self.sizes = extremes([*self.sizes, about])
+            self.smaller += min(about) < image_size
             example = {"image": image}
             if self.classes:
                 label = class_of(name)

@@ -42,6 +42,7 @@ class Pairs(Source):
     key = property(lambda self: self.folder.key)
     skipped = property(lambda self: self.folder.skipped)
     sizes = property(lambda self: self.folder.sizes)
+    smaller = property(lambda self: self.folder.smaller)
     root = property(lambda self: self.folder.root)
 
     def legacy_key(self):

@@ -31,10 +31,11 @@ class Source:
     the pictures; and `examples(image_size)`, which yields a dict for each.
 
     root: its folder, or its name. skipped: the Skipped of the last reading. sizes: the smallest and
-    the largest (width, height) that were read, where they are known.
+    the largest (width, height) that were read, where they are known. smaller: how many of them have
+    a side below image_size.
     """
 
-    root, skipped, sizes = "", None, ()
+    root, skipped, sizes, smaller = "", None, (), 0
 
     def legacy_key(self):
         """The key that earlier versions gave."""

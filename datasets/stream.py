@@ -322,6 +322,7 @@ def _write(source, image_size, place):
                 column.finish()
             skipped = source.skipped.line if source.skipped else ""
             notes = {"skipped": skipped, "sizes": source.sizes, "image_size": image_size}
+            notes["smaller"] = source.smaller
             (beside / NOTES).write_text(json.dumps(notes))
     except OSError as error:
         raise DataError(
@@ -331,19 +332,19 @@ def _write(source, image_size, place):
 
 def _notes(source, place):
     """Two log lines on what was read for arrays: the number of files that were skipped, and sizes,
-    "" where there is nothing to say. Earlier versions wrote none."""
+    "" where there is nothing to say. Earlier versions wrote none, or not how many are smaller."""
     try:
         notes = json.loads((place / NOTES).read_text())
     except (OSError, ValueError):
         return ["", ""]
     skipped, sizes, side = notes["skipped"], notes["sizes"], notes["image_size"]
     skipped = skipped and f"{source.root}: {skipped}"
-    mixed = ""
-    if sizes and sizes[0] != sizes[1]:
-        (w, h), (width, height) = sizes
-        mixed = f"{source.root}: pictures of {w} x {h} to {width} x {height} pixels become "
-        mixed += f"{side} x {side}"
-    return [printable(skipped), printable(mixed)]
+    resized, smaller = "", notes.get("smaller", 0)
+    if sizes and (sizes[0] != sizes[1] or smaller):
+        between = " to ".join(dict.fromkeys(f"{width} x {height}" for width, height in sizes))
+        resized = f"{source.root}: pictures of {between} pixels become {side} x {side}"
+        resized += f", {smaller:,} of them enlarged" if smaller else ""
+    return [printable(skipped), printable(resized)]
 
 
 class _Column:

@@ -21,7 +21,7 @@ from absl import logging
 
 from .. import tasks, trainers, zoo
 from ..common.errors import UsageError
-from ..common.files import user_path
+from ..common.files import printable, user_path
 from ..datasets import open_dataset
 from ..evaluate import two_stage
 from ..trainers import callbacks
@@ -198,6 +198,16 @@ def batch_keys(config, data):
     return keys
 
 
+def training_pictures(data):
+    """A log line: how many pictures of a data set are trained on."""
+    if data.paired:
+        counts = [len(data.arrays(f"train_{end}")["image"]) for end in "ab"]
+        text = "{:,} pictures of domain a and {:,} of domain b".format(*counts)
+    else:
+        text = f"{len(data.arrays('train')['image']):,} pictures"
+    return printable(f"{data.name}: {text} to train on")
+
+
 def batch_options(trainer, config, keys):
     """The options of `DataSet.batches` for a run's batches."""
     return {
@@ -352,6 +362,8 @@ class _Training:
             self.scorer.warn()
         trainer.prepare(data.batches(**options).as_numpy_iterator())
         batches = distribute_batches(self.strategy, trainer, data, {"start": done, **options})
+        if workers.chief and ":" in data.name:  # a user's own
+            logging.info(training_pictures(data))
         with contextlib.ExitStack() as stack:
             if workers.chief:
                 watchers.append(recorder)

@@ -51,10 +51,13 @@ def finished(folder):
     done = subprocess.run(command(*flags), cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     said = done.stdout.splitlines()
-    assert said[-4] == f"samples: {folder / 'whole' / 'samples' / 'step_00000012.png'}"
-    assert said[-3].startswith("best checkpoint by swd_256_train: ")
-    assert Path(said[-3].split(": ")[1]).exists()
-    assert said[-1] == f"run directory: {folder / 'whole'}"
+    assert said[-5] == f"samples: {folder / 'whole' / 'samples' / 'step_00000012.png'}"
+    assert said[-4].startswith("best checkpoint by swd_256_train: ")
+    assert Path(said[-4].split(": ")[1]).exists()
+    assert said[-2] == f"run directory: {folder / 'whole'}"
+    evaluation = f"--mode=evaluate --weights={folder / 'whole'} --metrics=fid,kid --num=1000"
+    start = f"evaluate it: {sys.executable} main.py"
+    assert said[-1] == f"{start} {evaluation} --data_dir={folder}"
     assert "12/12" in done.stderr
     return folder / "whole"
 

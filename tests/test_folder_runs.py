@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import shutil
 
 import numpy as np
@@ -9,8 +10,10 @@ import pytest
 from PIL import Image
 
 from attention_zoo import datasets
-from attention_zoo.cli import main
+from attention_zoo.cli import commands, main, parser
 from attention_zoo.experiments import run_directory as run
+from attention_zoo.experiments import training
+from attention_zoo.experiments.config import RunConfig
 
 pytestmark = pytest.mark.usefixtures("eager")
 
@@ -90,3 +93,50 @@ def test_names_that_are_not_utf8_go_all_the_way(tmp_path, monkeypatch, capsys):
     assert "cut_" in said.err and "skipped 1 of 7 files" in said.err
     assert "run directory: runs/dcgan-folder-" in said.out
     assert "Traceback" not in said.err and "Logging error" not in said.err
+
+
+@pytest.mark.parametrize(
+    "model, parts, flags",
+    [
+        ("dcgan", [""], "--metrics=fid,kid --num=1000 --split=train"),
+        ("dcgan", ["train", "test"], "--metrics=fid,kid --num=1000"),
+        ("resnet9", ["x", "y"], "--split=train"),
+        ("cyclegan", ["trainA", "trainB"], "--split=train"),
+        ("cyclegan", ["trainA", "trainB", "testA", "testB"], ""),
+    ],
+)
+def test_the_command_that_evaluates_a_run_fits_its_model_and_folder(model, parts, flags, tmp_path):
+    for part in parts:
+        write(tmp_path / "d" / part)
+    config = RunConfig.resolve(model, f"folder:{tmp_path / 'd'}")
+    printed = shlex.split(commands.evaluation_of(config, "runs/my run"))
+    assert printed == ["attention-zoo", "--mode=evaluate", "--weights=runs/my run", *flags.split()]
+    mode, given = parser.parse(printed[1:], "main.py")
+    assert (mode, given["weights"]) == ("evaluate", "runs/my run")
+    assert commands.evaluation_of(config, "r", tmp_path).endswith(f" --data_dir={tmp_path}")
+
+
+def test_a_training_says_what_it_reads_and_how_to_evaluate_it(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for label in ("x", "y"):
+        write(tmp_path / "d" / label)
+    (tmp_path / "d" / "x" / "cut.png").write_bytes(b"")
+    flags = [*TINY[1:], "--model=resnet9", "--dataset=folder:d", "--data_dir=data", "--steps=1"]
+    monkeypatch.setattr("sys.argv", ["main.py", *flags])
+    monkeypatch.setattr("sys.orig_argv", ["python", "-Xdev", "main.py", *flags])
+    assert main.main(flags) == 0
+    said = capsys.readouterr()
+    assert said.err.count("folder:d: 12 pictures to train on") == 1
+    assert said.err.count("skipped 1 of 13 files") == 1
+    python, *command = shlex.split(said.out.splitlines()[-1].removeprefix("evaluate it: "))
+    assert (python, command[:2]) == ("python", ["-Xdev", "main.py"])
+    assert main.main(command[2:]) == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[0])["metric"] == "accuracy_12_train"
+
+
+def test_the_pictures_of_both_domains_are_counted(tmp_path):
+    write(tmp_path / "trainA", 3)
+    write(tmp_path / "trainB", 2)
+    data = datasets.open_dataset(f"folder:{tmp_path}", 8)
+    line = f"folder:{tmp_path}: 3 pictures of domain a and 2 of domain b to train on"
+    assert training.training_pictures(data) == line

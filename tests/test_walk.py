@@ -168,7 +168,11 @@ def test_mixed_sizes_are_one_line_also_from_the_cache(tmp_path, caplog):
         caplog.clear()
         datasets.arrays(**source(root))
         (line,) = [line for line in caplog.text.splitlines() if "become" in line]
-        assert "pictures of 1 x 1 to 40 x 30 pixels become 8 x 8" in line
+        assert line.endswith("pictures of 1 x 1 to 40 x 30 pixels become 8 x 8, 1 of them enlarged")
+    write(tmp_path / "small", "a.png", "b.png", size=(6, 9))
+    caplog.clear()
+    datasets.arrays(**source(tmp_path / "small"))
+    assert "small: pictures of 6 x 9 pixels become 8 x 8, 2 of them enlarged" in caplog.text
 
 
 def test_few_results_wait_while_pictures_are_read():
