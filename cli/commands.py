@@ -224,6 +224,7 @@ def translate(given, arguments):
     options = pick(given, "output batch_size")
     translated = translating.translate_folder(model, given["input"], progress=True, **options)
     print(f"{translated.images} images {translated.direction}: {translated.folder}")
+    print(f"overview: {translated.folder / 'overview.html'}")
 
 
 def demo(given, arguments):

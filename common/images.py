@@ -40,6 +40,12 @@ def png(pixels):
     return encoded(pixels, "png", optimize=True)
 
 
+def reduced(pixels, side):
+    """uint8 (H, W, 3) or (H, W) -> the same, made smaller by a whole number where a side is longer
+    than `side`."""
+    return np.asarray(Image.fromarray(pixels).reduce(-(-max(pixels.shape[:2]) // side)))
+
+
 def encoded(pixels, kind, **options):
     """uint8 (H, W, 3) or grey (H, W) -> the bytes of a file of that kind, "png" or "jpeg"."""
     out = io.BytesIO()
@@ -92,10 +98,10 @@ def labelled_grid(cells, labels, scale=True):
     """uint8 (R, C, H, W, 3), C texts -> uint8 (height, width, 3): R rows of C pictures below their
     labels, on white, beside a scale of the colours of `heat` from 0 to 1.
 
-    Pictures that are narrower than CELL are enlarged by a whole number. scale: False leaves the
-    scale out.
+    Pictures that are narrower than CELL are enlarged by a whole number, unless they become higher
+    than 4 CELL. scale: False leaves the scale out.
     """
-    times = -(-CELL // cells.shape[3])
+    times = max(1, min(-(-CELL // cells.shape[3]), 4 * CELL // cells.shape[2]))
     cells = cells.repeat(times, 2).repeat(times, 3)
     rows, columns, height, width = cells.shape[:4]
     size = max(11, width // 24)  # of the letters
@@ -186,8 +192,3 @@ def foreground(masks):
     """Masks (B, H, W, n) -> attention on the foreground (B, H, W): the one mask, or, of several
     that sum to 1, all but the last one, which is the background's."""
     return masks[..., 0] if masks.shape[-1] == 1 else 1 - masks[..., -1]
-
-
-def as_png(name):
-    """The name of a PNG made from a picture's file: a.png -> a.png, a.jpg -> a.jpg.png."""
-    return name if name.endswith(".png") else f"{name}.png"

@@ -9,19 +9,18 @@ import numpy as np
 from ..common import interpolation
 from ..common.errors import UsageError
 from ..common.files import write_output
-from ..common.images import as_png, png
+from ..common.images import png
 from ..datasets import folder as folders
 from ..datasets import resize
 from ..datasets.skipped import Skipped
 from ..evaluate.localization import largest_box
-from ..reports import annotations as pages
+from ..reports import overview
 from ..tasks import scoring
 from ..tasks.generation import sampled
 from . import outputs
 from .evaluation import as_reference
 from .exporting import THRESHOLD
 
-SHOWN = 24  # images of the overview
 PARTS = (("images", ""), ("maps", ""))  # (folder, ending) of the files of a picture
 
 
@@ -52,9 +51,10 @@ def annotate(
     model.object_network()  # raises what the model cannot do before any file is written
     if images is not None:
         names, pictures = folders.read_all(images, "--input=", output)
-        outputs.check(names, PARTS, images, output)
+        stems = outputs.check(names, PARTS, images, output)
     elif "sample" in model.capabilities:
-        pictures = _samples(model, num, seed)
+        names = [f"{number + 1:06d}.png" for number in range(num)]
+        stems, pictures = outputs.stems(names), zip(names, _samples(model, num, seed))
     else:
         raise UsageError(f"{model.name} makes no images: give --input=FOLDER")
     if threshold is None:
@@ -69,21 +69,19 @@ def annotate(
         except outputs.MEMORY:
             skipped.add(name, outputs.TOO_LARGE)
             continue
-        place = Path(as_png(name))
+        file = f"{stems[name]}.png"
         for part, data in zip(PARTS, files):
-            write_output(outputs.path(output, name, *part), data)
+            write_output(outputs.path(output, stems[name], *part), data)
         size = {"width": image.shape[1], "height": image.shape[0]}
-        entries.append({"id": number, "file_name": place.as_posix(), **size})
+        entries.append({"id": number, "file_name": file, **size})
         if mask.any():
             found.append(annotation(len(found) + 1, number, mask))
-        if len(shown) < SHOWN:
-            shown.append((place.as_posix(), pages.drawing(image, attention, mask)))
+        if len(shown) < overview.SHOWN:
+            shown.append((file, png(overview.annotation(image, attention, mask))))
     skipped.report(len(entries) + skipped.count)
-    weights = model.origin.weights
-    source = weights if model.origin.folder else f"{model.name}:{weights}"
     maps = model.options.get("maps", "soft")
     kind = "Soft-CAM" if maps == "soft" else f"attention map ({maps})"
-    description = f"{kind} of {source}, threshold {threshold:.3g}"
+    description = f"{kind} of {model.place}, threshold {threshold:.3g}"
     if scales := model.options.get("scales"):
         description += f", mean of the scales {scales} and of mirror images"
     coco = {
@@ -93,7 +91,7 @@ def annotate(
         "categories": [{"id": 1, "name": "object"}],
     }
     write_output(folder / "annotations.json", json.dumps(coco))
-    page = pages.overview(description, len(entries), len(found), shown)
+    page = overview.annotations(description, len(entries), len(found), shown)
     write_output(folder / "overview.html", page)
     return Annotated(folder, len(entries), len(found))
 
@@ -127,12 +125,9 @@ def object_mask(attention, threshold):
 
 
 def _samples(model, num, seed):
-    """Yields (name, picture) of samples."""
-    number = 0
+    """Yields the pictures of samples."""
     for pictures in sampled(model.sample_latents, model.latent, num, seed):
-        for picture in pictures:
-            number += 1
-            yield f"{number:06d}.png", picture
+        yield from pictures
 
 
 def _threshold(model, data_dir):

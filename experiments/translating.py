@@ -9,11 +9,14 @@ from tqdm import tqdm
 
 from ..common.errors import UsageError
 from ..common.files import write_output
-from ..common.images import png, to_uint8
+from ..common.images import png, reduced, to_uint8
 from ..datasets import folder
 from ..datasets.skipped import Skipped
+from ..reports import overview
 from ..tasks import tiles
 from . import outputs
+
+SIDE = 160  # pixels, to which pictures are reduced for the overview
 
 
 @dataclass(frozen=True)
@@ -28,11 +31,11 @@ class Translated:
 def translate_folder(model, images, output="translated", *, batch_size=4, progress=False):
     """Translates the pictures of a folder, or one picture; returns Translated.
 
-    Writes output/NAME.png, and for networks with attention attention/NAME.png (what is changed,
-    grey), masks/NAME_K.png and contents/NAME_K.png; for those with a latent space
-    reconstructed/NAME.png and latent/NAME.png (grey). A picture of more than tiles.PIXELS is
-    translated in tiles, and one that does not fit in the memory is skipped. model: a LoadedModel
-    that translates. batch_size: the most pictures in a step.
+    Writes output/STEM.png (`outputs.stems`), and for networks with attention attention/STEM.png
+    (what is changed, grey), masks/STEM_K.png and contents/STEM_K.png; for those with a latent space
+    reconstructed/STEM.png and latent/STEM.png (grey); and overview.html. A picture of more than
+    tiles.PIXELS is translated in tiles, and one that does not fit in the memory is skipped. model:
+    a LoadedModel that translates. batch_size: the most pictures in a step.
 
     UsageError is raised, before a file is written, if two pictures would share a file or one would
     be written among the pictures of `images`.
@@ -40,8 +43,9 @@ def translate_folder(model, images, output="translated", *, batch_size=4, progre
     if "translate" not in model.capabilities:
         raise UsageError(f"{model.name} translates no images")
     names, pictures = folder.read_all(images, "--input=", output)
-    outputs.check(names, _parts(model.network.output), images, output)
-    out, count, skipped = Path(output), 0, Skipped("pictures")
+    parts = _parts(model.network.output)
+    stems = outputs.check(names, parts, images, output)
+    out, count, shown, skipped = Path(output), 0, [], Skipped("pictures")
     with tqdm(
         total=len(names),
         unit="image",
@@ -52,13 +56,26 @@ def translate_folder(model, images, output="translated", *, batch_size=4, progre
         for batch, pixels in batches(pictures, batch_size):
             for name, files in _translated(model, batch, pixels, skipped):
                 for part, values in files.items():
-                    write_output(outputs.path(out, name, *part), png(values))
+                    write_output(outputs.path(out, stems[name], *part), png(values))
                 count += 1
+                if len(shown) < overview.SHOWN:
+                    drawn = _drawing(pixels[batch.index(name)], files)
+                    shown.append((f"{stems[name]}.png", png(drawn)))
             bar.update(len(batch))
     skipped.report(len(names))
     if not count:
         raise UsageError(f"--input={images} has no picture that fits in the memory: give others")
+    masks, about = sum(part == "masks" for part, _ in parts), f"{model.direction} by {model.place}"
+    page = overview.translations(f"Translated {about}", count, masks, shown)
+    write_output(out / "overview.html", page)
     return Translated(out, count, model.direction)
+
+
+def _drawing(image, files):
+    """A picture of the overview, uint8: an image (H, W, 3) and its `_files`."""
+    values = [files[part] for part in [("", ""), ("attention", "")] if part in files]
+    image, translated, *attention = (reduced(value, SIDE) for value in [image, *values])
+    return overview.translation(image, translated, *(values / 255 for values in attention))
 
 
 def batches(pictures, most):

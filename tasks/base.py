@@ -64,8 +64,12 @@ class LoadedModel:
         self.infer = Inference()
 
     def __repr__(self):
-        place = self.origin.weights if self.origin.folder else f"{self.name}:{self.origin.weights}"
-        return f"<{type(self).__name__} {place}>"
+        return f"<{type(self).__name__} {self.place}>"
+
+    @property
+    def place(self):
+        """Where the weights are from: a run directory or checkpoint file, else "MODEL:TAG"."""
+        return self.origin.weights if self.origin.folder else f"{self.name}:{self.origin.weights}"
 
     @property
     def network(self):

@@ -1,4 +1,4 @@
-"""Model cards and the overview page of annotated images."""
+"""Model cards and the overview pages of annotated and of translated images."""
 
 import dataclasses
 import re
@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from attention_zoo.common.images import heat
+from attention_zoo.common.images import heat, png
 from attention_zoo.common.tables import markdown
-from attention_zoo.reports import annotations
+from attention_zoo.reports import overview
 from attention_zoo.reports.cards import card, front_matter, hub_card
 from attention_zoo.zoo import registry
 
@@ -156,7 +156,7 @@ def test_the_drawing_of_an_annotated_image():
     attention[2:6, 2:6] = 1
     mask = attention > 0
     mask[2:4, 4:6] = False
-    drawn = annotations.drawing(image, attention, mask)
+    drawn = overview.annotation(image, attention, mask)
     assert drawn.shape == (19 + 112, 3 * 116 + 44, 3)  # each pixel is 14 x 14
     shown, seen, box = (drawn[19::14, x : x + 112 : 14] for x in (0, 116, 232))
     assert (shown == 100).all()
@@ -164,14 +164,36 @@ def test_the_drawing_of_an_annotated_image():
     assert (box[2, 2:6] == 255).all() and (box[5, 2:6] == 255).all()
     assert (box[2:6, [2, 5]] == 255).all()
     assert box[3, 3].tolist() == [255, 64, 64] and box[4, 3].tolist() == [100] * 3
-    none = annotations.drawing(image, attention * 0, np.zeros((8, 8), bool))
+    none = overview.annotation(image, attention * 0, np.zeros((8, 8), bool))
     assert (none[19:, 232:344] == 100).all()
 
 
 def test_the_overview_is_one_escaped_file():
-    pictures = [("<a>.png", np.zeros((4, 12, 3), np.uint8))]
-    page = annotations.overview("Soft-CAM of x, <b>", 1200, 900, pictures)
+    pictures = [("<a>.png", png(np.zeros((4, 12, 3), np.uint8)))]
+    page = overview.annotations("Soft-CAM of x, <b>", 1200, 900, pictures)
     assert "<h1>1,200 annotated images</h1>" in page
     assert "Soft-CAM of x, &lt;b&gt;; 900 of them with an object. The first 1:" in page
     assert "&lt;a&gt;.png: image, map, mask and box" in page and "<a>" not in page
     assert len(re.findall('src="data:image/png;base64,', page)) == 1 and "https://" not in page
+
+
+def test_a_translation_stands_beside_its_image_and_its_attention():
+    image = np.full((8, 8, 3), 100, np.uint8)
+    translated, attention = image + 50, np.linspace(0, 1, 64).reshape(8, 8)
+    drawn = overview.translation(image, translated, attention)
+    assert drawn.shape == (19 + 112, 3 * 116 + 44, 3)
+    shown, made, seen = (drawn[19::14, x : x + 112 : 14] for x in (0, 116, 232))
+    assert (shown == image).all() and (made == translated).all()
+    assert (seen == heat(image, attention)).all()
+    assert overview.translation(image, translated).shape == (19 + 112, 2 * 116 - 4, 3)
+
+
+def test_the_overview_of_translations_says_which_mask_is_the_background():
+    pictures = [("a.png", png(np.zeros((4, 12, 3), np.uint8)))]
+    page = overview.translations("Translated a2b by x", 30, 10, pictures)
+    assert "<h1>30 translated images</h1>" in page
+    assert "Translated a2b by x. The first 1: image, translation and attention." in page
+    assert "masks/NAME_10.png is the background" in page
+    for masks, columns in ((1, "image, translation and attention"), (0, "image and translation")):
+        page = overview.translations("Translated a2b by x", 30, masks, pictures)
+        assert f"The first 1: {columns}.</p>" in page

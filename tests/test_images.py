@@ -104,6 +104,15 @@ def test_a_scale_stands_beside_a_heat_map():
     assert images.with_scale(np.zeros((30, 24, 3), np.uint8)).shape == (30, 24 + 4 + 44, 3)
 
 
-def test_the_name_of_a_png():
-    assert images.as_png("a.png") == "a.png"
-    assert images.as_png("deep/a.jpg") == "deep/a.jpg.png"
+def test_a_high_picture_is_not_enlarged_in_a_grid():
+    cells = np.zeros((1, 1, 300, 2, 3), np.uint8)
+    assert images.labelled_grid(cells, ["image"], scale=False).shape == (19 + 300, 2, 3)
+    cells = np.zeros((1, 1, 30, 20, 3), np.uint8)
+    assert images.labelled_grid(cells, ["image"], scale=False).shape == (19 + 180, 120, 3)
+
+
+def test_a_picture_is_reduced_by_a_whole_number():
+    pixels = np.arange(20, dtype=np.uint8).reshape(4, 5).repeat(3, 0).repeat(3, 1)
+    assert (images.reduced(pixels, 5) == np.arange(20).reshape(4, 5)).all()
+    assert (images.reduced(pixels, 15) == pixels).all()
+    assert images.reduced(np.zeros((2, 900, 3), np.uint8), 256).shape == (1, 225, 3)

@@ -20,7 +20,9 @@ def checked(root, names, output, parts=TRANSLATE):
     return names
 
 
-@pytest.mark.parametrize("two", ["a.jpg a.jpg.png", "a.png attention/a.png", "b.png masks/b_2.png"])
+@pytest.mark.parametrize(
+    "two", ["a.png attention/a.png", "b.png masks/b_2.png", "a.jpg attention/a.tif"]
+)
 def test_two_pictures_never_share_a_file(two, tmp_path):
     with pytest.raises(UsageError, match="would both become .*: rename one of them"):
         checked(tmp_path / "in", two.split(), tmp_path / "out")
@@ -29,6 +31,18 @@ def test_two_pictures_never_share_a_file(two, tmp_path):
 def test_pictures_of_similar_names_are_no_conflict(tmp_path):
     names = ["a.jpg", "a.png", "a_1.png", "masks/b_3.png", "sub/a.png"]
     assert checked(tmp_path / "in", names, tmp_path / "out") == names
+
+
+def test_a_file_keeps_its_ending_where_another_has_its_stem():
+    names = "a.jpg b.jpg b.png c.gif C.TIF d.jpg d.jpg.png sub/a.b.webp"
+    stems = outputs.stems(names.split())
+    assert [*stems.values()] == "a b.jpg b c.gif C.TIF d d.jpg sub/a.b".split()
+    assert outputs.path("out", stems["sub/a.b.webp"], "masks", "_1") == "out/masks/sub/a.b_1.png"
+
+
+def test_a_full_name_may_be_the_stem_of_a_third_picture(tmp_path):
+    with pytest.raises(UsageError, match="a.jpg and a.jpg.webp would both become .*/a.jpg.png: "):
+        checked(tmp_path / "in", ["a.jpg", "a.png", "a.jpg.webp"], tmp_path / "out")
 
 
 def test_no_file_is_written_among_the_pictures(tmp_path):

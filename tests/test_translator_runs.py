@@ -79,8 +79,13 @@ def test_one_picture_is_translated(trained, tmp_path, capsys):
     Image.fromarray(np.full((9, 14, 3), 77, np.uint8)).save(path)
     flags = ["--mode=translate", f"--weights={trained}", f"--output={tmp_path / 'out'}"]
     assert main.main([*flags, f"--input={path}"]) == 0
-    assert "1 images a2b" in capsys.readouterr().out
-    assert Image.open(tmp_path / "out" / "a b.jpg.png").size == (14, 9)
+    said = capsys.readouterr().out
+    assert "1 images a2b" in said
+    assert Image.open(tmp_path / "out" / "a b.png").size == (14, 9)
+    assert f"overview: {tmp_path / 'out' / 'overview.html'}" in said
+    page = (tmp_path / "out" / "overview.html").read_text()
+    assert f"Translated a2b by {trained}. The first 1: image, translation and attention." in page
+    assert "masks/NAME_3.png is the background" in page and page.count("<img") == 1
     for given, message in ((path.name, "does not exist"), (__file__, "is no readable picture")):
         assert main.main([*flags, f"--input={given}"]) == 2
         assert f"--input={given} {message}" in capsys.readouterr().err
@@ -162,7 +167,7 @@ def test_both_directions_are_published_and_translate_pictures_of_any_size(
     assert main.main([*flags, f"--weights={tmp_path / 'zoo' / 'back'}", f"--output={out}"]) == 0
     told = capsys.readouterr()
     assert "3 images b2a" in told.out and "broken.png" in told.err
-    pictures = {"a.png": "a.png", "b.jpg": "b.jpg.png", "sub/c.png": "sub/c.png"}
+    pictures = {"a.png": "a.png", "b.jpg": "b.png", "sub/c.png": "sub/c.png"}
     for name, made in pictures.items():
         stem = made.removesuffix(".png")
         files = [made, f"attention/{made}", *(f"masks/{stem}_{k}.png" for k in (1, 2, 3))]
