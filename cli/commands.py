@@ -79,7 +79,8 @@ def sample(given, arguments):
 
 
 def evaluate(given, arguments):
-    """Prints a JSON line for each score, and on stderr how it differs from earlier ones."""
+    """Prints a JSON line for each score, and on stderr a line to read, and how it differs from
+    earlier ones."""
     if ("weights" in given) == ("input" in given):
         raise UsageError("--mode=evaluate takes --weights=TAG|RUN_DIR|FILE or --input=FOLDER")
     if "input" in given:
@@ -92,6 +93,7 @@ def evaluate(given, arguments):
         refuse(given, "image_size", "goes with --input: a network has its own")
     import_tensorflow(lean=True)
     from ..experiments import evaluation
+    from ..reports.scores import line
 
     earlier = evaluation.read_scores(given["against"]) if "against" in given else None
     if "input" in given:
@@ -107,10 +109,12 @@ def evaluate(given, arguments):
         scores += evaluation.evaluate(**one, **options, progress=True)
     for score in scores:
         print(json.dumps(score.row()))
+    for score in scores:
+        print(line(score.row()), file=sys.stderr)
     if earlier is not None:
         for metric, value, other in evaluation.differences(scores, earlier):
-            line = f"{metric}: {value:.6g}, against {other:.6g}: {value - other:+.4g}"
-            print(line, file=sys.stderr)
+            difference = f"{value:.6g}, against {other:.6g}: {value - other:+.4g}"
+            print(f"{metric}: {difference}", file=sys.stderr)
 
 
 def report(given, arguments):

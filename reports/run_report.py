@@ -8,7 +8,7 @@ from html import escape
 
 from . import plots
 from .pages import Html, html, page, picture, section, table
-from .scores import best, better, number, series, titled
+from .scores import best, better, number, series, titled, with_deviation
 
 LARGE = 640  # pixels, up to which a small picture is enlarged
 GROUPS = {"options": "Options", "hparams": "Hyper-parameters", "every": "Intervals in steps"}
@@ -70,12 +70,11 @@ def _scores(curves, evaluations, reported):
     latest, lines = {row["metric"]: row for row in evaluations}, []
     for name in dict.fromkeys([*latest, *filter(better, curves)]):
         row = latest.get(name, {})
-        value = number(row.get("value"))
-        value += f" ± {number(row['deviation'])}" if "deviation" in row else ""
         reached = _best(name, curves[name]) if name in curves else "–"
         numbers = [number(row.get(key)) for key in ("step", "count", "seed")]
         of = [row[key] for key in ("dataset", "split", "extractor", "digest") if row.get(key)]
-        lines.append([titled(name), value, reached, *numbers, ", ".join(of) or "–"])
+        of = ", ".join(of) or "–"
+        lines.append([titled(name), with_deviation(row), reached, *numbers, of])
     head = ["Metric", "Latest evaluation", "Best in training", "Step", "Images", "Seed"]
     parts = []
     if lines:

@@ -21,6 +21,21 @@ def titled(name):
     return f"{name}: {better(name)} is better" if better(name) else name
 
 
+def with_deviation(row):
+    """The value of a score's row as text, with its deviation where it has one."""
+    deviation = f" ± {number(row['deviation'])}" if "deviation" in row else ""
+    return f"{number(row.get('value'))}{deviation}"
+
+
+def line(row):
+    """A score's row as a line to read: "kid_x_1k_test: 0.0123 ± 0.001, 1,000 images, lower is
+    better"."""
+    parts = [f"{row['metric']}: {with_deviation(row)}", f"{number(row['count'])} images"]
+    if direction := better(row["metric"]):
+        parts.append(f"{direction} is better")
+    return ", ".join(parts)
+
+
 def best(name, points):
     """(step, value) of the first best value of a curve (n, 2)."""
     find = np.argmax if better(name) == "higher" else np.argmin

@@ -131,7 +131,11 @@ def test_a_training_says_what_it_reads_and_how_to_evaluate_it(tmp_path, monkeypa
     python, *command = shlex.split(said.out.splitlines()[-1].removeprefix("evaluate it: "))
     assert (python, command[:2]) == ("python", ["-Xdev", "main.py"])
     assert main.main(command[2:]) == 0
-    assert json.loads(capsys.readouterr().out.splitlines()[0])["metric"] == "accuracy_12_train"
+    said = capsys.readouterr()
+    row, _ = map(json.loads, said.out.splitlines())
+    assert row["metric"] == "accuracy_12_train"
+    line = f"accuracy_12_train: {row['value']:.4g}, 12 images, higher is better"
+    assert said.err.splitlines()[-2] == line
 
 
 def test_the_pictures_of_both_domains_are_counted(tmp_path):

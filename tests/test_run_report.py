@@ -342,6 +342,24 @@ def test_every_metric_of_the_protocol_has_the_direction_that_it_has_there():
             assert scores.better(f"{name}_x_10k") == ("higher" if metric.higher else "lower")
 
 
+@pytest.mark.parametrize(
+    "row, line",
+    [
+        (
+            {"metric": "kid_x_1k_test", "value": 0.0123456, "deviation": 0.00101, "count": 1000},
+            "kid_x_1k_test: 0.01235 ± 0.00101, 1,000 images, lower is better",
+        ),
+        (
+            {"metric": "accuracy_24_train", "value": 0.5, "count": 24},
+            "accuracy_24_train: 0.5, 24 images, higher is better",
+        ),
+        ({"metric": "other_24", "value": 261.07, "count": 24}, "other_24: 261.1, 24 images"),
+    ],
+)
+def test_a_score_as_a_line(row, line):
+    assert scores.line(row) == line
+
+
 def test_many_curves_of_one_unit_have_its_name():
     rows = [{"step": 1, **{f"mask_a2b_mask{i}_mean": i / 10 for i in range(3)}}]
     page = Page(written(rows=rows))
