@@ -30,7 +30,7 @@ def report(record, spec, rows, evaluations, pictures, stages=None):
     marked = {"d_loss", (config.get("stop") or {}).get("metric")} if stages else set()
     sections = {
         "Samples": _pictures(samples, "Samples", 6),
-        "Scores": _scores(curves, evaluations, spec["reported"]),
+        "Scores": _scores(curves, evaluations, spec["reported"], config["dataset"]),
         "Curves": _curves(curves, last, stages, marked),
         "Confusion": _confusion(evaluations),
         "Attention": _pictures(attention, "Attention", 4),
@@ -66,7 +66,7 @@ def _best(name, points):
     return f"{number(value)} at step {step:,.0f}"
 
 
-def _scores(curves, evaluations, reported):
+def _scores(curves, evaluations, reported, dataset):
     latest, lines = {row["metric"]: row for row in evaluations}, []
     for name in dict.fromkeys([*latest, *filter(better, curves)]):
         row = latest.get(name, {})
@@ -80,8 +80,11 @@ def _scores(curves, evaluations, reported):
     if lines:
         parts += [Html("<h3>This run</h3>"), table([*head, "Data and extractor"], lines)]
     if reported:
+        kind = re.split("[:/]", str(dataset))[0]  # which the names of scores on it hold
+        other = "" if any(kind in name for name in reported) else ", on other data than this run's"
         lines = [[titled(name), number(value)] for name, value in reported.items()]
-        parts += [Html("<h3>Reported in papers</h3>"), table(["Protocol", "Score"], lines)]
+        title = html("<h3>Reported in papers$other</h3>", other=other)
+        parts += [title, table(["Protocol", "Score"], lines)]
     note = "<p>Scores with different names follow different protocols: do not compare them.</p>"
     return parts and [*parts, Html(note)]
 

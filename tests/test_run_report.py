@@ -306,6 +306,18 @@ def test_the_latest_evaluation_stands_beside_the_best_of_training_and_the_paper(
 
 
 @pytest.mark.parametrize(
+    "dataset, end",
+    [("cifar10", ""), ("cifar10/small", "")]
+    + [(name, ", on other data than this run's") for name in ("folder:cifar10", "cells", None)],
+)
+def test_scores_of_papers_on_other_data_say_so(dataset, end):
+    given = material()
+    given["record"]["config"]["dataset"] = dataset
+    headings = [text for _, text in Page(report(**given)).headings if "papers" in text]
+    assert headings == [f"Reported in papers{end}"]
+
+
+@pytest.mark.parametrize(
     "name, better",
     [("sfid_a_1k_test", "lower"), ("kid_blocks10_a_1k_test", "lower"), ("swd_1024_train", "lower")]
     + [("l1_truth_16_test_a", "lower"), ("background_psnr_16_test_a", "higher")]
