@@ -21,26 +21,36 @@ def unit_vectors(features):
     return features / (np.linalg.norm(features, axis=1, keepdims=True) + 1e-12)
 
 
-def nearest(queries, embed, images, exclude=None, block=1000):
-    """(Q, D) -> index (Q,) and distance (Q,) of each query's nearest among embed(images).
+def in_blocks(embed, images, size=1000):
+    """Yields embed(images), (n, D), `size` images at a time."""
+    for start in range(0, len(images), size):
+        yield embed(images[start : start + size])
 
-    embed: (n, ...) -> (n, D), called with `block` images at a time. exclude: (Q,), for each query
-    the index of an image that does not count, such as its own reference.
+
+def nearest(searches, blocks):
+    """The nearest vectors of several sets of queries, in one pass.
+
+    searches: [(queries (Q, D), exclude)]; exclude: None, or (Q,), for each query the index of a
+    vector that does not count, such as its own reference. blocks: iterable of vectors (n, D).
+
+    -> for each search (index (Q,) among all vectors, distance (Q,)).
     """
-    best = np.full(len(queries), np.inf)
-    index = np.zeros(len(queries), np.int64)
-    own = np.sum(queries.astype(np.float64) ** 2, axis=1)
-    for start in range(0, len(images), block):
-        part = embed(images[start : start + block])
-        squared = own[:, None] + np.sum(part.astype(np.float64) ** 2, axis=1) - 2 * queries @ part.T
-        if exclude is not None:
-            rows = np.flatnonzero((exclude >= start) & (exclude < start + len(part)))
-            squared[rows, exclude[rows] - start] = np.inf
-        place = squared.argmin(1)
-        value = squared[np.arange(len(queries)), place]
-        nearer = value < best
-        best[nearer], index[nearer] = value[nearer], place[nearer] + start
-    return index, np.sqrt(np.maximum(best, 0))
+    norms = [np.sum(queries.astype(np.float64) ** 2, axis=1) for queries, _ in searches]
+    found = [(np.zeros(len(own), np.int64), np.full(len(own), np.inf)) for own in norms]
+    start = 0
+    for part in blocks:
+        norm = np.sum(part.astype(np.float64) ** 2, axis=1)
+        for (queries, exclude), own, (index, best) in zip(searches, norms, found):
+            squared = own[:, None] + norm - 2 * queries @ part.T
+            if exclude is not None:
+                rows = np.flatnonzero((exclude >= start) & (exclude < start + len(part)))
+                squared[rows, exclude[rows] - start] = np.inf
+            place = squared.argmin(1)
+            value = squared[np.arange(len(queries)), place]
+            nearer = value < best
+            best[nearer], index[nearer] = value[nearer], place[nearer] + start
+        start += len(part)
+    return [(index, np.sqrt(np.maximum(best, 0))) for index, best in found]
 
 
 def spread(vectors):
@@ -73,10 +83,10 @@ def neighbours(samples, features, train, test):
     numbers["share_without_copies"] = len(train) / (len(train) + len(test))
     pictures = [samples]
     for kind, embed, embed_bytes in spaces(features):
-        made = embed(samples)
-        closest, distance = nearest(made, embed_bytes, train)
-        _, to_test = nearest(made, embed_bytes, test)
-        _, of_test = nearest(embed_bytes(test), embed_bytes, train)
+        made, held_out = embed(samples), embed_bytes(test)
+        searches = [(made, None), (held_out, None)]
+        (closest, distance), (_, of_test) = nearest(searches, in_blocks(embed_bytes, train))
+        ((_, to_test),) = nearest(searches[:1], in_blocks(np.asarray, held_out))
         numbers[kind] = {
             "sample_to_nearest_train": float(distance.mean()),
             "test_image_to_nearest_train": float(of_test.mean()),
@@ -105,9 +115,9 @@ def report(sample, features, train, test, count, seed):
     numbers, pictures = {"samples": count, "train": len(train), "seed": seed}, [samples, references]
     for kind, embed, embed_bytes in spaces(features):
         own, made = embed(references), embed(samples)
-        closest, distance = nearest(made, embed_bytes, train)
-        _, of_reference = nearest(own, embed_bytes, train, exclude=chosen)
-        _, of_test = nearest(embed_bytes(test[held_out]), embed_bytes, train)
+        searches = [(made, None), (own, chosen), (embed_bytes(test[held_out]), None)]
+        found = nearest(searches, in_blocks(embed_bytes, train))
+        (closest, distance), (_, of_reference), (_, of_test) = found
         one_reference = sample(z, np.repeat(references[:1], count, axis=0))
         one_z = sample(np.zeros(count, np.int64), references)
         numbers[kind] = {

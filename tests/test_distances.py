@@ -70,7 +70,8 @@ def test_halves_are_means_of_four_pixels():
 def test_nearest_by_a_loop():
     rng = np.random.default_rng(0)
     queries, vectors = rng.normal(size=(5, 3)), rng.normal(size=(11, 3))
-    index, distance = memorisation.nearest(queries, np.asarray, vectors, block=4)
+    blocks = memorisation.in_blocks(np.asarray, vectors, 4)
+    ((index, distance),) = memorisation.nearest([(queries, None)], blocks)
     for q in range(5):
         gaps = [np.linalg.norm(queries[q] - v) for v in vectors]
         assert index[q] == int(np.argmin(gaps))
@@ -79,11 +80,10 @@ def test_nearest_by_a_loop():
 
 def test_nearest_leaves_out_what_it_is_told_to():
     vectors = np.array([[0.0], [1.0], [5.0]], np.float32)
-    index, distance = memorisation.nearest(
-        vectors, np.asarray, vectors, exclude=np.arange(3), block=2
-    )
-    assert index.tolist() == [1, 0, 1]
-    assert distance.tolist() == [1, 1, 4]
+    searches = [(vectors, np.arange(3)), (vectors[1:], None)]
+    first, second = memorisation.nearest(searches, memorisation.in_blocks(np.asarray, vectors, 2))
+    assert [x.tolist() for x in first] == [[1, 0, 1], [1, 1, 4]]
+    assert [x.tolist() for x in second] == [[1, 2], [0, 0]]
 
 
 def test_spread_is_the_mean_over_pairs():
@@ -119,10 +119,17 @@ def test_report_tells_a_copier_from_a_painter():
 
 def test_neighbours_tell_a_copier_from_a_painter():
     train, test = photos(60, 0), photos(20, 1)
-    features = ("feature", lambda x: x.reshape(len(x), -1)[:, ::7])
+    embedded = []
+
+    def extract(images):
+        embedded.append(len(images))
+        return images.reshape(len(images), -1)[:, ::7]
+
+    features = ("feature", extract)
     copies = memorisation.to_float(train) + 0.01
     new = memorisation.to_float(photos(60, 2))
     copied, pictures = memorisation.neighbours(copies, features, train, test)
+    assert sorted(embedded) == [20, 60, 60]  # test images, training images and samples, once each
     painted, _ = memorisation.neighbours(new, features, train, test)
     assert pictures.shape == (60, 3, 32, 32, 3)
     assert abs(pictures[:, 1] - memorisation.to_float(train)).max() == 0  # the nearest by pixels
