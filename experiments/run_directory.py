@@ -82,8 +82,8 @@ class Run:
         self.metrics = self.folder / "metrics.jsonl"
         record = self.folder / "run.json"
         try:
-            check(self.folder, self.config, legacy_data, whole=True)
-            starts = read_record(self.folder)["starts"] if record.exists() else []
+            old = check(self.folder, self.config, legacy_data, whole=True)
+            starts = old["starts"] if old else []
             self.checkpoints.mkdir(parents=True, exist_ok=True)
             self._lock()
             for part in self.folder.rglob("*.part"):
@@ -158,7 +158,8 @@ class Run:
 
 
 def check(folder, config, legacy_data=None, whole=False):
-    """Raises RunError unless a folder can become, or go on as, the directory of a run.
+    """The record of a run that goes on, None of a new one; raises RunError unless a folder can
+    become, or go on as, the directory of a run.
 
     config: JSON values that a resume must repeat; whole: all of them, so that the run has no
     others. legacy_data: function () -> "data" as earlier versions recorded it. Writes nothing.
@@ -167,8 +168,9 @@ def check(folder, config, legacy_data=None, whole=False):
     if not (folder / "run.json").exists():
         if folder.is_dir() and _foreign_files(folder):
             raise RunError(f"{folder} holds other files: give an empty or new --run_dir")
-        return
-    new, old = json.loads(json.dumps(config)), read_record(folder)["config"]
+        return None
+    new, record = json.loads(json.dumps(config)), read_record(folder)
+    old = record["config"]
     for part, values in LEGACY_VALUES.items():
         if old.get(part) is not None and new.get(part) is not None:
             added = {k: v for k, v in values.items() if k in new[part]}
@@ -198,6 +200,7 @@ def check(folder, config, legacy_data=None, whole=False):
             f"{folder} is a run with other values ({changes}): repeat its command to resume it, or "
             "give another --run_dir"
         )
+    return record
 
 
 def _foreign_files(folder):
