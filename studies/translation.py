@@ -14,12 +14,11 @@ from ..common.files import write_output
 from ..common.tables import markdown
 from ..datasets import open_dataset
 from ..evaluate import translation as measures
-from ..evaluate.scorer import Score
 from ..experiments.config import RunConfig
 from ..experiments.models import open_run
 from ..reports import comparison
 from ..tasks import scoring
-from ..tasks.translation import METRICS, evaluate
+from ..tasks.translation import evaluate
 from .base import Study
 
 SYSTEMS = [  # name, model, settings
@@ -43,6 +42,7 @@ def translation(study, runs, data="creatures/plain2striped", *, request, systems
     takes several batches has fewer steps. request: an EvaluationRequest (extractor). systems:
     [(name, model, settings)]; None: SYSTEMS.
     """
+    request.refuse("metrics", "does not go with this study, which has its own")
     systems = SYSTEMS if systems is None else systems
     common = RunConfig.resolve("cyclegan", data, data_dir=runs.data_dir, **runs.options)
     common = {key: getattr(common, key) for key in SIZES.split()}
@@ -61,9 +61,8 @@ def translation(study, runs, data="creatures/plain2striped", *, request, systems
         for direction in DIRECTIONS:
             translator = open_run(runs.folder(name), direction)
             dataset = open_dataset(data, translator.image_size, runs.data_dir)
-            rows = evaluate(translator, dataset, request)
-            rows += more_scores(translator, dataset, request)
-            scores[direction][name] = {score.metric: score.value for score in rows}
+            found = {s.metric: s.value for s in evaluate(translator, dataset, request)}
+            scores[direction][name] = found | more_scores(translator, dataset, request, found)
             draw(drawn.setdefault(direction, {}), name, translator, dataset)
         spent["parameters"] = translator.network.count_params()
         write_output(runs.output / COSTS, json.dumps(costs, indent=1))
@@ -117,30 +116,24 @@ def draw(pictures, name, model, data):
         pictures[f"its attention, {name}"] = grey.astype("uint8")
 
 
-def more_scores(model, data, request):
-    """[Score] that compare with the images themselves: UAIT's kernel distance, the mean of those to
-    the target's and to the source's images (Mejjati et al., 2018), and the mean absolute difference
-    of an image and its translation back, as a share of the range."""
+def more_scores(model, data, request, scores):
+    """{metric: value} of what compares with the images themselves: UAIT's kernel distance, the mean
+    of those to the target's and to the source's images (Mejjati et al., 2018), and the mean
+    absolute difference of an image and its translation back, as a share of the range. scores: those
+    of `evaluate`, the kernel distance to the target's images among them."""
     split, (end, other) = request.split or "test", model.direction.split("2")
     images = data.arrays(f"{split}_{end}")["image"][:]
     made = model.translate(images).images
-    values, count = [], len(images)
-    for domain in (other, end):
-        spec = scoring.scorer_spec(
-            dataclasses.replace(request, metrics=("kid",)),
-            METRICS,
-            split=f"{split}_{domain}",
-            count=count,
-        )
-        (score,) = scoring.make_scorer(spec, data).scores(lambda: iter([made]))
-        values.append(score.value)
-    name = score.metric.replace("kid_", "kid_target_and_source_", 1).removesuffix(f"_{end}")
+    request, count = dataclasses.replace(request, metrics=("kid",)), len(images)
+    spec = scoring.scorer_spec(request, split=f"{split}_{end}", count=count)
+    (source,) = scoring.make_scorer(spec, data).scores(lambda: iter([made]))
+    name = source.metric.removesuffix(f"_{end}")
+    both = np.mean([scores[f"{name}_{other}"], source.value])
     again = model.back().translate(made).images
-    cycle = measures.l1(images, again).mean()
-    return [
-        Score(name, float(np.mean(values))),
-        Score(f"cycle_l1_{count}_{split}_{end}", float(cycle)),
-    ]
+    return {
+        name.replace("kid_", "kid_target_and_source_", 1): float(both),
+        f"cycle_l1_{count}_{split}_{end}": float(measures.l1(images, again).mean()),
+    }
 
 
 def _written(folder, scores, drawn, costs, seen):

@@ -121,6 +121,8 @@ def test_the_study_goes_on_and_sets_both_directions_side_by_side(
     assert costs["images"] == 0 and costs["parameters"] == model.network.count_params()
     assert main.main([*flags, "--metrics=kid"]) == 2
     assert "does not go with --study=translation" in capsys.readouterr().err
+    with pytest.raises(az.UsageError, match="metrics does not go with this study"):
+        translation.translation("s", None, request=az.EvaluationRequest(metrics=("kid",)))
 
 
 def test_systems_of_the_study():
