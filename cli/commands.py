@@ -52,7 +52,7 @@ def train(given, arguments):
 
 
 def list_(given, arguments):
-    """Lists models and data sets, or shows one model; imports neither TensorFlow nor Keras."""
+    """Lists models and data sets, without TensorFlow, or shows one model."""
     from . import listing
 
     print(listing.model(given["model"]) if "model" in given else listing.text())

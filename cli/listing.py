@@ -1,12 +1,14 @@
-"""The texts of --mode=list. Imports neither TensorFlow nor Keras."""
+"""The texts of --mode=list. Only those of one model import TensorFlow."""
 
+import dataclasses
+import inspect
 import shutil
 import textwrap
 from itertools import zip_longest
 
 from .. import zoo
+from ..common.quiet import import_tensorflow
 from ..datasets import table
-from . import defaults
 
 NARROW, WIDE = 80, 110  # columns of the text
 WHOLE = {"break_long_words": False, "break_on_hyphens": False}
@@ -36,20 +38,24 @@ def text():
 def model(name):
     """What one needs to know of a model to train it and to use its weights."""
     spec = zoo.get(name)
-    losses = defaults.hparams(spec.trainer or spec.name)
+    import_tensorflow(lean=True)
+    from .. import trainers
+
+    losses = trainers.get(spec.trainer or spec.name).VARIANTS
     parts = {
         f"{spec.name}: {spec.task}": [f"{spec.paper} ({spec.source})"],
         "data sets of the paper": [", ".join(spec.datasets)],
         "weights (--weights=TAG)": [_weights(*row) for row in spec.weights.items()] or ["none yet"],
         "options of its networks (--set NAME=VALUE, but --image_size=PIXELS)": _defaults(
-            defaults.options(spec.module)
+            zoo.options(name), zoo.registry.options_text(name)
         ),
     }
     said = set()
-    for loss, found in losses.items():
+    for loss, (make_hparams, _) in losses.items():
         which = f" with --set loss={loss}" if len(losses) > 1 else ""
         which += ", the default" if which and not said else ""
-        lines = _defaults(found)
+        texts = [c.__doc__ for c in reversed(make_hparams.__mro__) if dataclasses.is_dataclass(c)]
+        lines = _defaults(dataclasses.asdict(make_hparams()), *texts)
         parts[f"hyper-parameters{which} (--set NAME=VALUE)"] = [x for x in lines if x not in said]
         said |= {*lines[1:]}
     parts["recipes"] = [
@@ -92,10 +98,11 @@ def _weights(tag, entry):
     return f"{tag}: {'; '.join(filter(None, facts))}; sha256 {entry.sha256[:16]}"
 
 
-def _defaults(found):
-    """The lines of a Defaults: the values, then what they mean."""
-    values = " ".join(f"{name}={_written(value)}" for name, value in found.values.items())
-    return [values, *(" ".join(part.split()) for part in found.text.split("\n\n"))]
+def _defaults(values, *texts):
+    """The lines of options: {name: default}, then what docstrings say of them."""
+    values = " ".join(f"{name}={_written(value)}" for name, value in values.items())
+    parts = [part for text in texts for part in inspect.cleandoc(text).split("\n\n")]
+    return [values, *(" ".join(part.split()) for part in parts)]
 
 
 def _written(value):

@@ -1,6 +1,5 @@
 """The command line: real runs, a real kill -9, and mistakes that end in one line."""
 
-import dataclasses
 import json
 import os
 import re
@@ -16,8 +15,8 @@ import pytest
 from PIL import Image
 
 import attention_zoo as az
-from attention_zoo import datasets, studies, trainers, zoo
-from attention_zoo.cli import commands, defaults, main, parser
+from attention_zoo import datasets, studies, zoo
+from attention_zoo.cli import commands, main, parser
 from attention_zoo.common.images import image_grid, to_float
 from attention_zoo.evaluate import spatial
 from attention_zoo.experiments import publishing, training
@@ -871,27 +870,3 @@ def test_list_shows_one_model(capsys, wide):
     assert max(map(len, said)) <= 110
     assert "hyper-parameters (--set NAME=VALUE)" in lines(capsys, "--mode=list", "--model=vgg16")
     assert "did you mean 'ragan'?" in mistake(capsys, "--mode=list", "--model=rgan")
-
-
-@pytest.mark.parametrize("name", zoo.names())
-def test_listed_defaults_are_those_of_the_code(name):
-    spec = zoo.get(name)
-    assert defaults.options(spec.module).values == zoo.options(name)
-    variants = trainers.get(spec.trainer or name).VARIANTS
-    listed = defaults.hparams(spec.trainer or name)
-    assert list(listed) == list(variants)
-    for loss, (make_hparams, _) in variants.items():
-        assert listed[loss].values == dataclasses.asdict(make_hparams())
-        assert listed[loss].text
-
-
-def test_one_model_is_shown_without_tensorflow_in_a_second():
-    program = (
-        "import sys, time; begin = time.process_time(); import main; "
-        "from attention_zoo.cli.main import main; "
-        "assert main(['--mode=list', '--model=gain']) == 0; "
-        "heavy = {'tensorflow', 'keras', 'tensorflow_datasets'} & set(sys.modules); "
-        "sys.exit(f'imported {heavy}' if heavy or time.process_time() - begin > 1 else 0)"
-    )
-    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
-    assert (done.returncode, done.stderr) == (0, "")

@@ -829,6 +829,11 @@ def options(name):
     return {p.name: p.default for p in inspect.signature(_build(name)).parameters.values()}
 
 
+def options_text(name):
+    """What the docstring of a model's networks says of `options`; imports Keras."""
+    return inspect.getdoc(_build(name)).partition("\n\n")[2]  # after what it returns
+
+
 def networks(name, **options):
     """The Networks of a model with fresh weights, each built on first access; imports Keras.
 
