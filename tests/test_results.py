@@ -28,6 +28,7 @@ def test_every_block_of_the_documentation_is_fresh(capsys):
 def test_every_result_is_shown_somewhere():
     texts = [p.read_text() for p in (results.RESULTS / "templates").iterdir()]
     texts.append((results.RESULTS / "models.json").read_text())
+    texts += [page.read_text() for page in tool.pages()]  # figures within a line
     asked = {found[1] for text in texts for found in results.PLACE.findall(text)}
     assert sorted(results.read().keys() - asked) == []
 
