@@ -21,8 +21,8 @@ SCORING = "metrics num extractor inception split seed"
 
 def train(given, arguments):
     """Trains a model, or continues its run."""
-    refuse(given, "stop_window stop_tolerance", "goes with --stop=two_stage", unless="stop")
-    refuse(given, "num extractor inception split", "goes with --metrics", unless="metrics stop")
+    refuse(given, "stop_window stop_tolerance", "needs --stop=two_stage", unless="stop")
+    refuse(given, "num extractor inception split", "needs --metrics", unless="metrics stop")
     config = run_config(given)
     from ..experiments import training
     from ..tasks.scoring import scorer_spec
@@ -60,7 +60,7 @@ def list_(given, arguments):
 
 def sample(given, arguments):
     """Draws samples as one picture."""
-    refuse(given, "data_dir", "goes with --references=training", unless="references")
+    refuse(given, "data_dir", "needs --references=training", unless="references")
     model = open_model(given)
     from ..common.files import write_output
     from ..common.images import attention_grid, image_grid, png, to_float
@@ -84,13 +84,13 @@ def evaluate(given, arguments):
     if ("weights" in given) == ("input" in given):
         raise UsageError("--mode=evaluate takes --weights=TAG|RUN_DIR|FILE or --input=FOLDER")
     if "input" in given:
-        refuse(given, "model set direction references output", "goes with --weights")
+        refuse(given, "model set direction references output", "needs --weights")
         if "dataset" not in given:
             raise UsageError(
                 "--input=FOLDER needs --dataset: the data set to compare its images with"
             )
     else:
-        refuse(given, "image_size", "goes with --input: a network has its own")
+        refuse(given, "image_size", "needs --input: a network has its own image size")
     import_tensorflow(lean=True)
     from ..experiments import evaluation
     from ..reports.scores import line
@@ -189,7 +189,7 @@ def import_(given, arguments):
 def annotate(given, arguments):
     """Writes a COCO data set."""
     if "input" in given:
-        refuse(given, "num seed", "goes with generated images")
+        refuse(given, "num seed", "is for generated images, not for --input")
     model = open_model(given)
     from ..experiments import annotation
 
@@ -206,7 +206,7 @@ def export(given, arguments):
     """Exports models for TensorFlow Serving, or as files of other runtimes."""
     options = pick(given, "output threshold format")
     if given.get("all"):
-        refuse(given, "model weights format", "goes without --all")
+        refuse(given, "model weights format", "cannot be combined with --all")
     elif "weights" not in given:
         raise UsageError("--mode=export needs --weights=TAG|RUN_DIR|FILE or --all")
     import_tensorflow(lean=True)
@@ -308,7 +308,7 @@ def open_model(given):
     if "direction" in given:
         direction = given["direction"]
         if model.direction is None:
-            raise UsageError("--direction goes with networks that translate")
+            raise UsageError("--direction is for models that translate")
     if direction in (None, model.direction):
         return model
     return models.open_model(*names, direction, settings)

@@ -18,7 +18,9 @@ def whole(low, high):
 
     def check(text):
         if not (text.isascii() and text.isdecimal() and low <= int(text) <= high):
-            raise argparse.ArgumentTypeError(f"takes a whole number from {low}, not {text!r}")
+            raise argparse.ArgumentTypeError(
+                f"takes a whole number from {low} to {high}, not {text!r}"
+            )
         return int(text)
 
     return check
@@ -31,7 +33,7 @@ def fraction(text):
     except ValueError:
         value = None
     if value is None or not 0 <= value < 1:
-        raise argparse.ArgumentTypeError(f"takes a number from 0 to 1, not {text!r}")
+        raise argparse.ArgumentTypeError(f"takes a number of at least 0 and below 1, not {text!r}")
     return value
 
 
@@ -161,7 +163,7 @@ STUDIES = {
             "dataset": "a data set with masks, on which maps are measured (required)",
             "num": "how many generated images (default: 10000)",
             "extractor": "the networks whose features are compared, separated by commas (default: "
-            "as of --mode=evaluate)",
+            "that of --mode=evaluate)",
             "split": "the images with masks (default: all)",
         },
     ),
@@ -183,19 +185,20 @@ FLAGS = {
     ),
     "input": Flag("a folder of images, or one image (required)", path, "FOLDER|FILE"),
     "set": Flag(
-        "an option of the network or a hyper-parameter of its training; give it once for each "
-        "(default: the recipe of the model for the data set)",
+        "one option of the networks or one hyper-parameter of the training; repeat the flag for "
+        "more (default: the recipe of the model for the data set)",
         pair,
         "NAME=VALUE",
         kind="repeated",
     ),
     "steps": Flag(
-        "training steps in all, counted in updates of the generator (default: the recipe's)",
+        "total number of training steps; updates of a critic are not counted (default: the "
+        "recipe's)",
         POSITIVE,
         "STEPS",
     ),
     "batch_size": Flag(
-        "images per update, over all devices (default: the recipe's)", POSITIVE, "IMAGES"
+        "images per step, over all devices (default: the recipe's)", POSITIVE, "IMAGES"
     ),
     "image_size": Flag(
         "the images' height and width in pixels (default: the recipe's)", POSITIVE, "PIXELS"
@@ -203,7 +206,7 @@ FLAGS = {
     "seed": Flag("the seed of all random numbers", NATURAL, "NUMBER", 0),
     "run_dir": Flag(
         "the run directory to write, or to continue (default: runs/MODEL-DATASET, followed by "
-        "what --set changes)",
+        "the values that --set changes)",
         path,
         "RUN_DIR",
     ),
@@ -219,7 +222,7 @@ FLAGS = {
         "auto",
     ),
     "precision": Flag(
-        "the type that the training step computes in; weights are float32 in any case. bfloat16 is "
+        "the floating-point type of the training step; weights stay float32. bfloat16 is "
         "recommended on CPUs that have it",
         one_of("float32", "bfloat16", "float16"),
         "float32|bfloat16|float16",
@@ -235,18 +238,18 @@ FLAGS = {
     "eval_every": Flag("steps between evaluations (default: --save_every)", POSITIVE, "STEPS"),
     "num": Flag("how many generated images are scored (default: 10000)", POSITIVE, "IMAGES"),
     "attention": Flag(
-        "draw each sample in a row, followed by the places that four of its pixels attend to",
+        "draw each sample in a row with the self-attention maps of four of its pixels",
         kind="switch",
         default=False,
     ),
     "runs": Flag(
-        "trained models, separated by commas: run directories, checkpoint files or MODEL:TAG, each "
-        "with options of its network after colons, such as runs/teacher:maps=winner (required)",
+        "trained models, separated by commas: run directories, checkpoint files or MODEL:TAG; "
+        "options of a network follow after colons, such as runs/teacher:maps=winner (required)",
         metavar="RUN_DIR[:NAME=VALUE],...",
     ),
     "judge": Flag(
-        "a classifier that names the patterns of generated images: a run directory or MODEL:TAG "
-        "(required where a run makes images)",
+        "a classifier that assigns generated images to classes: a run directory or MODEL:TAG "
+        "(required if one of --runs is a GAN)",
         metavar="RUN_DIR|MODEL:TAG",
     ),
     "metrics": Flag(
@@ -255,14 +258,13 @@ FLAGS = {
         "NAME,...",
     ),
     "models": Flag(
-        "the translators to compare, separated by commas, each with settings of its own after "
-        "colons, such as cyclegan,attention_gan:scheme=1 (default: cyclegan and attention_gan's "
-        "schemes)",
+        "the translators to compare, separated by commas; settings of a model follow after colons, "
+        "such as cyclegan,attention_gan:scheme=1 (default: cyclegan and variants of attention_gan)",
         metavar="MODEL[:NAME=VALUE]",
     ),
     "extractor": Flag(
-        "the network whose features the metrics compare (default: inception where its weights "
-        "are at hand, else the zoo's classifier for the data set)",
+        "the network whose features the metrics compare (default: inception if its weights are in "
+        "the cache, else the zoo's classifier for the data set, else efficientnet_lite0-imagenet)",
         metavar="inception|zoo:NAME",
     ),
     "inception": Flag(
@@ -271,19 +273,19 @@ FLAGS = {
         "FILE|FOLDER",
     ),
     "split": Flag(
-        "the real images to compare with, or to translate; all, both of them, goes with "
-        "localization (default: test)",
+        "the real images to compare with, or to translate; all is for localization only "
+        "(default: test)",
         one_of("train", "test", "all"),
         "train|test|all",
     ),
     "references": Flag(
-        "where a model that looks at real images takes them from: the bank in its weights, or for "
-        "each sample one of its training images (default: bank)",
+        "where RAGAN takes its reference images from: the bank in its weights, or one training "
+        "image for each sample (default: bank)",
         one_of("bank", "training"),
         "bank|training",
     ),
     "against": Flag(
-        "scores measured before, to print the differences from (default: none)",
+        "earlier scores to compare with; prints the differences (default: none)",
         path,
         "RUN_DIR|FILE",
     ),
@@ -317,8 +319,8 @@ FLAGS = {
         "FRACTION",
     ),
     "threshold_by_masks": Flag(
-        "gain: train DeepLab on labels at the threshold that the masks of a hundredth of the "
-        "training images choose for each attention, not at --threshold",
+        "gain: train DeepLab on labels whose threshold is chosen for each attention by the masks "
+        "of a hundredth of the training images, not by --threshold",
         kind="switch",
         default=False,
     ),
@@ -335,12 +337,12 @@ FLAGS = {
 }
 
 SET = (
-    "an option of the network that its weights allow, such as maps=winner_relu or "
-    "output_stride=16; give it once for each (default: those of the training)"
+    "an option of the network that does not change its weights, such as maps=winner_relu or "
+    "output_stride=16; repeat the flag for more (default: those of the training)"
 )
 WHERE = (
-    "the model of published weights: a tag needs it, an address and a run directory name their own "
-    "(default: theirs)"
+    "the model, required with a tag (default: the one that the run directory, the folder or the "
+    "address names)"
 )
 
 
@@ -386,8 +388,8 @@ MODES = {
         },
         notes={
             "metrics": f"scores of a generator, separated by commas, of {', '.join(METRICS[:-1])}; "
-            "the first one chooses the best checkpoint (default: none; a distance that needs no "
-            "extractor is logged)",
+            "the first one chooses the best checkpoint (default: none; the sliced Wasserstein "
+            "distance is logged)",
         },
     ),
     "list": Mode(
@@ -424,21 +426,20 @@ MODES = {
         notes={
             "model": WHERE,
             "set": SET,
-            "output": "the folder for the table and the picture of a classifier's confusion "
-            "(default: the run directory; of published weights none is written)",
+            "output": "the folder for a classifier's confusion matrix (default: the run directory; "
+            "none with published weights)",
             "weights": FLAGS["weights"].help.replace("required", "required without --input"),
-            "input": "a folder of images, or one image, to score in place of a model's (required "
+            "input": "a folder of images, or one image, to score instead of a model (required "
             "without --weights)",
-            "image_size": "with --input, the images' height and width (default: their own; where "
-            "sizes differ the median)",
-            "direction": "the direction of a translator (default: both of a run, or the one "
-            "published)",
+            "image_size": "with --input, the height and width in pixels (default: the median "
+            "of their smaller sides, at most 1024)",
+            "direction": "the direction of a translator (default: both for a run, or the "
+            "published one)",
             "dataset": "the data set to compare with (default: the one of the training; required "
             "with --input)",
-            "metrics": f"scores, separated by commas, of {', '.join(METRICS)} (default: fid; of "
-            "translators kid_blocks10,kid,fid; classifiers and segmenters have a score of their "
-            "own)",
-            "num": "how many images are scored (default: 10000; with --input all)",
+            "metrics": f"scores, separated by commas, of {', '.join(METRICS)} (default: fid; for "
+            "translators kid_blocks10,kid,fid; classifiers and segmenters have their own scores)",
+            "num": "how many images are scored (default: 10000; with --input: all)",
         },
     ),
     "report": Mode(
@@ -497,8 +498,8 @@ MODES = {
         notes={
             "model": "the model, a name of --mode=list (required)",
             "input": "the checkpoint file (required)",
-            "set": "an option of the network that the checkpoint does not tell, such as "
-            "normalise=none; give it once for each (default: the model's)",
+            "set": "an option of the network that the checkpoint does not state, such as "
+            "normalise=none; repeat the flag for more (default: the model's)",
             "image_size": "the images' height and width in pixels (default: the model's)",
             "output": "the folder to write (default: imported)",
         },
@@ -541,7 +542,7 @@ MODES = {
         required="weights input",
         notes={
             "model": WHERE,
-            "direction": "the direction (default: a2b, or the one published)",
+            "direction": "the direction (default: a2b, or the published one)",
             "batch_size": "images translated at a time (default: 4)",
             "output": "the folder to write (default: translated)",
         },

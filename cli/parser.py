@@ -176,7 +176,7 @@ def _unknown(argument, mode, study, log_flags):
             guess = (
                 f"--{argument}" if name in own else "--set=" + argument if "set" in own else None
             )
-        return f"{argument!r} is no flag: {f'did you mean {guess}?' if guess else lists}"
+        return f"{argument!r} is not a flag: {f'did you mean {guess}?' if guess else lists}"
     if flag.startswith("--") and name in MODES[mode].flags:
         return f"--{name} does not go with --study={study}: {lists}"
     if flag.startswith("--") and name in FLAGS:
@@ -187,7 +187,7 @@ def _unknown(argument, mode, study, log_flags):
     for close in difflib.get_close_matches(name, FLAGS, 1):
         guess = f"did you mean --{close}? --mode={mode} does not use it"
         return f"{flag}: {guess}; {_modes_with(close)}"
-    return f"there is no flag {flag}: {lists}"
+    return f"unknown flag {flag}: {lists}"
 
 
 def _modes_with(name):

@@ -53,4 +53,4 @@ def cut(examples, skipped=None):
             yield {**example, **parts, "bbox": ((box - start) / (stop - start)).ravel()}
     skipped.report(total)
     if skipped.count == total:
-        raise DataError("none of the pictures has a box to be cut out by")
+        raise DataError("none of the pictures has a box to crop it to")

@@ -167,7 +167,7 @@ class StreamDataSet:
         spec = spec if isinstance(spec, dict) else {"image": spec}
         if "image" not in spec or spec["image"].shape.rank != 4:
             raise DataError(
-                'a tf.data.Dataset gives batches: images (B, H, W, 3), or {"image": ...}'
+                'a tf.data.Dataset must give batches: images (B, H, W, 3), or {"image": ...}'
             )
         side = spec["image"].shape[1]
         if image_size not in (None, side):

@@ -180,7 +180,7 @@ def read_folder(root, random=False):
         classes = ICPR
     if not patterns <= set(classes):
         unknown = ", ".join(patterns - set(classes))
-        raise DataError(f"{root} names other patterns than the contests do: {unknown}")
+        raise DataError(f"{root} has unknown patterns: {unknown}")
     return classes, splits
 
 
@@ -211,7 +211,7 @@ def numbered(root, random=False):
         for split, name in LABEL_FILES.items()
     }
     if not files["train"]:
-        raise DataError(f"{root} holds none of the forms of hep2:PATH: {FORMS}")
+        raise DataError(f"{root} has none of the layouts of hep2:PATH: {FORMS}")
     splits = {split: listed(file) for split, file in files.items() if file}
     training = splits["train"]
     if random:

@@ -191,7 +191,7 @@ def typed(settings, defaults):
     for name, value in settings.items():
         if name not in defaults:
             known = ", ".join(f"{k}={v}" for k, v in sorted(defaults.items()))
-            raise UsageError(f"{name}={value}: there are {known}")
+            raise UsageError(f"unknown setting {name}={value}: there are {known}")
         kind = type(defaults[name])
         try:
             values[name] = _convert(value, kind)

@@ -53,7 +53,9 @@ def models(weights=None):
                 model = run_directory.read_record(path)["config"]["model"]
                 names[f"{model}, {path}"] = (model, None, path)
         if not names:
-            raise UsageError(f"--weights={weights} is no run with a checkpoint, nor holds any")
+            raise UsageError(
+                f"--weights={weights} is not a run directory with a checkpoint, and contains none"
+            )
     for model in zoo.names():
         names |= {f"{model}:{tag}": (model, tag, None) for tag in zoo.get(model).weights}
     return names

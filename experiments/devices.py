@@ -62,8 +62,8 @@ def check_cluster(text):
 def check_replicas(config, count):
     """Raises UsageError if a RunConfig cannot be shared by so many replicas."""
     if config.batch_size % count:
-        raise UsageError(f"batch_size must divide by {count} devices")
+        raise UsageError(f"batch_size must be a multiple of {count}, the number of devices")
     if config.hparams.get("masks") and config.hparams["mask_batch"] % count:
-        raise UsageError(f"mask_batch must divide by {count} devices")
+        raise UsageError(f"mask_batch must be a multiple of {count}, the number of devices")
     if config.jit and count > 1:
         raise UsageError("--jit is for one device: give --strategy=one, or no --jit")

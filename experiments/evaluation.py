@@ -73,16 +73,18 @@ def evaluate(
     if scoring.LOCALIZATION in (request.metrics or ()) and (
         images is not None or len(request.metrics) > 1
     ):
-        raise UsageError("metrics=localization goes with a model, and by itself")
+        raise UsageError("localization needs a model, and no other metrics")
     if images is not None:
-        request.refuse("references", "goes with a model")
+        request.refuse("references", "needs a model")
         return evaluate_images(images, reference, request, image_size, data_dir)
     if not isinstance(model, LoadedModel):
         model = open_model(model)
     if not model.accepts_reference:
         request.refuse("references", f"does not go with {model}, which takes no reference images")
     if output and "classify" not in model.capabilities:
-        raise UsageError(f"output is for a classifier's confusion; {model.spec.name} is none")
+        raise UsageError(
+            f"output is for a classifier's confusion matrix; {model.spec.name} is not a classifier"
+        )
     task = tasks.get(model.spec.kind)
     reference = model.origin.dataset if reference is None else reference
     data = as_reference(reference, model.image_size, data_dir)

@@ -36,11 +36,11 @@ def load(model, weights=None, direction=None, settings=None):
             text = f"no weights of {model} are published: train it, then open_run(RUN_DIR)"
             raise UsageError(text)
     elif "/" not in str(weights):
-        raise UsageError(f"{weights} is no run directory: published weights need --model too")
+        raise UsageError(f"{weights} is not a run directory: published weights need --model too")
     model, network, entry = door.load_entry(model, weights)
     spec = zoo.get(model)
     if direction not in (None, entry.network):
-        raise UsageError(f"direction={direction}: {weights} is {entry.network}")
+        raise UsageError(f"direction={direction}: {weights} has the network {entry.network}")
     options = entry.options
     if settings:
         options = changed(zoo.options(model) | options, settings)
@@ -48,7 +48,7 @@ def load(model, weights=None, direction=None, settings=None):
         try:
             network = registry.networks(model, **options)[entry.network]
         except (KeyError, TypeError, ValueError) as error:
-            raise UsageError(f"{model} is not built like that: {error}") from None
+            raise UsageError(f"these options do not fit {model}: {error}") from None
         door.fill(network, arrays, f"{model}:{weights}")
     origin = Origin(
         weights=str(weights),

@@ -22,7 +22,7 @@ def policy(config):
     if config.precision == "float16" or accelerated():
         return f"mixed_{config.precision}", False
     if config.jit:
-        raise UsageError("bfloat16 on a CPU does not go with --jit: leave out one of them")
+        raise UsageError("bfloat16 on a CPU cannot be combined with --jit: leave out one of them")
     if not INSTRUCTIONS & instructions():
         logging.warning("this processor has no bfloat16 instructions: float32 is used")
         return "float32", False

@@ -75,10 +75,10 @@ def publish(
         manifest_rows(output)
     model = open_run(run_directory.best_checkpoint(folder) or folder, direction, settings)
     if direction and model.direction is None:
-        raise UsageError("direction goes with networks that translate")
+        raise UsageError("direction is for models that translate")
     key = spec.publish or model.key
     if key not in model.networks:
-        raise UsageError(f"with these options there is no {key} of {spec.name} to publish")
+        raise UsageError(f"with these options {spec.name} has no {key} to publish")
     network = model.networks[key]
     door.round_to_float16(network)  # what is measured is what is stored
     request = EvaluationRequest(metrics, num, extractor, inception, split, seed, progress)

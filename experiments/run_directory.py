@@ -187,7 +187,7 @@ def check(folder, config, legacy_data=None, whole=False):
     if "data" in differing and set(differing) <= {"data", "dataset"}:
         raise RunError(
             f"{folder} was trained on other data than {new['dataset']} has now (it was "
-            f"{old.get('data')!r} and is {new['data']!r}): give the data of then, or another "
+            f"{old.get('data')!r} and is {new['data']!r}): restore that data, or give another "
             "--run_dir"
         )
     if differing:

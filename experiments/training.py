@@ -291,7 +291,7 @@ class _Training:
         """(Record callback, Run, step that it stands at) of the run directory, new or resumed."""
         config, task = self.config, tasks.get(zoo.get(self.config.model).kind)
         if stop and not spec:
-            raise UsageError("stop needs a scorer: give metrics")
+            raise UsageError("stop needs metrics")
         if spec and not spec.extractor:
             spec = dataclasses.replace(spec, extractor=recorded_extractor(self.folder))
         monitor = task.monitor(trainer, config, self.data, spec, self.progress)

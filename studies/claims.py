@@ -80,7 +80,7 @@ def claims(runs, data, *, judge=None, request, output="claims", data_dir=None, s
     classifiers = [one for one in models if "classify" in one.model.capabilities]
     gans = [one for one in models if "sample" in one.model.capabilities]
     if gans and judge is None:
-        raise UsageError("the patterns of generated images need a judge: a classifier's run")
+        raise UsageError("generated images need a judge: give the run of a classifier")
     maps = Maps(data, request.split or "all", data_dir)
     teachers = {name: maps.found(function) for name, function in BASELINES.items()}
     for one in classifiers:

@@ -68,7 +68,7 @@ def gain(
     if background is not None and background > foreground:
         raise UsageError(f"background lies above threshold={foreground:g}")
     if background is not None and by_masks:
-        raise UsageError("background does not go with thresholds by masks, which are both in one")
+        raise UsageError("background does not go with thresholds by masks, which are both at once")
     check_keys(study, data, runs, "labels", "classes")
     config = runs.resolved("gain", data, RUNS[PLAIN], ("deeplab",))
     dataset = open_dataset(data, config.image_size, runs.data_dir)

@@ -84,7 +84,7 @@ def parsed(text):
         settings = dict(pair.split("=", 1) for pair in pairs)
         systems.append((" ".join([model, *pairs]), model, settings))
     if len({name for name, *_ in systems}) < len(systems):
-        raise UsageError(f"models={text}: a system is named twice")
+        raise UsageError(f"models={text}: a model is named twice with the same settings")
     return systems
 
 

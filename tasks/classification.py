@@ -116,7 +116,7 @@ def monitor(trainer, config, data, spec=None, progress=False):
 def refuse_scorer(name, spec):
     """Raises UsageError if there is a ScorerSpec."""
     if spec:
-        raise UsageError(f"{name} makes no images: metrics and stop judge images")
+        raise UsageError(f"{name} makes no images: metrics and stop are for generators")
 
 
 def evaluate(model, data, request):

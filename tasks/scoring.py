@@ -28,11 +28,11 @@ def scorer_spec(request, metrics=("fid",), **changes):
         **changes,
     }
     if LOCALIZATION in spec["metrics"]:
-        raise UsageError("localization is measured by itself, of a trained model")
+        raise UsageError("localization needs a trained model, and no other metrics")
     unknown = [name for name in spec["metrics"] if name not in protocol.METRICS]
     if unknown:
         known = ", ".join([*protocol.METRICS, LOCALIZATION])
-        raise UsageError(f"there is no metric {unknown[0]!r} of {known}")
+        raise UsageError(f"unknown metric {unknown[0]!r}: there are {known}")
     return ScorerSpec(**spec)
 
 
@@ -75,7 +75,7 @@ def extractor(name, inception_path, dataset):
     model, is_elsewhere, tag = name.removeprefix("zoo:").partition(":")
     if is_elsewhere or model in known:
         if inception_path:
-            raise UsageError(f"inception goes with extractor=inception, not {name}")
+            raise UsageError(f"inception needs extractor=inception, not {name}")
         model, tag = known.get(model, (model, tag))
         if not classification.gives_features(zoo.get(model)):
             raise UsageError(f"extractor={name}: {model} is no classifier")

@@ -126,7 +126,7 @@ def test_localization_of_published_classifiers(capsys):
         (["--mode=annotate", "--model=resnet9", "--weights=cifar10"], "give --input=FOLDER"),
         (
             ["--mode=evaluate", "--model=dcgan", "--weights=cifar10", "--metrics=fid,localization"],
-            "by itself",
+            "no other metrics",
         ),
     ],
 )

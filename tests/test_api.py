@@ -70,7 +70,7 @@ def test_published_weights_translate():
     assert made.masks.shape[:3] == made.attention.shape == (3, 30, 41)
     assert model.direction == "a2b"
     assert az.load("attention_gan", "striped2plain").direction == "b2a"
-    with pytest.raises(az.UsageError, match="direction=a2b: striped2plain is b2a"):
+    with pytest.raises(az.UsageError, match="direction=a2b: striped2plain has the network b2a"):
         az.load("attention_gan", "striped2plain", direction="a2b")
 
 
@@ -309,7 +309,7 @@ def test_references_are_refused_where_none_are_taken(folder, run):
             model.sample(1, references=references)
         with pytest.raises(az.UsageError, match="references does not go with <Generator .*run>"):
             az.evaluate(model, references=references)
-    with pytest.raises(az.UsageError, match="references goes with a model"):
+    with pytest.raises(az.UsageError, match="references needs a model"):
         az.evaluate(images=model.sample(12), reference="creatures/tiny", references="training")
     ragan = az.open_run(folder / "ragan")
     with pytest.raises(az.UsageError, match="references is one of bank, training, or images"):

@@ -266,7 +266,7 @@ def test_samples_and_scores_take_training_images_as_references(finished, folder,
     sampled = ["--mode=sample", f"--output={path}", "--num=4"]
     assert lines(capsys, *sampled, *asked) == [f"samples: {path}"]
     said = mistake(capsys, *sampled, *asked[:2])
-    assert "--data_dir goes with --references=training" in said
+    assert "--data_dir needs --references=training" in said
     published = ["--model=dcgan", "--weights=cifar10", "--references=training"]
     assert "takes no reference images" in mistake(capsys, *sampled, *published)
     assert "takes no reference images" in mistake(capsys, "--mode=evaluate", *published)
@@ -572,7 +572,7 @@ def test_a_stopped_run_goes_on_bit_identically(finished, folder):
         (["--mode=sample", "--weights=/nowhere"], "it holds no run.json"),
         (
             ["--mode=sample", "--weights=cifar10"],
-            "cifar10 is no run directory: published weights need --model",
+            "cifar10 is not a run directory: published weights need --model",
         ),
         (["--mode=sample", "--model=ragan", "--weights=x"], "ragan has no weights 'x': it has"),
         (["--set=learning_rate=nan"], "learning_rate takes a number"),
@@ -591,9 +591,9 @@ def test_a_stopped_run_goes_on_bit_identically(finished, folder):
         (["--dataset=folder:"], "--dataset=folder: does not exist: give a folder"),
         (["--model=resnet9", "--dataset=celeb_a"], "trains on creatures, cifar10, cells"),
         (["--mode=evaluate"], "takes --weights=TAG|RUN_DIR|FILE or --input=FOLDER"),
-        (["--split=train"], "--split goes with --metrics"),
-        (["--stop_window=3", "--metrics=fid"], "--stop_window goes with --stop=two_stage"),
-        (["--mode=evaluate", "--weights=x", "--image_size=64"], "--image_size goes with --input"),
+        (["--split=train"], "--split needs --metrics"),
+        (["--stop_window=3", "--metrics=fid"], "--stop_window needs --stop=two_stage"),
+        (["--mode=evaluate", "--weights=x", "--image_size=64"], "--image_size needs --input"),
         (["--mode=study", "--study=fid_spatial", "--weights=x"], "does not go with --study=fid_sp"),
         (["--mode=study", "--study=memorisation", "--steps=5"], "does not go with --study=mem"),
         (["--mode=study", "--study=regional", "--model=x"], "does not go with --study=regional"),
@@ -603,7 +603,7 @@ def test_a_stopped_run_goes_on_bit_identically(finished, folder):
             "teacher=MODEL:TAG names another",
         ),
         (["--mode=evaluate", "--weights=/nowhere"], "it holds no run.json"),
-        (["--mode=evaluate", "--input=x", "--direction=b2a"], "--direction goes with --weights"),
+        (["--mode=evaluate", "--input=x", "--direction=b2a"], "--direction needs --weights"),
         (["--mode=evaluate", "--input=x"], "--input=FOLDER needs --dataset"),
         (
             ["--mode=evaluate", "--input=/nowhere", "--dataset=creatures"],
@@ -611,13 +611,13 @@ def test_a_stopped_run_goes_on_bit_identically(finished, folder):
         ),
         (
             ["--mode=evaluate", "--model=resnet9", "--weights=creatures", "--direction=a2b"],
-            "--direction goes with networks that translate",
+            "--direction is for models that translate",
         ),
         (
             ["--mode=evaluate", "--model=dcgan", "--weights=creatures", "--output=x"],
-            "output is for a classifier's confusion; dcgan is none",
+            "output is for a classifier's confusion matrix; dcgan is not a classifier",
         ),
-        (["--mode=annotate", "--weights=x", "--input=y", "--num=3"], "goes with generated images"),
+        (["--mode=annotate", "--weights=x", "--input=y", "--num=3"], "is for generated images"),
         (["--mode=evaluate", "--weights=x", "--against=/nowhere"], "/nowhere holds no scores"),
     ],
 )
@@ -662,7 +662,8 @@ def test_a_recipe_can_give_a_loss_values_of_its_own():
 
 def test_strategy_and_batch_must_agree(folder, capsys):
     flags = [*TINY, f"--data_dir={folder}", "--strategy=mirrored", "--batch_size=15"]
-    assert "must divide by 2 devices" in mistake(capsys, *flags, f"--run_dir={folder / 'm'}")
+    said = mistake(capsys, *flags, f"--run_dir={folder / 'm'}")
+    assert "must be a multiple of 2, the number of devices" in said
 
 
 INTERRUPT = """

@@ -157,7 +157,7 @@ def test_stanford_dogs_has_splits_classes_and_a_size(dogs):
 def test_pictures_without_a_box_to_cut_out_are_refused():
     nothing = {"image": np.zeros((4, 4, 3), np.uint8), "bbox": np.zeros(4, np.float32)}
     for examples in ([], [nothing]):
-        with pytest.raises(datasets.DataError, match="has a box to be cut out by"):
+        with pytest.raises(datasets.DataError, match="has a box to crop it to"):
             list(crops.cut(examples))
 
 

@@ -231,4 +231,4 @@ def test_without_gradio_one_line_says_what_to_install(monkeypatch, capsys):
 def test_a_folder_without_runs(tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "gradio", object())
     assert main.main(["--mode=demo", f"--weights={tmp_path}"]) == 2
-    assert "no run with a checkpoint" in capsys.readouterr().err
+    assert "not a run directory with a checkpoint" in capsys.readouterr().err

@@ -158,7 +158,7 @@ def test_a_process_that_does_not_know_the_others_is_refused(text, monkeypatch, c
 @pytest.mark.parametrize(
     ("options", "count", "message"),
     [
-        ({}, 3, "batch_size must divide by 3 devices"),
+        ({}, 3, "batch_size must be a multiple of 3, the number of devices"),
         ({"jit": True}, 2, "--jit is for one device"),
         (
             {

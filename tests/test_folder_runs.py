@@ -77,7 +77,7 @@ def test_a_refused_resume_names_the_data_and_writes_nothing(trained, tmp_path, c
     assert main.main([*flags, "--dataset=folder:d", "--steps=3"]) == 2
     said = capsys.readouterr().err
     assert "was trained on other data than folder:d has now" in said
-    assert "give the data of then, or another --run_dir" in said
+    assert "restore that data, or give another --run_dir" in said
     assert state(folder, tmp_path / "data") == before
 
 

@@ -231,7 +231,7 @@ def test_batches_labels_and_names(tmp_path):
         (lambda d: None, "train", "--dataset=hep2:.*d does not exist: give a folder"),
         (lambda d: d.mkdir(), "train", "Main_Dataset.*or gt_training.csv.*00001_Mask.png"),
         (lambda d: i3a(d, PATTERNS), "test", "has no cells for the split 'test'"),
-        (lambda d: i3a(d, ["Homogeneous", "Spots"]), "train", "other patterns.*: spots$"),
+        (lambda d: i3a(d, ["Homogeneous", "Spots"]), "train", "unknown patterns: spots$"),
         (
             lambda d: i3a(d, ["Golgi"], "ID,class,specimen"),
             "train",

@@ -203,7 +203,7 @@ def test_a_cpu_without_instructions_says_so_and_trains_in_float32(monkeypatch, c
 
 def test_xla_on_a_cpu_is_refused(capsys, tmp_path):
     line = mistake(capsys, *TINY, "--jit", f"--run_dir={tmp_path / 'run'}", "--steps=1")
-    assert "bfloat16 on a CPU does not go with --jit: leave out one of them" in line
+    assert "bfloat16 on a CPU cannot be combined with --jit: leave out one of them" in line
 
 
 def test_float16_is_keras_policy():

@@ -803,8 +803,8 @@ def test_a_run_without_what_is_served(tmp_path):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--all", "--model=ragan"], "--model goes without --all"),
-        (["--all", "--format=tflite"], "--format goes without --all"),
+        (["--all", "--model=ragan"], "--model cannot be combined with --all"),
+        (["--all", "--format=tflite"], "--format cannot be combined with --all"),
         (["--weights=cifar10"], "published weights need --model"),
         (["--model=ragan"], "needs --weights=TAG|RUN_DIR|FILE or --all"),
         (["--model=ragan", "--weights=none"], "has no weights 'none'"),

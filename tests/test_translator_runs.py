@@ -134,7 +134,7 @@ def test_systems_of_the_study():
     for text, message in (
         ("cyclegan,dcgan", "dcgan translates no images; there are cyclegan, attention_gan"),
         ("cyclegan:blocks", "takes MODEL or MODEL:NAME=VALUE"),
-        ("unit,unit", "a system is named twice"),
+        ("unit,unit", "a model is named twice with the same settings"),
     ):
         with pytest.raises(az.UsageError, match=message):
             translation.parsed(text)
@@ -183,7 +183,7 @@ def test_both_directions_are_published_and_translate_pictures_of_any_size(
     assert abs(np.asarray(Image.open(out / "a.png")) - (expected + 1) * 127.5).max() <= 1
     flags += [f"--weights={tmp_path / 'zoo' / 'back'}", "--direction=a2b"]
     assert main.main(flags) == 2
-    assert "is b2a" in capsys.readouterr().err
+    assert "has the network b2a" in capsys.readouterr().err
 
 
 def test_batches_hold_neighbours_of_one_size():
@@ -205,7 +205,7 @@ def test_batches_hold_neighbours_of_one_size():
         ),
         (
             ["--mode=evaluate", "--model=dcgan", "--weights=cifar10", "--direction=a2b"],
-            "goes with networks that translate",
+            "is for models that translate",
         ),
     ],
 )

@@ -142,7 +142,7 @@ def test_what_does_not_fit_is_refused(shelf, monkeypatch):
     assert f"it lacks {first}, lacks " in str(caught.value) and last not in str(caught.value)
     assert str(caught.value).endswith(f" and {more} more, holds an unknown more")
     replace(shelf, monkeypatch, whole, options={**OPTIONS, "depth": 3})
-    with pytest.raises(zoo.WeightsError, match="resnet9 is not built like that .*depth"):
+    with pytest.raises(zoo.WeightsError, match="these options do not fit resnet9.*depth"):
         zoo.load("resnet9", weights="t")
     replace(shelf, monkeypatch, whole)
     zoo.load("resnet9", weights="t")

@@ -133,7 +133,7 @@ def load_entry(name, weights):
         network = registry.networks(name, **entry.options)[entry.network]
         expected = np.asarray(entry.probe, "float64")
     except (KeyError, TypeError, ValueError) as error:
-        raise WeightsError(f"{address}: {name} is not built like that ({error})") from None
+        raise WeightsError(f"{address}: these options do not fit {name} ({error})") from None
     fill(network, arrays, address)
     if not _close(probe(network), expected):
         raise WeightsError(f"{address} does not give the output that was stored with it")
