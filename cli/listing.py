@@ -26,7 +26,7 @@ def text():
     width = _width()
     more = (width - NARROW) // 4
     parts = [
-        "models (one in full, with all its data sets: --mode=list --model=NAME)",
+        "models (details of one: --mode=list --model=NAME)",
         *columns(models, (18, width - 64 - more, 23, 13 + more)),
         "",
         "data sets (--dataset=NAME)",
@@ -44,9 +44,9 @@ def model(name):
     losses = trainers.get(spec.trainer or spec.name).VARIANTS
     parts = {
         f"{spec.name}: {spec.task}": [f"{spec.paper} ({spec.source})"],
-        "data sets of the paper": [", ".join(spec.datasets)],
+        "data sets, among others": [", ".join(spec.datasets)],
         "weights (--weights=TAG)": [_weights(*row) for row in spec.weights.items()] or ["none yet"],
-        "options of its networks (--set NAME=VALUE, but --image_size=PIXELS)": _defaults(
+        "options of its networks (--set NAME=VALUE; image_size is --image_size=PIXELS)": _defaults(
             zoo.options(name), zoo.registry.options_text(name)
         ),
     }
