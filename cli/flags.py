@@ -152,7 +152,7 @@ STUDIES = {
         {"dataset": "the data set (default: creatures/biased)"},
     ),
     "translation": Study(
-        "which translators change what is to change, and keep the rest?",
+        "which translators change the object and keep the background?",
         f"{TRAINS} models extractor inception",
         {"dataset": "the data set (default: creatures/plain2striped)"},
     ),
