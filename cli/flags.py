@@ -130,8 +130,10 @@ STUDIES = {
         {"num": "how many images of each set at most (default: 10000, or half of all)"},
     ),
     "attention": Study("where does self-attention help a SAGAN?", COMPARES),
-    "regional": Study("regional attention, self-attention or none, with DCGAN's loss", COMPARES),
-    "regional_wgan": Study("the same with WGAN's loss", COMPARES),
+    "regional": Study(
+        "which is best with DCGAN's loss: regional attention, self-attention or none?", COMPARES
+    ),
+    "regional_wgan": Study("the same question with WGAN's loss", COMPARES),
     "readings": Study("which reading of RAGAN's Letter is best, with DCGAN's loss?", COMPARES),
     "teaching": Study(
         "does a teacher's attention help a discriminator to find the object?",
@@ -431,8 +433,10 @@ MODES = {
             "weights": FLAGS["weights"].help.replace("required", "required without --input"),
             "input": "a folder of images, or one image, to score instead of a model (required "
             "without --weights)",
-            "image_size": "with --input, the height and width in pixels (default: the median "
-            "of their smaller sides, at most 1024)",
+            "image_size": "with --input, the images' height and width in pixels (default: the "
+            "median of their smaller sides, at most 1024)",
+            "split": "the real images to compare with, or to translate; all is for localization "
+            "only (default: test; with --input, train if there is no test split)",
             "direction": "the direction of a translator (default: both for a run, or the "
             "published one)",
             "dataset": "the data set to compare with (default: the one of the training; required "
@@ -476,7 +480,7 @@ MODES = {
         metavars={"weights": "RUN_DIR|FILE"},
     ),
     "publish": Mode(
-        "make a run's network published weights, with scores and a model card",
+        "publish the weights of a run, with scores and a model card",
         {
             "run": "run_dir direction set data_dir",
             "evaluation": "metrics num seed extractor inception split",
@@ -492,7 +496,7 @@ MODES = {
         },
     ),
     "import": Mode(
-        "convert a checkpoint of PyTorch, TensorFlow Addons or others to published weights",
+        "convert a checkpoint of PyTorch, safetensors or tf.keras to published weights",
         {"checkpoint": "input model set image_size", "output": "tag output"},
         required="model input tag",
         notes={
@@ -506,7 +510,7 @@ MODES = {
         metavars={"input": "FILE"},
     ),
     "annotate": Mode(
-        "write images with boxes and masks from attention maps as a COCO data set",
+        "write boxes and masks from attention maps, with the images, as a COCO data set",
         {
             "model": "weights model set data_dir",
             "images": "input num seed threshold",
@@ -557,7 +561,7 @@ MODES = {
         metavars={"weights": "RUN_DIR|FOLDER"},
     ),
     "gallery": Mode(
-        "write a page of what each model does, from the published weights",
+        "write a page that shows what each model does, from the published weights",
         {"output": "output"},
         notes={"output": "the folder to write (default: gallery)"},
     ),

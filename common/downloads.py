@@ -12,7 +12,7 @@ TIMEOUT = 30  # seconds without a byte
 
 
 class DownloadError(Exception):
-    """A file that did not come whole; the message is one short line.
+    """A file that could not be downloaded completely; the message is one short line.
 
     answer: what the server said instead (requests.Response), None where it did not answer.
     """

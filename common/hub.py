@@ -43,7 +43,7 @@ def is_commit(address):
 
 
 def reason(address, error):
-    """Why a file did not come, as a sentence. error: the DownloadError."""
+    """Why a file could not be downloaded, as a sentence. error: the DownloadError."""
     repository, file, revision = split(address)
     code = "" if error.answer is None else error.answer.headers.get("X-Error-Code", "")
     if code == "EntryNotFound":
@@ -55,4 +55,4 @@ def reason(address, error):
             f"hf://{repository} does not exist or is private: check its name, and HF_TOKEN if it "
             "is private"
         )
-    return f"{address} did not come: {error}"
+    return f"{address} could not be downloaded: {error}"

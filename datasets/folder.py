@@ -148,7 +148,7 @@ def read_all(path, flag, but=None):
         try:
             pixels = pictures.read(place)
         except pictures.Unreadable as error:
-            raise DataError(f"{flag}{path} is no readable picture: {error}") from None
+            raise DataError(f"{flag}{path} is not a readable picture: {error}") from None
         return [place.name], iter([(place.name, pixels)])
     root = walk.folder(path, flag)
     found, skipped = walk.pictures(root, f"{flag}{path}", but), Skipped("files")

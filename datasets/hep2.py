@@ -294,7 +294,7 @@ def lines(file, *, columns, number):
     for line in rows:
         if len(line) < columns or not line[number].isdecimal():
             raise DataError(
-                f"{file}: {mark.join(line)!r} is no line of {columns} columns with a number in "
+                f"{file}: {mark.join(line)!r} is not a line of {columns} columns with a number in "
                 f"column {number + 1}"
             )
     return header, rows

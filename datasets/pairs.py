@@ -31,7 +31,7 @@ class Pairs(Source):
         places, splits = _places(path), self.splits(path)
         if "train_a" not in splits:
             names = ", ".join(place.name for place in folders(path).values())
-            raise DataError(f"{path} holds {names} alone: {LAYOUT}")
+            raise DataError(f"{path} has only {names}: {LAYOUT}")
         if split not in splits:
             advice = "; give --split=train to use these" if split.startswith("test") else ""
             known = ", ".join(splits)

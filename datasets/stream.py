@@ -70,7 +70,7 @@ def load(
     }
     if len(parts) > 1 and not shuffle:
         raise DataError(
-            f"{sources.name} is read in order a domain at a time: {split}_a or {split}_b"
+            f"{sources.name} has two domains: read one of them, {split}_a or {split}_b"
         )
     return batches_of(
         parts,

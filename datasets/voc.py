@@ -180,7 +180,7 @@ def devkit(path):
     for place in (root, root / "VOC2012", root / "VOCdevkit" / "VOC2012"):
         if (place / "JPEGImages").is_dir() and (place / "ImageSets" / "Segmentation").is_dir():
             return place
-    raise DataError(f"{root} is no VOCdevkit folder: expected {FORM}")
+    raise DataError(f"{root} is not a VOCdevkit folder: expected {FORM}")
 
 
 def lists(root):

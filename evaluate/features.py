@@ -184,7 +184,7 @@ class Features:
                 try:
                     write(path, self.computed[form, kind])
                 except OSError as error:
-                    logging.warning("%s cannot be kept: %s", path, error.strerror)
+                    logging.warning("%s cannot be saved: %s", path, error.strerror)
 
     def _path(self, form, kind):
         return Path(f"{self.cache}-{form}-{kind}-v{VERSION}.npz")

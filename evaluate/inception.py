@@ -306,7 +306,7 @@ def read_checkpoint(data):
         state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
         state = {k: v.numpy() for k, v in state.items() if not k.endswith("num_batches_tracked")}
     except Exception as error:  # any error of a damaged zip or pickle
-        raise InceptionError(f"is no PyTorch checkpoint of arrays ({_line(error)})") from None
+        raise InceptionError(f"is not a PyTorch checkpoint of arrays ({_line(error)})") from None
     return {k: v.transpose(2, 3, 1, 0) if v.ndim == 4 else v.T for k, v in state.items()}
 
 
@@ -386,7 +386,7 @@ def find(path=None, cache=None):
         if (folder / name).is_file() and (path or name == GRAPH or has_torch()):
             return folder / name
     if path:
-        raise InceptionError(f"{path} is no file and no folder with {' or '.join(NAMES)}")
+        raise InceptionError(f"{path} is neither a file nor a folder with {' or '.join(NAMES)}")
     return None
 
 
@@ -411,7 +411,9 @@ def fetch(cache=None):
     try:
         return download(URL, folder, GRAPH, sha256)
     except (DownloadError, OSError) as error:
-        raise InceptionError(f"{GRAPH} did not come ({short(error)}): {advice}") from None
+        raise InceptionError(
+            f"{GRAPH} could not be downloaded ({short(error)}): {advice}"
+        ) from None
 
 
 def _read(path):

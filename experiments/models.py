@@ -114,7 +114,7 @@ def open_model(weights, model=None, direction=None, settings=None):
     """A LoadedModel of what a user names: a run directory, a checkpoint file, or published weights
     (see `load`), of which a tag needs the model's name too. settings: as of `load`."""
     if not weights:
-        raise UsageError("weights are a tag and its model's name, a run directory, or a checkpoint")
+        raise UsageError("weights must be a tag with its model, a run directory or a checkpoint")
     if is_published(weights, model):
         return load(model, weights, direction, settings)
     opened = open_run(weights, direction, settings)

@@ -442,7 +442,7 @@ def refresh_report(folder):
         if not path.exists() or time.time() - path.stat().st_mtime > REPORT_INTERVAL:
             write_report(folder)
     except Exception as error:
-        logging.warning(f"no report this time: {type(error).__name__}: {error}")
+        logging.warning(f"the report was not written: {type(error).__name__}: {error}")
 
 
 def _number_of(values):

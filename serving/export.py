@@ -139,7 +139,7 @@ def _load(folders):
     done = subprocess.run(command, cwd=place, env=env, capture_output=True, text=True)
     if done.returncode:
         last = done.stderr.strip().rpartition("\n")[2]
-        raise ExportError(f"the SavedModel does not load by itself: {last}")
+        raise ExportError(f"the SavedModel cannot be loaded without this project: {last}")
 
 
 def _compare(name, folder, expected):

@@ -77,7 +77,7 @@ class Classifier(LoadedModel):
         explained = self._explained()
         if explained is None:
             raise UsageError(
-                f"{self}: {self.name} has no global average between its map and its logits"
+                f"{self}: {self.name} has no global average pooling between its map and its logits"
             )
         return keras.Model(self.network.input, explained.outputs[1])
 

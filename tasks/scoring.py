@@ -78,7 +78,7 @@ def extractor(name, inception_path, dataset):
             raise UsageError(f"inception needs extractor=inception, not {name}")
         model, tag = known.get(model, (model, tag))
         if not classification.gives_features(zoo.get(model)):
-            raise UsageError(f"extractor={name}: {model} is no classifier")
+            raise UsageError(f"extractor={name}: {model} is not a classifier")
         model, network, entry = weights.load_entry(model, tag)
         key = Path(entry.file).stem if is_elsewhere else f"{model}-{tag}"
         how = "bilinear" if is_elsewhere else INTERPOLATION.get(key, "bilinear")

@@ -222,7 +222,7 @@ def test_the_forms_in_which_checkpoints_come(form, tmp_path):
     ("tensor", "fault"),
     [
         (torch.zeros(3).to(torch.float8_e5m2), "of type float8_e5m2: takes .* is not supported$"),
-        (torch.zeros(3, 3).to_sparse(), "which is no dense array of numbers$"),
+        (torch.zeros(3, 3).to_sparse(), "which is not a dense array of numbers$"),
     ],
 )
 def test_a_tensor_that_is_not_supported_is_named(tensor, fault, tmp_path):

@@ -120,7 +120,7 @@ def test_a_checkpoint_that_does_not_fit_is_refused(checkpoint, tmp_path, monkeyp
         load(tmp_path / "lacking.pth")
     for name, data in (("zip", checkpoint.read_bytes()[:-99]), ("pickle", b"\x80\x02\x8a\x0a")):
         (tmp_path / name).write_bytes(data)
-        with pytest.raises(inception.InceptionError, match="is no PyTorch checkpoint of arrays"):
+        with pytest.raises(inception.InceptionError, match="is not a PyTorch checkpoint of arrays"):
             load(tmp_path / name)
 
 

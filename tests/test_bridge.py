@@ -202,7 +202,9 @@ def test_a_long_list_of_faults_is_three_of_each_kind_and_a_count():
 
 def test_a_model_without_a_layout_is_named():
     network = zoo.create("dcgan", width=4)["generator"]
-    with pytest.raises(zoo.WeightsError, match="known of resnet18, .*, cyclegan.*, not of dcgan"):
+    with pytest.raises(
+        zoo.WeightsError, match="imported for resnet18, .*, cyclegan.*, not for dcgan"
+    ):
         bridge.convert("dcgan", {"a.weight": np.zeros(1)}, network)
 
 
@@ -333,7 +335,7 @@ def test_what_is_no_checkpoint_is_refused(tmp_path):
         pickle.dumps(Bomb(f"touch {tmp_path / 'trace'}"), protocol=4),
     ):
         path.write_bytes(data)
-        with pytest.raises(zoo.WeightsError, match="file is no PyTorch, safetensors or HDF5"):
+        with pytest.raises(zoo.WeightsError, match="file is not a PyTorch, safetensors or HDF5"):
             bridge.read(path)
     with pytest.raises(zoo.WeightsError, match="cannot be read"):
         bridge.read(tmp_path / "gone")
@@ -457,7 +459,7 @@ def test_hdf5_that_is_none_of_tf_keras(tmp_path):
         bridge.read(tmp_path / "ours.weights.h5")
     path = hdf5(tmp_path / "x.h5", written(arrays))
     path.write_bytes(path.read_bytes()[:-900])
-    with pytest.raises(zoo.WeightsError, match="is no HDF5 file of tf.keras"):
+    with pytest.raises(zoo.WeightsError, match="is not an HDF5 file of tf.keras"):
         bridge.read(path)
     twice = {"a": {"a/kernel:0": np.ones(1)}, "b": {"a/kernel:0": np.ones(1)}}
     with pytest.raises(zoo.WeightsError, match="holds two weights a/kernel"):
@@ -594,7 +596,7 @@ def test_the_command_takes_hdf5_by_layer(tmp_path, monkeypatch):
         ([*IMPORT, "--input=x", "--model=vgg17"], "did you mean 'vgg16'?"),
         ([*IMPORT, "--input=gone.pth"], "gone.pth cannot be read"),
         ([*IMPORT, "--input=."], "takes a file, and this is a folder"),
-        ([*IMPORT, "--input=notes.txt"], "is no PyTorch, safetensors or HDF5 file"),
+        ([*IMPORT, "--input=notes.txt"], "is not a PyTorch, safetensors or HDF5 file"),
         ([*IMPORT, "--input=x", "--set=depth=3"], "depth=3: there are classes=3"),
         ([*IMPORT, "--input=x", "--image_size=4"], "image_size must be at least 8"),
         ([*IMPORT, "--input=x"], "holds conv1.weight of shape (4, 3, 7, 7), and stem/kernel is"),
@@ -605,7 +607,7 @@ def test_the_command_takes_hdf5_by_layer(tmp_path, monkeypatch):
         ),
         (
             [*IMPORT, "--input=x", "--model=ragan"],
-            "known of resnet18, squeezenet, vgg16, efficientnet_lite0, cyclegan, attention_gan",
+            "imported for resnet18, squeezenet, vgg16, efficientnet_lite0, cyclegan, attention_gan",
         ),
         ([*IMPORT, "--input=x", "--steps=3"], "--mode=import does not use --steps"),
         ([*IMPORT, "--input=x", "--set=width=4", "--output=notes.txt"], "cannot write the weights"),

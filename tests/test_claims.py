@@ -116,7 +116,7 @@ def test_weights_elsewhere_serve_as_features(folder):
     assert (found.name, found.digest) == ("resnet9-soft", held["sha256"][:16])
     same = scoring.extractor(f"zoo:resnet9:{folder}/resnet9-soft.npz", None, DATA)
     assert same.name == "resnet9-soft"  # and so for hf://OWNER/NAME/soft@REVISION
-    with pytest.raises(UsageError, match="ata_gan is no classifier"):
+    with pytest.raises(UsageError, match="ata_gan is not a classifier"):
         scoring.extractor(f"zoo:ata_gan:{folder}/mine", None, DATA)
 
 

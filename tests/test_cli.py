@@ -251,7 +251,7 @@ def test_evaluate_a_run(finished, folder, capsys):
         capsys, *flags, "--extractor=zoo:x"
     )
     said = mistake(capsys, *flags, f"--inception={folder / 'gone.pb'}")
-    assert "gone.pb is no file" in said
+    assert "gone.pb is neither a file" in said
     assert "what works without it: --extractor=zoo:" in said
     (folder / "wrong.pb").write_bytes(b"PK wrong")
     assert "(sha256 " in mistake(capsys, *flags, f"--inception={folder / 'wrong.pb'}")

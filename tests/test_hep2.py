@@ -235,7 +235,7 @@ def test_batches_labels_and_names(tmp_path):
         (
             lambda d: i3a(d, ["Golgi"], "ID,class,specimen"),
             "train",
-            "'00001,Golgi' is no line of 3",
+            "'00001,Golgi' is not a line of 3",
         ),
         (lambda d: i3a(d, []), "train", "has no cells for the split 'train'"),
         (lambda d: (d / "gt_training.csv").touch(), "train", "has no cells"),

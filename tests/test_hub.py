@@ -87,7 +87,7 @@ def test_what_was_loaded_once_needs_no_network(folder, tmp_path, monkeypatch, ca
     with helpers.hub(folder, tmp_path / "cache", monkeypatch):
         whole = found("me/zoo/mine")
     assert found("me/zoo/mine") == whole
-    line = r"hf://me/zoo/manifest.json did not come: localhost:\d+ does not answer"
+    line = r"hf://me/zoo/manifest.json could not be downloaded: localhost:\d+ does not answer"
     assert re.search(f"{line}; the copy in the cache is used", caplog.text)
     said = mistake(capsys, *SAMPLE, "--weights=hf://me/other/mine")
     assert re.fullmatch(f"main.py: {line}\n".replace("zoo", "other"), said)

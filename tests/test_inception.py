@@ -248,7 +248,7 @@ def test_find(tmp_path, monkeypatch):
     assert inception.find() == cache / inception.GRAPH
     assert inception.find(cache / inception.CHECKPOINT) == cache / inception.CHECKPOINT
     assert inception.find(str(cache)) == cache / inception.GRAPH
-    with pytest.raises(InceptionError, match="is no file and no folder with classify_image"):
+    with pytest.raises(InceptionError, match="is neither a file nor a folder with classify_image"):
         inception.find(tmp_path)
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", str(tmp_path))
@@ -274,10 +274,12 @@ def test_fetch_keeps_nothing_that_is_wrong(tmp_path, monkeypatch):
     (tmp_path / "other").write_bytes(b"another file")
     monkeypatch.setattr(inception, "URL", (tmp_path / "other").as_uri())
     monkeypatch.setattr(inception.urllib.request, "getproxies", lambda: {"https": "proxy"})
-    with pytest.raises(InceptionError, match="did not come .file:.*its sha256 differs.: put pt_"):
+    with pytest.raises(
+        InceptionError, match="could not be downloaded .file:.*its sha256 differs.: put pt_"
+    ):
         inception.fetch(tmp_path / "cache")
     monkeypatch.setattr(inception, "URL", (tmp_path / "gone").as_uri())
-    with pytest.raises(InceptionError, match="did not come .*No such file"):
+    with pytest.raises(InceptionError, match="could not be downloaded .*No such file"):
         inception.fetch(tmp_path / "cache")
     assert list((tmp_path / "cache").iterdir()) == []
 

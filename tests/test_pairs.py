@@ -85,7 +85,7 @@ def test_splits_and_identity_of_two_domains(greys, tmp_path):
 @pytest.mark.parametrize(
     ("places", "split", "message"),
     [
-        ("trainA", "train", "holds trainA alone: two domains are trainA/ and trainB/"),
+        ("trainA", "train", "has only trainA: two domains are trainA/ and trainB/"),
         ("trainB", "test_b", "holds trainB alone"),
         ("testA testB", "train_a", "holds testA, testB alone"),
         ("trainA trainB testA", "test", "has no split 'test_a': it has train_a, train_b; two"),
@@ -103,7 +103,7 @@ def test_a_folder_that_lacks_a_domain_is_told_what_was_expected(tmp_path, places
 
 def test_what_two_domains_do_not_give_is_refused(greys):
     for split, shuffle, message in (
-        ("train", False, "a domain at a time: train_a or train_b"),
+        ("train", False, "has two domains: read one of them, train_a or train_b"),
         ("train_a", True, "has no mask"),
     ):
         with pytest.raises(datasets.DataError, match=message):

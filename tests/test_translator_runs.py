@@ -86,7 +86,7 @@ def test_one_picture_is_translated(trained, tmp_path, capsys):
     page = (tmp_path / "out" / "overview.html").read_text()
     assert f"Translated a2b by {trained}. The first 1: image, translation and attention." in page
     assert "masks/NAME_3.png is the background" in page and page.count("<img") == 1
-    for given, message in ((path.name, "does not exist"), (__file__, "is no readable picture")):
+    for given, message in ((path.name, "does not exist"), (__file__, "is not a readable picture")):
         assert main.main([*flags, f"--input={given}"]) == 2
         assert f"--input={given} {message}" in capsys.readouterr().err
 

@@ -132,7 +132,7 @@ def test_what_cannot_be_read_is_named_and_left_out(root, caplog):
 def test_mistakes_are_told_in_one_line(root, tmp_path):
     for path, message in (
         (tmp_path / "none", "--dataset=voc2012:.*none does not exist: give a folder"),
-        (root / "JPEGImages", "no VOCdevkit folder: expected JPEGImages/.*ImageSets/Segmentation"),
+        (root / "JPEGImages", "a VOCdevkit folder: expected JPEGImages/.*ImageSets/Segmentation"),
     ):
         with pytest.raises(DataError, match=message) as error:
             voc.Voc(str(path), "train")

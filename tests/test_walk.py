@@ -140,7 +140,7 @@ def test_a_path_that_does_not_exist_and_a_file_are_told_apart(tmp_path):
             datasets.arrays(f"folder:{path}")
     for path, message in (
         (tmp_path / "none", "^--input=.*/none does not exist"),
-        (tmp_path / "text.png", "^--input=.*/text.png is no readable picture: no picture in a"),
+        (tmp_path / "text.png", "^--input=.*/text.png is not a readable picture: no picture in a"),
     ):
         (tmp_path / "text.png").write_text("no picture")
         with pytest.raises(DataError, match=message):

@@ -254,12 +254,12 @@ def test_a_manifest_may_name_an_address(shelf, server, cache, monkeypatch):
 def test_what_did_not_come_whole_is_not_kept(shelf, server, cache):
     folder, _, entry = shelf
     address, handler = server
-    with pytest.raises(zoo.WeightsError, match="did not come: .*404"):
+    with pytest.raises(zoo.WeightsError, match="could not be downloaded: .*404"):
         weights.read(f"{address}/nothing", "0" * 64)
     with pytest.raises(zoo.WeightsError, match="is not the published file: its sha256 differs"):
         weights.read(f"{address}/{entry.file}", "0" * 64)
     handler.cut = True
-    with pytest.raises(zoo.WeightsError, match="did not come: .*IncompleteRead"):
+    with pytest.raises(zoo.WeightsError, match="could not be downloaded: .*IncompleteRead"):
         weights.read(f"{address}/{entry.file}", entry.sha256)
     assert list(cache.iterdir()) == []
 
@@ -268,14 +268,14 @@ def test_a_cache_that_cannot_be_written(shelf, server, cache, caplog):
     cache.parent.mkdir(parents=True)
     cache.write_text("a file where the folder should be")
     zoo.load("resnet9", weights=f"{server[0]}/t")
-    assert f"{cache} keeps no copy: File exists" in caplog.text
+    assert f"{cache} cannot keep a copy: File exists" in caplog.text
 
 
 def test_a_server_that_sends_nothing_is_left(shelf, server, cache, monkeypatch):
     address, handler = server
     monkeypatch.setattr(downloads, "TIMEOUT", 0.2)
     handler.hold = threading.Event()
-    with pytest.raises(zoo.WeightsError, match="did not come: .*[Tt]imed out"):
+    with pytest.raises(zoo.WeightsError, match="could not be downloaded: .*[Tt]imed out"):
         weights.read(f"{address}/{shelf[2].file}", shelf[2].sha256)
     handler.hold.set()
 

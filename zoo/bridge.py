@@ -246,7 +246,7 @@ def _torch(data):
             whole = tensor.float() if tensor.is_floating_point() else tensor
             arrays[name] = whole.detach().numpy()
         except (TypeError, RuntimeError):
-            raise WeightsError(f"holds {name}, which is no dense array of numbers") from None
+            raise WeightsError(f"holds {name}, which is not a dense array of numbers") from None
         if tensor.is_floating_point() and tensor.itemsize < 2:
             raise _unsupported(name, str(tensor.dtype).removeprefix("torch."))
     return arrays
@@ -265,7 +265,7 @@ def _safetensors(data):
     try:
         rows = safetensors.deserialize(data)
     except Exception as error:  # any error of a damaged header
-        raise WeightsError(f"is no PyTorch, safetensors or HDF5 file ({_line(error)})") from None
+        raise WeightsError(f"is not a PyTorch, safetensors or HDF5 file ({_line(error)})") from None
     arrays = {}
     for name, row in sorted(rows):  # which come in any order
         if row["dtype"] not in DTYPES:
@@ -302,7 +302,7 @@ def _hdf5(data):
         raise
     except Exception as error:  # any error of a damaged HDF5 file
         raise WeightsError(
-            f"is no HDF5 file of tf.keras' save_weights ({_line(error)}); Keras 3 reads its own"
+            f"is not an HDF5 file of tf.keras' save_weights ({_line(error)}); Keras 3 reads its own"
         ) from None
     return arrays
 
@@ -334,7 +334,7 @@ def options(name, arrays):
 
 def _layout(name, arrays):
     if name not in LAYOUTS:
-        raise WeightsError(f"checkpoints are known of {', '.join(LAYOUTS)}, not of {name}")
+        raise WeightsError(f"checkpoints can be imported for {', '.join(LAYOUTS)}, not for {name}")
     row = LAYOUTS[name]
     return row(arrays) if callable(row) else row
 

@@ -167,7 +167,7 @@ def _from_address(address, sha256):
     except DigestError as error:
         raise WeightsError(str(error)) from None
     except (DownloadError, OSError) as error:
-        raise WeightsError(f"{address} did not come: {short(error)}") from None
+        raise WeightsError(f"{address} could not be downloaded: {short(error)}") from None
 
 
 def _from_hub(address, sha256):
@@ -195,7 +195,7 @@ def _from_hub(address, sha256):
             return kept.read_bytes()
         raise WeightsError(hub.reason(address, error)) from None
     except OSError as error:
-        raise WeightsError(f"{address} did not come: {short(error)}") from None
+        raise WeightsError(f"{address} could not be downloaded: {short(error)}") from None
 
 
 def _fetched(address, sha256, headers=None):
@@ -207,7 +207,7 @@ def _fetched(address, sha256, headers=None):
         try:
             return download(address, cache, f"{sha256}.npz", sha256, headers).read_bytes()
         except OSError as error:
-            logging.warning("%s keeps no copy: %s", cache, error.strerror)
+            logging.warning("%s cannot keep a copy: %s", cache, error.strerror)
     with tempfile.TemporaryDirectory() as folder:
         return download(address, folder, "file", sha256, headers).read_bytes()
 

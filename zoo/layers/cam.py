@@ -150,7 +150,9 @@ def explained(classifier, maps=None, **options):
     features, average, dense = (classifier.get_layer(n) for n in ("map", "features", "logits"))
     pooled = isinstance(average, keras.layers.GlobalAveragePooling2D)
     if not pooled or average.input is not features.output or dense.input is not average.output:
-        raise ValueError(f"{classifier.name} has no global average between its map and its logits")
+        raise ValueError(
+            f"{classifier.name} has no global average pooling between its map and its logits"
+        )
     maps, logits = maps or getattr(classifier, "maps", "soft"), dense.output
     check_maps(maps)
     inputs = class_maps(features.output, dense), logits
