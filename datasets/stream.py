@@ -69,9 +69,7 @@ def load(
         end: arrays(sources, split + end, image_size=image_size) for end in sources.domains(split)
     }
     if len(parts) > 1 and not shuffle:
-        raise DataError(
-            f"{sources.name} has two domains: read one of them, {split}_a or {split}_b"
-        )
+        raise DataError(f"{sources.name} has two domains: read one of them, {split}_a or {split}_b")
     return batches_of(
         parts,
         sources.name,
