@@ -118,7 +118,7 @@ def ask_for_a_fraction(config):
         (change_dataset, "run.json is damaged"),
         (ask_for_a_fraction, "run.json is damaged"),
         (ask_for_a_name, "run.json does not fit dcgan: width=wide"),
-        (ask_for_another_option, "run.json does not fit dcgan: depth=4"),
+        (ask_for_another_option, "run.json does not fit dcgan: unknown setting depth=4"),
         (ask_for_more_than_the_memory, "generator has .* values, and the checkpoint"),
     ],
 )

@@ -86,8 +86,8 @@ def test_splits_and_identity_of_two_domains(greys, tmp_path):
     ("places", "split", "message"),
     [
         ("trainA", "train", "has only trainA: two domains are trainA/ and trainB/"),
-        ("trainB", "test_b", "holds trainB alone"),
-        ("testA testB", "train_a", "holds testA, testB alone"),
+        ("trainB", "test_b", "has only trainB: two domains"),
+        ("testA testB", "train_a", "has only testA, testB: two domains"),
         ("trainA trainB testA", "test", "has no split 'test_a': it has train_a, train_b; two"),
         ("trainA trainB", "dev", "has no split 'dev'"),
         ("images", "train", "holds image, label; creatures/plain2striped has two domains, and f"),
