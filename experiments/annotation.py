@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -54,7 +55,8 @@ def annotate(
         stems = outputs.check(names, PARTS, images, output)
     elif "sample" in model.capabilities:
         names = [f"{number + 1:06d}.png" for number in range(num)]
-        stems, pictures = outputs.stems(names), zip(names, _samples(model, num, seed))
+        samples = sampled(model.sample_latents, model.latent, num, seed)
+        stems, pictures = outputs.stems(names), zip(names, chain.from_iterable(samples))
     else:
         raise UsageError(f"{model.name} makes no images: give --input=FOLDER")
     if threshold is None:
@@ -122,12 +124,6 @@ def object_mask(attention, threshold):
     if box:
         mask[box] = inside[box]
     return mask
-
-
-def _samples(model, num, seed):
-    """Yields the pictures of samples."""
-    for pictures in sampled(model.sample_latents, model.latent, num, seed):
-        yield from pictures
 
 
 def _threshold(model, data_dir):
