@@ -101,11 +101,10 @@ def labelled_grid(cells, labels, scale=True):
     Pictures that are narrower than CELL are enlarged by a whole number, unless they become higher
     than 4 CELL. scale: False leaves the scale out.
     """
-    times = max(1, min(-(-CELL // cells.shape[3]), 4 * CELL // cells.shape[2]))
-    cells = cells.repeat(times, 2).repeat(times, 3)
+    cells = _enlarged(cells)
     rows, columns, height, width = cells.shape[:4]
-    size = max(11, width // 24)  # of the letters
-    font, top = ImageFont.load_default(size), size + 2 * GAP
+    size = _letters(width)
+    top = size + 2 * GAP
     right = columns * (width + GAP)
     shape = (top + rows * (height + GAP) - GAP, right + 4 * size if scale else right - GAP, 3)
     canvas = np.full(shape, 255, np.uint8)
@@ -114,30 +113,20 @@ def labelled_grid(cells, labels, scale=True):
         canvas[y : y + height, x : x + width] = picture
     if scale:
         canvas[top : top + height, right:] = _scale(height, size)
-    drawing = Image.fromarray(canvas)
-    pen = ImageDraw.Draw(drawing)
-    for c, label in enumerate(labels):
-        place = (c * (width + GAP) + width / 2, top / 2)
-        pen.text(place, label, fill="black", font=font, anchor="mm")
-    return np.asarray(drawing)
+    places = ((c * (width + GAP) + width / 2, top / 2) for c in range(columns))
+    return _written(canvas, size, [(*one, "mm") for one in zip(places, labels)])
 
 
 def with_text(images, texts):
     """uint8 (N, H, W, 3) with a text below each -> uint8 (N, H', W', 3), enlarged as the pictures
     of a labelled_grid are."""
-    times = -(-CELL // images.shape[2])
-    images = images.repeat(times, 1).repeat(times, 2)
+    images = _enlarged(images)
     count, height, width = images.shape[:3]
-    size = max(11, width // 24)  # of the letters
+    size = _letters(width)
     strips = np.full((count, size + GAP, width, 3), 255, np.uint8)
-    cells = []
-    for cell, text in zip(np.concatenate([images, strips], 1), texts):
-        drawing = Image.fromarray(cell)
-        place = (width / 2, height + (size + GAP) / 2)
-        font = ImageFont.load_default(size)
-        ImageDraw.Draw(drawing).text(place, text, fill="black", font=font, anchor="mm")
-        cells.append(np.asarray(drawing))
-    return np.stack(cells)
+    place = (width / 2, height + (size + GAP) / 2)
+    cells = np.concatenate([images, strips], 1)
+    return np.stack([_written(c, size, [(place, text, "mm")]) for c, text in zip(cells, texts)])
 
 
 def with_scale(pixels):
@@ -145,7 +134,29 @@ def with_scale(pixels):
     W + GAP + 4 s, 3), s = max(11, W // 24)."""
     height, width = pixels.shape[:2]
     gap = np.full((height, GAP, 3), 255, np.uint8)
-    return np.hstack([pixels, gap, _scale(height, max(11, width // 24))])
+    return np.hstack([pixels, gap, _scale(height, _letters(width))])
+
+
+def _enlarged(pictures):
+    """Pictures (..., H, W, 3), each pixel repeated: up to CELL wide, at most 4 CELL high."""
+    height, width = pictures.shape[-3:-1]
+    times = max(1, min(-(-CELL // width), 4 * CELL // height))
+    return pictures.repeat(times, -3).repeat(times, -2)
+
+
+def _letters(width):
+    """The size of the letters, in pixels, beside pictures of a width."""
+    return max(11, width // 24)
+
+
+def _written(canvas, size, texts):
+    """uint8 (H, W, 3) with texts in black, each of (place, text, Pillow's anchor); size: of the
+    letters, in pixels."""
+    drawing, font = Image.fromarray(canvas), ImageFont.load_default(size)
+    pen = ImageDraw.Draw(drawing)
+    for place, text, anchor in texts:
+        pen.text(place, text, fill="black", font=font, anchor=anchor)
+    return np.asarray(drawing)
 
 
 def _scale(height, size):
@@ -154,12 +165,11 @@ def _scale(height, size):
     canvas = np.full((height, 4 * size, 3), 255, np.uint8)
     ramp = np.linspace(1, 0, height)[:, None].repeat(size, 1)
     canvas[:, :size] = heat(np.full((*ramp.shape, 3), 128, np.uint8), ramp)
-    drawing, font = Image.fromarray(canvas), ImageFont.load_default(size)
-    pen = ImageDraw.Draw(drawing)
-    for value, anchor in ((1, "la"), (0.5, "lm"), (0, "ld")):
-        place = (size + GAP, (1 - value) * height)
-        pen.text(place, f"{value:g}", fill="black", font=font, anchor=anchor)
-    return np.asarray(drawing)
+    texts = [
+        ((size + GAP, (1 - value) * height), f"{value:g}", anchor)
+        for value, anchor in ((1, "la"), (0.5, "lm"), (0, "ld"))
+    ]
+    return _written(canvas, size, texts)
 
 
 def translation_grid(directions):

@@ -111,6 +111,16 @@ def test_a_high_picture_is_not_enlarged_in_a_grid():
     assert images.labelled_grid(cells, ["image"], scale=False).shape == (19 + 180, 120, 3)
 
 
+def test_a_text_stands_below_a_picture_as_large_as_one_of_a_grid():
+    high = images.with_text(np.zeros((1, 30, 20, 3), np.uint8), ["a"])
+    assert high.shape == (1, 180 + 15, 120, 3)
+    assert images.with_text(np.zeros((1, 300, 2, 3), np.uint8), ["a"]).shape == (1, 315, 2, 3)
+    one, other = images.with_text(np.full((2, 4, 4, 3), 200, np.uint8), ["a", "b"])
+    assert one.shape == (112 + 15, 112, 3)  # each pixel is 28 x 28
+    assert (one[:112] == 200).all() and one[112:].min() < 50
+    assert np.array_equal(one[:112], other[:112]) and not np.array_equal(one[112:], other[112:])
+
+
 def test_a_picture_is_reduced_by_a_whole_number():
     pixels = np.arange(20, dtype=np.uint8).reshape(4, 5).repeat(3, 0).repeat(3, 1)
     assert (images.reduced(pixels, 5) == np.arange(20).reshape(4, 5)).all()
