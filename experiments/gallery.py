@@ -79,9 +79,9 @@ def pictures(name, tag):
     """[(caption, uint8 picture)] of published weights. Where there are no images for them it is the
     picture of their card, which a checkout has; else there is none. There is none of weights that
     were trained on pictures of people."""
-    model = load(name, tag)
-    if table.shows_people(model.origin.dataset):
+    if table.shows_people(zoo.get(name).weights[tag].dataset):
         return []
+    model = load(name, tag)
     found, card = examples(model), CARDS / f"{name}-{tag}.png"
     if found is not None or "sample" in model.capabilities:
         return tasks.get(model.spec.kind).exhibit(model, found)

@@ -266,16 +266,21 @@ def test_the_site_shows_the_page_that_make_docs_writes():
 def test_the_picture_of_a_card_is_shown_where_there_are_no_images(tmp_path, monkeypatch):
     monkeypatch.setattr(gallery, "load", lambda *_: Model("stl10", {"classify"}))
     monkeypatch.setattr(gallery, "CARDS", tmp_path)
-    assert gallery.pictures("resnet9", "t") == []
-    Image.fromarray(GREY[0]).save(tmp_path / "resnet9-t.png")
-    ((caption, picture),) = gallery.pictures("resnet9", "t")
+    assert gallery.pictures("resnet9", "cifar10") == []
+    Image.fromarray(GREY[0]).save(tmp_path / "resnet9-cifar10.png")
+    ((caption, picture),) = gallery.pictures("resnet9", "cifar10")
     assert caption == "The picture of their card" and np.array_equal(picture, GREY[0])
 
 
+def test_weights_of_people_are_not_loaded_for_a_picture(monkeypatch):
+    assert zoo.get("dcgan").weights["faces"].dataset == "folder:faces"
+    monkeypatch.setattr(gallery, "load", lambda *_: pytest.fail("loaded"))
+    assert gallery.pictures("dcgan", "faces") == []
+
+
 @pytest.mark.parametrize("name", ["celeb_a", "folder:Faces", "folder:my_faces2", "voc2012:VOC"])
-def test_weights_of_people_have_no_picture(name, monkeypatch):
-    monkeypatch.setattr(gallery, "load", lambda *_: Model(name, {"sample"}))
-    assert gallery.pictures("resnet9", "t") == []
+def test_names_of_data_sets_that_show_people(name):
+    assert table.shows_people(name)
 
 
 @pytest.mark.parametrize("name", ["folder:dogs", "folder:surfaces", "facades", "horse2zebra"])
