@@ -165,7 +165,8 @@ def exhibit(model, examples):
     """[(caption, uint8 picture)] of a gallery: the class that wins, with its probability, where it
     is seen, and how many answers are right, as far as that is known. examples: {"image", perhaps
     "label", "names" of the classes, and "source", which says what images these are}."""
-    images, answers = examples["image"], model.classify(examples["image"])
+    images = examples["image"]
+    answers = model.classify(images) if {"label", "names"} & examples.keys() else None
     columns, caption = {"image": images}, examples.get("source", "Images")
     if "explain" in model.capabilities:
         columns["attention"] = heat(images, model.explain(images))
