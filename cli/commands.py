@@ -24,13 +24,17 @@ def train(given, arguments):
     refuse(given, "stop_window stop_tolerance", "needs --stop=two_stage", unless="stop")
     refuse(given, "num extractor inception split", "needs --metrics", unless="metrics stop")
     config = run_config(given)
+    from ..datasets import open_dataset
     from ..experiments import training
     from ..tasks.scoring import scorer_spec
 
     settings = dict(given.get("set", ()))
     scored = "metrics" in given or "stop" in given
+    data = open_dataset(config.dataset, **pick(given, "data_dir"))
+    has_test = data.has_split("test")
     trained = training.train(
         config,
+        data,
         run_dir=given.get("run_dir", config.default_folder(settings)),
         scorer=scorer_spec(request_of(given)) if scored else None,
         stop=stop_rule(given) if "stop" in given else None,
@@ -48,7 +52,8 @@ def train(given, arguments):
         print(f"best checkpoint by {trained.metric}: {trained.best}")
     print(f"report: {trained.report}")
     print(f"run directory: {trained.folder}")
-    print(f"evaluate it: {evaluation_of(config, trained.folder, **pick(given, 'data_dir'))}")
+    evaluation = evaluation_of(config, trained.folder, has_test, **pick(given, "data_dir"))
+    print(f"evaluate it: {evaluation}")
 
 
 def list_(given, arguments):
@@ -355,15 +360,14 @@ def request_of(given):
     return EvaluationRequest(**pick(given, SCORING), progress=True)
 
 
-def evaluation_of(config, folder, data_dir=None):
+def evaluation_of(config, folder, has_test, data_dir=None):
     """The command that evaluates the run of a RunConfig, on training images without test images."""
     from .. import tasks, zoo
-    from ..datasets import open_dataset
 
     spec, flags = zoo.get(config.model), ["--mode=evaluate", f"--weights={folder}"]
     if "sample" in tasks.get(spec.kind).able(spec):
         flags += ["--metrics=fid,kid", "--num=1000"]
-    if not open_dataset(config.dataset, None, data_dir).has_split("test"):
+    if not has_test:
         flags.append("--split=train")
     if data_dir:
         flags.append(f"--data_dir={data_dir}")

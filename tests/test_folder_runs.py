@@ -108,12 +108,27 @@ def test_names_that_are_not_utf8_go_all_the_way(tmp_path, monkeypatch, capsys):
 def test_the_command_that_evaluates_a_run_fits_its_model_and_folder(model, parts, flags, tmp_path):
     for part in parts:
         write(tmp_path / "d" / part)
-    config = RunConfig.resolve(model, f"folder:{tmp_path / 'd'}")
-    printed = shlex.split(commands.evaluation_of(config, "runs/my run"))
+    data = datasets.open_dataset(f"folder:{tmp_path / 'd'}")
+    config, has_test = RunConfig.resolve(model, data), data.has_split("test")
+    printed = shlex.split(commands.evaluation_of(config, "runs/my run", has_test))
     assert printed == ["attention-zoo", "--mode=evaluate", "--weights=runs/my run", *flags.split()]
     mode, given = parser.parse(printed[1:], "main.py")
     assert (mode, given["weights"]) == ("evaluate", "runs/my run")
-    assert commands.evaluation_of(config, "r", tmp_path).endswith(f" --data_dir={tmp_path}")
+    line = commands.evaluation_of(config, "r", has_test, tmp_path)
+    assert line.endswith(f" --data_dir={tmp_path}")
+
+
+def test_the_folder_is_not_read_again_after_the_training(tmp_path, monkeypatch, capsys):
+    for split in ("train", "test"):
+        write(tmp_path / "d" / split, 1)
+
+    def train(*_, **__):
+        shutil.rmtree(tmp_path / "d")
+        return training.TrainedRun(tmp_path / "r", 1, 0, None, None, None, tmp_path / "page")
+
+    monkeypatch.setattr(training, "train", train)
+    assert main.main([*TINY, f"--dataset=folder:{tmp_path / 'd'}", "--steps=1"]) == 0
+    assert "--split=train" not in capsys.readouterr().out.splitlines()[-1]
 
 
 def test_a_training_says_what_it_reads_and_how_to_evaluate_it(tmp_path, monkeypatch, capsys):
