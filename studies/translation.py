@@ -11,6 +11,7 @@ import numpy as np
 from .. import trainers, zoo
 from ..common.errors import UsageError
 from ..common.files import write_output
+from ..common.images import foreground
 from ..common.tables import markdown
 from ..datasets import open_dataset
 from ..evaluate import translation as measures
@@ -18,7 +19,7 @@ from ..experiments.config import RunConfig
 from ..experiments.models import open_run
 from ..reports import comparison
 from ..tasks import scoring
-from ..tasks.translation import evaluate
+from ..tasks.translation import evaluate, translated
 from .base import Study
 
 SYSTEMS = [  # name, model, settings
@@ -61,9 +62,13 @@ def translation(study, runs, data="creatures/plain2striped", *, request, systems
         for direction in DIRECTIONS:
             translator = open_run(runs.folder(name), direction)
             dataset = open_dataset(data, translator.image_size, runs.data_dir)
-            found = {s.metric: s.value for s in evaluate(translator, dataset, request)}
-            scores[direction][name] = found | more_scores(translator, dataset, request, found)
-            draw(drawn.setdefault(direction, {}), name, translator, dataset)
+            arrays = dataset.arrays(f"{request.split or 'test'}_{direction[0]}")
+            images = arrays["image"][:]
+            made = translated(translator.translate_batch, images, ("translated", "masks"))
+            found = {s.metric: s.value for s in evaluate(translator, dataset, request, made)}
+            more = more_scores(translator, dataset, request, found, images, made["translated"])
+            scores[direction][name] = found | more
+            draw(drawn.setdefault(direction, {}), name, arrays, made)
         spent["parameters"] = translator.network.count_params()
         write_output(runs.output / COSTS, json.dumps(costs, indent=1))
     seen = common["steps"] * common["batch_size"]
@@ -102,34 +107,30 @@ def read(folder):
     return json.loads(path.read_text()) if path.exists() else {}
 
 
-def draw(pictures, name, model, data):
-    """Adds what a model makes of the first test images to {label: pictures}."""
-    arrays = data.arrays(f"test_{model.direction[0]}")
-    images = arrays["image"][:SHOWN]
-    pictures.setdefault("input", images)
+def draw(pictures, name, arrays, made):
+    """Adds the first images of a split and what a model makes of them to {label: pictures}."""
+    pictures.setdefault("input", arrays["image"][:SHOWN])
     if "truth" in arrays:
         pictures.setdefault("truth", arrays["truth"][:SHOWN])
-    made = model.translate(images)
-    pictures[name] = made.images
-    if made.masks is not None:
-        grey = np.repeat(255 * made.attention[..., None], 3, axis=-1)
+    pictures[name] = made["translated"][:SHOWN]
+    if "masks" in made:
+        grey = np.repeat(255 * foreground(made["masks"][:SHOWN])[..., None], 3, axis=-1)
         pictures[f"its attention, {name}"] = grey.astype("uint8")
 
 
-def more_scores(model, data, request, scores):
+def more_scores(model, data, request, scores, images, made):
     """{metric: value} of what compares with the images themselves: UAIT's kernel distance, the mean
     of those to the target's and to the source's images (Mejjati et al., 2018), and the mean
     absolute difference of an image and its translation back, as a share of the range. scores: those
-    of `evaluate`, the kernel distance to the target's images among them."""
+    of `evaluate`, the kernel distance to the target's images among them. images, made: uint8 (N, H,
+    W, 3), those of the split and their translations."""
     split, (end, other) = request.split or "test", model.direction.split("2")
-    images = data.arrays(f"{split}_{end}")["image"][:]
-    made = model.translate(images).images
     request, count = dataclasses.replace(request, metrics=("kid",)), len(images)
     spec = scoring.scorer_spec(request, split=f"{split}_{end}", count=count)
     (source,) = scoring.make_scorer(spec, data).scores(lambda: iter([made]))
     name = source.metric.removesuffix(f"_{end}")
     both = np.mean([scores[f"{name}_{other}"], source.value])
-    again = model.back().translate(made).images
+    again = translated(model.back().translate_batch, made, ("translated",))["translated"]
     return {
         name.replace("kid_", "kid_target_and_source_", 1): float(both),
         f"cycle_l1_{count}_{split}_{end}": float(measures.l1(images, again).mean()),

@@ -177,16 +177,18 @@ def monitor(trainer, config, data, spec=None, progress=False):
     )
 
 
-def evaluate(model, data, request):
+def evaluate(model, data, request, outputs=None):
     """[Score] of one direction: the translations of one domain's images of a split (default: test)
-    beside the images of the other, and beside the truth where it is known."""
+    beside the images of the other, and beside the truth where it is known. outputs: "translated"
+    and perhaps "masks" of these images, as `translated` gives them; None: they are made here."""
     if request.metrics == (scoring.LOCALIZATION,):
         raise UsageError(f"localization does not go with {model.name}, which translates")
     request.refuse("num", "does not go with a translator, which translates all images of a split")
     split, (end, other) = request.split or "test", model.direction.split("2")
     arrays = data.arrays(f"{split}_{end}")
     images = arrays["image"][:]
-    outputs = translated(model.translate_batch, images, ("translated", "masks"))
+    if outputs is None:
+        outputs = translated(model.translate_batch, images, ("translated", "masks"))
     spec = scoring.scorer_spec(request, METRICS, split=f"{split}_{other}", count=len(images))
     scorer = scoring.make_scorer(spec, data, progress=request.progress)
     parts = [outputs["translated"][i : i + 100] for i in range(0, len(images), 100)]

@@ -17,6 +17,7 @@ from attention_zoo.experiments.config import RunConfig
 from attention_zoo.experiments.evaluation import evaluate
 from attention_zoo.experiments.models import open_run
 from attention_zoo.studies import translation
+from attention_zoo.tasks.translation import Translator
 
 pytestmark = pytest.mark.usefixtures("eager")
 
@@ -99,7 +100,16 @@ def test_the_study_goes_on_and_sets_both_directions_side_by_side(
     flags = ["--mode=study", "--study=translation", f"--dataset={DATA}", "--image_size=32"]
     flags += ["--batch_size=2", "--set=width=4", "--set=blocks=1", "--set=masks=3", "--steps=2"]
     assert main.main([*flags, "--seed=1", f"--output={tmp_path}"]) == 2  # another run's folder
-    assert main.main([*flags, f"--output={tmp_path}"]) == 0
+    translate, counts = Translator.translate_batch, []
+
+    def counted(model, x):
+        counts.append(len(x))
+        return translate(model, x)
+
+    with monkeypatch.context() as here:
+        here.setattr(Translator, "translate_batch", counted)
+        assert main.main([*flags, f"--output={tmp_path}"]) == 0
+    assert sum(counts) == 2 * 2 * 16  # the images of each domain, once there and back
     assert "trained 2 steps already" in capsys.readouterr().err
     for way, end, other in (("a2b", "a", "b"), ("b2a", "b", "a")):
         scores = json.loads((tmp_path / f"translation_{way}.json").read_text())["scheme 2"]
