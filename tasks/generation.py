@@ -161,8 +161,7 @@ class Generator(LoadedModel):
             )
             for i in range(0, len(z), 8)
         ]
-        masks = np.concatenate([masks for masks, _ in parts])
-        return masks, parts[0][1], self_attention.LABELS
+        return np.concatenate([masks for masks, *_ in parts]), *parts[0][1:]
 
     def regional_attention(self, z):
         """(images (B, S, S, 3) in [-1, 1]: the samples of z without attention; strengths (B, S, S):

@@ -258,7 +258,7 @@ def test_labels_and_self_attention(client, networks):
     inputs = [z, np.array([2, 0], "int32")]
     close(made["image"], keras_answer(network, inputs))
     maps = keras_answer(self_attention.attention_map(network), inputs)
-    shown, _ = self_attention.attention_at(maps, 16)
+    shown, *_ = self_attention.attention_at(maps, 16)
     close(made["attention"], shown)
     both = client.predict("sagan", {"seed": [7, 7], "label": [1, 2]}, "generate")["image"]
     assert abs(both[0] - both[1]).max() > 1e-3

@@ -435,5 +435,4 @@ class GAN(Trainer):
             self.map = self_attention.attention_map(generator)
         pictures = to_uint8(self.sample(z))
         maps = self.infer(self.map, self.generator_inputs(z))
-        attention = self_attention.attention_at(maps, pictures.shape[1])
-        return pictures, *attention, self_attention.LABELS
+        return pictures, *self_attention.attention_at(maps, pictures.shape[1])

@@ -94,8 +94,7 @@ class SAGAN(augment.GAN):
         if of_generator or "attention" not in self.networks:
             return of_generator
         maps = self.infer(self.networks["attention"], to_float(images))
-        attention = self_attention.attention_at(maps, images.shape[1])
-        return images, *attention, self_attention.LABELS
+        return images, *self_attention.attention_at(maps, images.shape[1])
 
 
 class NonSaturating(SAGAN):

@@ -10,7 +10,7 @@ from .convolution import Conv2D
 from .spectral_norm import SNConv2D
 
 VARIANTS = ("paper", "official")
-LABELS = ("at top left", "at top right", "at bottom left", "at bottom right")  # of attention_at
+LABELS = ("at top left", "at top right", "at bottom left", "at bottom right")
 BLOCK = 2**20  # entries of an image's map that are computed at a time: 4 MiB
 
 
@@ -102,8 +102,8 @@ def attention_map(network, inputs=None):
 
 
 def attention_at(maps, size):
-    """The attention of four positions, the middles of the image's quarters, in the order of LABELS:
-    arrays (masks (B, 4, size, size) from 0 to 1, positions (4, 2) as row and column in pixels).
+    """The attention of four positions, the middles of the image's quarters: (masks (B, 4, size,
+    size) from 0 to 1, positions (4, 2) as row and column in pixels, LABELS).
 
     maps: array (B, N, M). size: of the image.
     """
@@ -113,7 +113,7 @@ def attention_at(maps, size):
     masks = maps[:, places[:, 0] * side + places[:, 1]].reshape(-1, 4, attended, attended)
     masks = masks / masks.max((2, 3), keepdims=True)
     masks = masks.repeat(size // attended, 2).repeat(size // attended, 3)
-    return masks, places * (size // side) + size // side // 2
+    return masks, places * (size // side) + size // side // 2, LABELS
 
 
 def beta(q, k):
