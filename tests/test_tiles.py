@@ -45,7 +45,7 @@ def test_the_field_of_a_network_by_hand():
 @pytest.mark.parametrize("make", [ganimorph.generator, ra.generator])
 def test_strides_of_16_have_no_seams_either(make, monkeypatch):
     network, infer = make(2, 1 if make is ganimorph.generator else 2, "a2b"), Inference()
-    rng, image = np.random.default_rng(0), picture(20, 460)
+    rng, image = np.random.default_rng(0), picture(32, 464)
     for v in network.variables:
         v.assign(rng.normal(0, 0.5, v.shape))
     parts = tiles.Tiles(network, infer, padded)

@@ -28,7 +28,6 @@ import keras
 from .layers.convolution import Conv2D, Conv2DTranspose
 from .layers.instance_norm import InstanceNorm
 from .layers.precision import Float32
-from .layers.sizes import CropTo, PadTo
 from .networks import Networks
 
 STRIDE = 16  # pixels between the values of the generator's smallest map
@@ -86,10 +85,10 @@ def residuals(x, filters, blocks, name):
 
 
 def generator(width, blocks, name):
-    """image (B, H, W, 3) in [-1, 1] -> {"translated": the same}; H and W are at least 8."""
+    """image (B, H, W, 3) in [-1, 1] -> {"translated": the same}; H and W are multiples of
+    STRIDE."""
     image = keras.Input((None, None, 3), name="image")
-    x = PadTo(STRIDE, name="pad")((image + 1) / 2)
-    x = convolution(x, width, 4, "down1", strides=2)
+    x = convolution((image + 1) / 2, width, 4, "down1", strides=2)
     x = keras.layers.LeakyReLU(0.2, name="down1_lrelu")(x)
     skips = []
     for level in (2, 3, 4):
@@ -105,8 +104,7 @@ def generator(width, blocks, name):
     full = keras.config.floatx()
     x = Float32(name="to_rgb_float32")(enlarged(x, 3, "to_rgb", dtype=full))
     x = keras.layers.Activation("sigmoid", dtype=full, name="to_rgb_sigmoid")(x)
-    translated = CropTo(dtype=full, name="translated")(2 * x - 1, image)
-    return keras.Model(image, {"translated": translated}, name=name)
+    return keras.Model(image, {"translated": 2 * x - 1}, name=name)
 
 
 def discriminator(image_size, width, name):
@@ -134,7 +132,8 @@ def discriminator(image_size, width, name):
 
 def build(image_size=128, width=64, blocks=3):
     """-> Networks "a2b", "b2a": image (B, H, W, 3) in [-1, 1] -> {"translated": the same}, H and W
-    at least 8; "discriminator_a", "discriminator_b": image (B, S, S, 3) -> {"logits", "features"}.
+    multiples of 16; "discriminator_a", "discriminator_b": image (B, S, S, 3) -> {"logits",
+    "features"}.
 
     width: channels of the generators' largest maps. blocks: residual blocks at each of the five
     levels (paper: 3). There are four strides of 2 at every size: at 128 x 128 the smallest map is

@@ -27,7 +27,7 @@ CLASSES = {  # module -> its layers
     "layers.multi_scale": ("ScaledAndMirrored", "MeanOfMaps"),
     "layers.precision": ("Float32", "Float32Dense"),
     "layers.self_attention": ("SelfAttention",),
-    "layers.sizes": ("PadTo", "CropTo", "EnlargeTo"),
+    "layers.sizes": ("EnlargeTo",),
     "layers.spectral_norm": ("SNConv2D", "SNConv2DTranspose", "SNDense", "SNEmbedding"),
 }
 FUNCTIONS = {"ragan": ("grid_of_centres",)}

@@ -60,7 +60,8 @@ def _small(layer, shape):
 
 def size_multiple(network):
     """The number that must divide the sides of a translator's images: the product of the strides of
-    its convolutions, at least 4."""
+    its convolutions, at least 4. It is no `tasks.tiles.field`: RA's coarsest map has a larger
+    stride, by pooling, but is enlarged to any size."""
     layers = [layer for layer in network.layers if isinstance(layer, keras.layers.Conv2D)]
     return max(4, math.prod(layer.strides[0] for layer in layers))
 
