@@ -79,8 +79,8 @@ def kid_blocks(*, real, fake, block_size=10):
 
     Both sides are cut, in their order, into ceil(max(n, m) / block_size) blocks of nearly equal
     size, the larger ones last: the protocol of tensorflow/gan and compare_gan. The tables of
-    AttentionGAN and U-GAT-IT use blocks of 10 and print both numbers times 100. The error of one
-    block alone is NaN.
+    AttentionGAN and U-GAT-IT use blocks of 10 and print both numbers times 100. One block alone has
+    no error: it is None.
     """
     real, fake = paired(real, fake)
     blocks = -(-max(len(real), len(fake)) // block_size)
@@ -94,5 +94,5 @@ def kid_blocks(*, real, fake, block_size=10):
         mmd2(real=real[a:b], fake=fake[c:d])
         for a, b, c, d in zip(of_real, of_real[1:], of_fake, of_fake[1:])
     ]
-    error = np.sqrt(np.var(values, ddof=1) / blocks) if blocks > 1 else np.nan
-    return float(np.mean(values)), float(error)
+    error = float(np.sqrt(np.var(values, ddof=1) / blocks)) if blocks > 1 else None
+    return float(np.mean(values)), error

@@ -11,7 +11,6 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
 from absl import logging
 from tqdm import tqdm
 
@@ -115,7 +114,7 @@ class Scorer:
             Score(
                 self._name(name, real),
                 float(value),
-                None if deviation is None or np.isnan(deviation) else float(deviation),
+                None if deviation is None else float(deviation),
                 self._about(real),
             )
             for name, real, (value, deviation) in measured
