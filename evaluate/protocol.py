@@ -158,7 +158,15 @@ def warning(metrics, real, count):
     return fid.warning(min(count, int(most["count"])), len(most["mean"]))
 
 
-SAME = ("dataset", "data", "split", "image_size", "real_count", "count", "digest")
+SAME = {  # what must be equal -> how to measure a score again so that it is
+    "dataset": "on the data set of the other",
+    "data": "on the images of the other",
+    "split": "on the split of the other",
+    "image_size": "at the image size of the other",
+    "real_count": "on the images of the other",
+    "count": "with as many images as the other",
+    "digest": "with the extractor's weights of the other",
+}
 
 
 def compare(ours, theirs):
@@ -173,10 +181,10 @@ def compare(ours, theirs):
             f"no metric in common: {', '.join(r['metric'] for r in ours)} and {', '.join(named)}"
         )
     for a, b in pairs:
-        for key in SAME:
+        for key, how in SAME.items():
             if a.get(key) != b.get(key):
                 raise ScoreError(
-                    f"{a['metric']} is of {key} {a.get(key)!r} in one and {b.get(key)!r} in the "
-                    "other: these scores do not compare"
+                    f"{a['metric']} is of {key} {a.get(key)!r} here and {b.get(key)!r} in the "
+                    f"earlier score, so they do not compare: measure one of them again {how}"
                 )
     return pairs

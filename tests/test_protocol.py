@@ -318,6 +318,15 @@ def test_unlike_scores_are_not_compared(key):
         protocol.compare([ROW], [{**ROW, key: "other"}])
 
 
+def test_scores_of_other_weights_of_the_extractor_say_what_to_do():
+    with pytest.raises(protocol.ScoreError) as caught:
+        protocol.compare([{**ROW, "digest": "new"}], [{**ROW, "digest": "old"}])
+    assert str(caught.value) == (
+        "fid_x_1k_test is of digest 'new' here and 'old' in the earlier score, so they do not "
+        "compare: measure one of them again with the extractor's weights of the other"
+    )
+
+
 def test_scores_of_other_names_are_not_compared():
     with pytest.raises(protocol.ScoreError, match="no metric in common: fid_x_1k_test and fid_y"):
         protocol.compare([ROW], [{**ROW, "metric": "fid_y_1k_test"}])
