@@ -323,7 +323,7 @@ def both_directions(given):
     """The LoadedModel of --weights; of a run that translates both, unless --direction is given."""
     model = open_model(given)
     if model.direction and model.origin.folder and "direction" not in given:
-        return [model, open_model({**given, "direction": "b2a"})]
+        return [model, model.back()]
     return [model]
 
 
