@@ -9,13 +9,11 @@ import numpy as np
 
 from .. import tasks, zoo
 from ..common.errors import UsageError
-from ..datasets import cells, creatures, pictures
+from ..datasets import cells, creatures, pictures, rendered
 from . import exporting, run_directory
 from .models import load, open_run
 
 PORT = 7860
-CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
-CLASSES = {"cifar10": CIFAR10, "creatures": creatures.LABELS, "cells": cells.LABELS}
 
 
 def serve(weights=None, port=None):
@@ -81,7 +79,7 @@ def loaded(known, name):
         served = exporting.served(load(model, tag) if tag else open_run(run))
     except UsageError as error:
         raise demo.Refused(str(error)) from None
-    served.about["classes"] = CLASSES.get(served.about["dataset"].partition("/")[0], ())
+    served.about["classes"] = rendered.class_names(served.about["dataset"])
     return served
 
 

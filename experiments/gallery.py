@@ -95,7 +95,7 @@ def examples(model):
     they are known."""
     name, size = model.origin.dataset, model.image_size
     names = rendered.class_names(name)
-    known = {} if names is None else {"names": names}
+    known = {"names": names} if names else {}
     found = rendered.examples(name, IMAGES, size, (model.direction or "")[:1])
     if found is not None:
         return found | known

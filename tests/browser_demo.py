@@ -14,8 +14,7 @@ from PIL import Image
 from playwright.sync_api import sync_playwright
 
 from attention_zoo.cli import main
-from attention_zoo.datasets import creatures
-from attention_zoo.experiments import demo as demo_models
+from attention_zoo.datasets import creatures, table
 
 ROOT = Path(__file__).parents[1]
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
@@ -187,7 +186,7 @@ def test_a_sample_is_looked_at(page):
     assert shown.shape == (512, 600, 3) and shown.std() > 20  # with the scale of the colours
     red = (shown == (255, 0, 0)).all(-1).sum()
     assert 100 < red < 512 * 512 / 10  # a box
-    assert len(scored(page) & set(demo_models.CIFAR10)) == 5
+    assert len(scored(page) & set(table.CIFAR10)) == 5
     page.get_by_role("tab", name="Sample").click()
 
 

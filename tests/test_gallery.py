@@ -210,6 +210,7 @@ def test_images_are_samples_of_a_generator_where_they_cannot_be_rendered(monkeyp
     assert animals["names"] == creatures.LABELS
     assert gallery.examples(Model("hep2:x", {"classify"}))["source"].startswith("Drawings of cells")
     assert gallery.examples(Model("cells", {"classify"}))["names"] == cells.LABELS
+    assert rendered.class_names("creatures/many") == creatures.LABELS  # of the demo, too
 
 
 def test_the_texts_have_their_figures():
