@@ -43,6 +43,6 @@ def plain_lines(program):
 
 
 def _is_ours(record):
-    """Is a record from a file of this package, and not of an environment in the same folder?"""
+    """True if a record is from a file of this package, not of an environment in its folder."""
     path = Path(record.pathname)
     return path.is_relative_to(ROOT) and "site-packages" not in path.relative_to(ROOT).parts

@@ -42,31 +42,28 @@ def evaluate(
 ):
     """Scores a model, or images, against the real images of a data set; returns [Score].
 
-    model: a LoadedModel (or what open_model takes). images: in place of a model: an array (N, H, W,
-    3), a folder, one picture's file, or a data set's name. reference: what to compare with: a data
-    set's name, a folder, an array, a tf.data.Dataset; None: the model's own data set. metrics: keys
-    of evaluate.protocol.METRICS, or ("localization",); None: the task's own. num: generated images
-    (default 10,000), or how many of `images`. extractor, inception, split, seed: as of
-    evaluate.scorer.ScorerSpec. image_size: side of `images` before they are measured; None: their
-    own, of a folder the median of their smaller sides (`Folder.side`). against: earlier scores or
-    their place; scores that do not compare raise ScoreError before anything is computed.
-    references: where a model that looks at real images takes them from: its "bank" (the default),
-    or "training" for one training image a sample, which the metrics' names say. Scores of a run
-    directory's model are added to its evaluation.jsonl. output: the folder for
+    Arguments are those of `attention_zoo.evaluate`, which calls this, with these differences.
+
+    model: also what `open_model` takes. images: also one picture's file. image_size: None: their
+    own; of a folder the median of their smaller sides (`Folder.side`). against: earlier scores
+    (rows), or the place of an evaluation.jsonl: if those of generated images, or of `images`, do
+    not compare with them, ScoreError is raised before anything is measured. output: the folder for
     confusion_SPLIT.md and .png of a classifier; None: the run directory, if there is one.
+
+    Scores of a run directory's model are added to its evaluation.jsonl.
     """
     earlier = read_scores(against) if isinstance(against, (str, Path)) else against
     request = EvaluationRequest(
-        tuple(metrics) if metrics else None,
-        num,
-        extractor,
-        inception,
-        split,
-        seed,
-        progress,
-        earlier,
-        references,
-        data_dir,
+        metrics=tuple(metrics) if metrics else None,
+        num=num,
+        extractor=extractor,
+        inception=inception,
+        split=split,
+        seed=seed,
+        progress=progress,
+        earlier=earlier,
+        references=references,
+        data_dir=data_dir,
     )
     if (model is None) == (images is None):
         raise UsageError("evaluate takes a model, or images")

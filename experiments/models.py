@@ -171,11 +171,7 @@ class CheckpointNetworks(Mapping):
             if self.is_large and key not in self.networks.built:
                 self._check_size(key)
             network = self.networks[key]
-        except (
-            ValueError,
-            TypeError,
-            OverflowError,
-        ) as error:  # of Keras, for options out of range
+        except (ValueError, TypeError, OverflowError) as error:  # of Keras: options out of range
             raise UsageError(f"{self.source} does not fit its run.json: {short(error)}") from None
         if key not in self.filled:
             self.filled.add(key)

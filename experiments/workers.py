@@ -10,7 +10,7 @@ class Lost(OSError):
 class Workers:
     """The processes of a strategy, each with its own copy of the program; of most strategies one.
 
-    number: this one's, from 0; count: of them all; chief: is it the one that writes?
+    number: this one's, from 0; count: of them all; chief: True for the one that writes.
     """
 
     def __init__(self, strategy):
@@ -35,5 +35,5 @@ class Workers:
         return int(self._gathered(tf.constant(number, tf.int64)))
 
     def agree(self, number):
-        """Have all workers the same whole number?"""
+        """True if all workers have the same whole number. Each waits here for all."""
         return self.largest(number) == -self.largest(-number)
