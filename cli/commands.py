@@ -308,15 +308,8 @@ def open_model(given):
     import_tensorflow(lean=True)
     from ..experiments import models
 
-    names, settings = (given["weights"], given.get("model")), dict(given.get("set", ()))
-    model, direction = models.open_model(*names, settings=settings), None
-    if "direction" in given:
-        direction = given["direction"]
-        if model.direction is None:
-            raise UsageError("--direction is for models that translate")
-    if direction in (None, model.direction):
-        return model
-    return models.open_model(*names, direction, settings)
+    settings = dict(given.get("set", ()))
+    return models.open_model(given["weights"], **pick(given, "model direction"), settings=settings)
 
 
 def both_directions(given):

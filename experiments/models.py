@@ -24,9 +24,9 @@ def load(model, weights=None, direction=None, settings=None):
     model: a name of the zoo; or weights that name a place, whose manifest names the model. weights:
     a tag, or PLACE/TAG, where PLACE is a folder or an address (https://, file://, hf://OWNER/NAME)
     with a manifest.json, see `zoo.weights.find`; None: the model's default tag.
-    direction: of a translator; weights of another direction raise UsageError. settings: {name:
-    value} of options of the network in place of those that it was trained with, such as maps or
-    output_stride; its weights must fit.
+    direction: of a translator; weights of another direction, or of a model that does not translate,
+    raise UsageError. settings: {name: value} of options of the network in place of those that it
+    was trained with, such as maps or output_stride; its weights must fit.
     """
     if weights is None and "/" in str(model):
         model, weights = None, model
@@ -39,6 +39,7 @@ def load(model, weights=None, direction=None, settings=None):
         raise UsageError(f"{weights} is not a run directory: published weights need --model too")
     model, network, entry = door.load_entry(model, weights)
     spec = zoo.get(model)
+    check_direction(direction, spec)
     if direction not in (None, entry.network):
         raise UsageError(f"direction={direction}: {weights} has the network {entry.network}")
     options = entry.options
@@ -65,6 +66,12 @@ def load(model, weights=None, direction=None, settings=None):
     return tasks.get(spec.kind).Model(model, networks, options, origin, key)
 
 
+def check_direction(direction, spec):
+    """Raises UsageError for a direction of a model that does not translate."""
+    if direction and "translate" not in tasks.get(spec.kind).able(spec):
+        raise UsageError(f"direction is for models that translate: {spec.name} does not")
+
+
 def changed(options, settings):
     """Options of a network with settings in their place. An unknown name or a wrong type raises
     UsageError, and so does image_size, which is the weights' own."""
@@ -73,10 +80,12 @@ def changed(options, settings):
 
 def open_run(path, direction=None, settings=None):
     """A LoadedModel of a run directory's newest checkpoint, or of one checkpoint file. Only the
-    networks that are used are built. settings: as of `load`."""
+    networks that are used are built. direction: of a translator, "a2b" by default. settings: as of
+    `load`."""
     folder, arrays, checkpoint = read_run(path)
     config = RunConfig.from_record(run_directory.read_record(folder)["config"])
     spec = zoo.get(config.model or "")
+    check_direction(direction, spec)
     defaults = zoo.options(spec.name)
     try:
         options = defaults | typed(config.options or {}, defaults)

@@ -74,8 +74,6 @@ def publish(
         check_readme(output)
         manifest_rows(output)
     model = open_run(run_directory.best_checkpoint(folder) or folder, direction, settings)
-    if direction and model.direction is None:
-        raise UsageError("direction is for models that translate")
     key = spec.publish or model.key
     if key not in model.networks:
         raise UsageError(f"with these options {spec.name} has no {key} to publish")

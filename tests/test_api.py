@@ -72,6 +72,8 @@ def test_published_weights_translate():
     assert az.load("attention_gan", "striped2plain").direction == "b2a"
     with pytest.raises(az.UsageError, match="direction=a2b: striped2plain has the network b2a"):
         az.load("attention_gan", "striped2plain", direction="a2b")
+    with pytest.raises(az.UsageError, match="for models that translate: resnet9 does not"):
+        az.load("resnet9", "creatures", direction="a2b")
 
 
 def test_published_weights_explain_and_classify():

@@ -611,7 +611,7 @@ def test_a_stopped_run_goes_on_bit_identically(finished, folder):
         ),
         (
             ["--mode=evaluate", "--model=resnet9", "--weights=creatures", "--direction=a2b"],
-            "--direction is for models that translate",
+            "direction is for models that translate: resnet9 does not",
         ),
         (
             ["--mode=evaluate", "--model=dcgan", "--weights=creatures", "--output=x"],
