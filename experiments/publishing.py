@@ -101,10 +101,7 @@ def publish(
         },
         "license": "Apache-2.0",
     }
-    try:
-        entry = door.save(spec.name, tag, network, about, output)
-    except OSError as error:
-        raise UsageError(f"cannot write the weights ({error}): give another --output") from None
+    entry = saved(spec.name, tag, network, about, output)
     place, weights = Path(output or CARDS), f"{output}/{tag}" if output else tag
     picture = f"{spec.name}-{tag}.png" if card.picture else None
 
@@ -126,6 +123,14 @@ def publish(
         hub = cards.hub_card(text(f"{cards.HUB_PLACE}/{tag}"), rows, others)
         write_output(place / README, hub)
     return Published(spec.name, tag, entry, path)
+
+
+def saved(*values, **options):
+    """`zoo.weights.save`, with UsageError in place of OSError."""
+    try:
+        return door.save(*values, **options)
+    except OSError as error:
+        raise UsageError(f"cannot write the weights ({error}): give another --output") from None
 
 
 def check_readme(folder):
@@ -207,8 +212,5 @@ def import_weights(model, file, tag, *, output=None, image_size=None, settings=N
         "origin": {"file": file.name, "sha256": digest},
         "license": f"unknown: that of {file.name}",
     }
-    try:
-        entry = zoo.save(spec.name, tag, network, about, folder, exact=True)
-    except OSError as error:
-        raise UsageError(f"cannot write the weights ({error}): give another --output") from None
+    entry = saved(spec.name, tag, network, about, folder, exact=True)
     return entry, len(arrays), f"{folder}/{tag}"
