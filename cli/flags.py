@@ -94,6 +94,11 @@ class Flag:
     kind: str = "value"
 
 
+def choice(help, words, default=None):
+    """The Flag of one of several words, "a|b|c"."""
+    return Flag(help, one_of(*words.split("|")), words, default)
+
+
 @dataclass(frozen=True)
 class Study:
     """What --study=NAME asks, and the flags of --mode=study that it takes. notes: as of Mode."""
@@ -217,16 +222,14 @@ FLAGS = {
         path,
         "FOLDER",
     ),
-    "strategy": Flag(
+    "strategy": choice(
         "the devices to train on; auto takes all GPUs, or else the CPU",
-        one_of("auto", "one", "mirrored", "multi_worker", "tpu"),
         "auto|one|mirrored|multi_worker|tpu",
         "auto",
     ),
-    "precision": Flag(
+    "precision": choice(
         "the floating-point type of the training step; weights stay float32. bfloat16 is "
         "recommended on CPUs that have it",
-        one_of("float32", "bfloat16", "float16"),
         "float32|bfloat16|float16",
         "float32",
     ),
@@ -262,7 +265,7 @@ FLAGS = {
     "models": Flag(
         "the translators to compare, separated by commas; settings of a model follow after colons, "
         "such as cyclegan,attention_gan:scheme=1 (default: cyclegan and variants of attention_gan)",
-        metavar="MODEL[:NAME=VALUE]",
+        metavar="MODEL[:NAME=VALUE],...",
     ),
     "extractor": Flag(
         "the network whose features the metrics compare (default: inception if its weights are in "
@@ -274,16 +277,14 @@ FLAGS = {
         path,
         "FILE|FOLDER",
     ),
-    "split": Flag(
+    "split": choice(
         "the real images to compare with, or to translate; all is for localization only "
         "(default: test)",
-        one_of("train", "test", "all"),
         "train|test|all",
     ),
-    "references": Flag(
+    "references": choice(
         "where RAGAN takes its reference images from: the bank in its weights, or one training "
         "image for each sample (default: bank)",
-        one_of("bank", "training"),
         "bank|training",
     ),
     "against": Flag(
@@ -291,10 +292,9 @@ FLAGS = {
         path,
         "RUN_DIR|FILE",
     ),
-    "stop": Flag(
+    "stop": choice(
         "end the run early, once the first metric and then d_loss no longer improve "
         "(default: train all --steps)",
-        one_of("two_stage"),
         "two_stage",
     ),
     "stop_window": Flag(
@@ -305,9 +305,7 @@ FLAGS = {
         fraction,
         "FRACTION",
     ),
-    "direction": Flag(
-        "the direction of a translator (default: a2b)", one_of("a2b", "b2a"), "a2b|b2a"
-    ),
+    "direction": choice("the direction of a translator (default: a2b)", "a2b|b2a"),
     "threshold": Flag(
         "the value of an attention map above which a pixel belongs to the object (default: the "
         "one published with the weights, or else 0.5)",
@@ -326,9 +324,8 @@ FLAGS = {
         kind="switch",
         default=False,
     ),
-    "format": Flag(
+    "format": choice(
         "what to write; onnx needs tf2onnx, onnx and onnxruntime",
-        one_of("saved_model", "tflite", "onnx"),
         "saved_model|tflite|onnx",
         "saved_model",
     ),
