@@ -17,7 +17,6 @@ from ..datasets.skipped import Skipped
 from ..evaluate.localization import largest_box
 from ..reports import overview
 from ..tasks import scoring
-from ..tasks.generation import sampled
 from . import outputs
 from .evaluation import as_reference
 from .exporting import THRESHOLD
@@ -55,8 +54,8 @@ def annotate(
         stems = outputs.check(names, PARTS, images, output)
     elif "sample" in model.capabilities:
         names = [f"{number + 1:06d}.png" for number in range(num)]
-        samples = sampled(model.sample_latents, model.latent, num, seed)
-        stems, pictures = outputs.stems(names), zip(names, chain.from_iterable(samples))
+        samples = chain.from_iterable(model.sampled(num, seed))
+        stems, pictures = outputs.stems(names), zip(names, samples)
     else:
         raise UsageError(f"{model.name} makes no images: give --input=FOLDER")
     if threshold is None:

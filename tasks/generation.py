@@ -240,8 +240,7 @@ def card(model, data, request):
     """Scores and a grid of samples; of a model whose maps find objects, how well they do."""
     spec = scoring.scorer_spec(request, METRICS)
     scorer = scoring.make_scorer(spec, data, progress=request.progress)
-    fakes = functools.partial(sampled, model.sample_latents, model.latent, spec.count, spec.seed)
-    scores = scorer.scores(fakes)
+    scores = scorer.scores(functools.partial(model.sampled, spec.count, spec.seed))
     scorer.warn()
     values = {score.metric: score.value for score in scores}
     if "explain" in model.capabilities and "mask" in data.arrays("train"):
