@@ -52,6 +52,7 @@ LEGACY_VALUES = {  # of options and hyper-parameters that older runs do not reco
         "own_attention": False,
         "reference_images": "own",
         "lambda_rate": 1.0,
+        "d_rate": 1.0,
     },
 }
 

@@ -173,6 +173,21 @@ def test_lambda_has_a_rate_of_its_own():
     assert gap(others[1.0], others[0.1]) == 0
 
 
+def test_the_discriminator_has_a_rate_of_its_own():
+    trainer = make(d_rate=0.5, learning_rate=0.01)
+    moved = []
+    for network in (trainer.generator, trainer.discriminator):
+        moved.append([np.array(v) for v in network.trainable_variables])
+    trainer.train_step({"image": tf.constant(images(4))})
+    for network, before, rate in zip(
+        (trainer.generator, trainer.discriminator), moved, (0.01, 0.005)
+    ):
+        steps = [
+            abs(v - b).max() for v, b in zip(map(np.array, network.trainable_variables), before)
+        ]
+        assert max(steps) == pytest.approx(rate, rel=1e-3)  # Adam's first step
+
+
 OPTIONS = {"bottleneck": 2, "region_dropout": 0.5, "attend_at": 16}
 HPARAMS = {"reference_images": "augmented", "lambda_rate": 0.5}
 
@@ -244,13 +259,13 @@ def test_what_makes_no_sense_is_refused(settings, message):
 
 def test_a_run_from_before_goes_on_without_them(tmp_path):
     config = json.loads(json.dumps(RunConfig.resolve("ragan").record()))
-    new = ("bottleneck", "region_dropout", "reference_images", "lambda_rate")
+    new = ("bottleneck", "region_dropout", "reference_images", "lambda_rate", "d_rate")
     old = {
         **config,
         "options": {k: v for k, v in config["options"].items() if k not in new},
         "hparams": {k: v for k, v in config["hparams"].items() if k not in new},
     }
-    assert len(old["options"]) == 7 and len(old["hparams"]) == len(config["hparams"]) - 2
+    assert len(old["options"]) == 7 and len(old["hparams"]) == len(config["hparams"]) - 3
     run.Run(tmp_path, old, {}).close()
     run.check(tmp_path, config)
     changed = {**config, "hparams": config["hparams"] | {"lambda_rate": 0.1}}

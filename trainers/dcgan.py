@@ -12,17 +12,21 @@ from .base import Recipe
 @dataclasses.dataclass(frozen=True)
 class HParams(augment.HParams):
     """learning_rate, beta_1: section 4. beta_2: Adam's default. ema_decay: of the moving average of
-    the weights (ours; 0: none). The others: trainers.augment."""
+    the weights (ours; 0: none). d_rate: the learning rate of the discriminator, divided by that of
+    the generator (ours; a lower one calms a discriminator that is too far ahead:
+    docs/results/ragan.md). The others: trainers.augment."""
 
     learning_rate: float = 2e-4
     beta_1: float = 0.5
     beta_2: float = 0.999
     ema_decay: float = 0.999
+    d_rate: float = 1.0
 
     def __post_init__(self):
         super().__post_init__()
         unit = (0, 1)
         base.check(self, learning_rate=(0, inf), beta_1=unit, beta_2=unit, ema_decay=unit)
+        base.check(self, d_rate=(0, inf))
 
 
 RECIPES = {  # by data set
@@ -36,10 +40,10 @@ RECIPES = {  # by data set
 
 class DCGAN(augment.GAN):
     def optimizers(self):
-        def adam():
-            return optimizers.Adam(self.hp.learning_rate, self.hp.beta_1, self.hp.beta_2)
+        def adam(rate):
+            return optimizers.Adam(rate, self.hp.beta_1, self.hp.beta_2)
 
-        return adam(), adam()
+        return adam(self.hp.learning_rate), adam(self.hp.learning_rate * self.hp.d_rate)
 
     def fake(self, z, x):
         """G(z). x: the batch's "reference", or without one its "image", for generators that look
