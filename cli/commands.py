@@ -5,6 +5,7 @@ directory records.
 """
 
 import json
+import os
 import shlex
 import sys
 from pathlib import Path
@@ -96,7 +97,7 @@ def evaluate(given, arguments):
             )
     else:
         refuse(given, "image_size", "needs --input: a network has its own image size")
-    import_tensorflow(lean=True)
+    start(given)
     from ..experiments import evaluation
     from ..reports.scores import line
 
@@ -134,7 +135,7 @@ def study(given, arguments):
     name = given["study"]
     output, data = Path(given.get("output", name)), optional(given, data="dataset")
     model = open_model(given) if "weights" in given else None
-    import_tensorflow(lean=True)
+    start(given)
     from .. import studies
 
     answer = studies.get(name)
@@ -161,7 +162,7 @@ def study(given, arguments):
 
 def publish(given, arguments):
     """Publishes the weights of a run."""
-    import_tensorflow(lean=True)
+    start(given)
     from ..experiments import publishing
 
     options = pick(given, f"output direction data_dir {SCORING}")
@@ -176,7 +177,7 @@ def publish(given, arguments):
 
 def import_(given, arguments):
     """Converts another program's checkpoint to weights of the zoo."""
-    import_tensorflow(lean=True)
+    start(given)
     from ..experiments import publishing
 
     model, file = given["model"], given["input"]
@@ -214,7 +215,7 @@ def export(given, arguments):
         refuse(given, "model weights format", "cannot be combined with --all")
     elif "weights" not in given:
         raise UsageError("--mode=export needs --weights=TAG|RUN_DIR|FILE or --all")
-    import_tensorflow(lean=True)
+    start(given)
     from ..experiments import exporting
 
     if given.get("all"):
@@ -238,7 +239,7 @@ def translate(given, arguments):
 
 def demo(given, arguments):
     """Serves the page."""
-    import_tensorflow(lean=True)
+    start(given)
     from ..experiments import demo
 
     demo.serve(**pick(given, "weights port"))
@@ -246,7 +247,7 @@ def demo(given, arguments):
 
 def gallery(given, arguments):
     """Writes the page of all models."""
-    import_tensorflow(lean=True)
+    start(given)
     from ..experiments import gallery as galleries
 
     made = galleries.gallery(progress=True, **pick(given, "output"))
@@ -272,6 +273,24 @@ COMMANDS = {
 }
 
 
+def start(given):
+    """Checks that --model, --dataset and --input exist, then imports TensorFlow, which takes
+    seconds."""
+    from .. import zoo
+    from ..datasets import table, walk
+
+    if "model" in given:
+        zoo.get(given["model"])
+    if "dataset" in given:
+        table.check(given["dataset"])
+        kind, colon, path = given["dataset"].partition(":")
+        if colon:
+            walk.folder(path, f"--dataset={kind}:")
+    if not os.path.exists(given.get("input", ".")):
+        raise UsageError(f"--input={given['input']} does not exist: give a folder or a file")
+    import_tensorflow(lean=True)
+
+
 def pick(given, names):
     """{name: value} of those of the named flags that were given."""
     return {name: given[name] for name in names.split() if name in given}
@@ -292,7 +311,7 @@ def refuse(given, names, why, unless=""):
 
 def run_config(given):
     """The RunConfig of the flags of a training."""
-    import_tensorflow(lean=True)
+    start(given)
     from ..experiments.config import RunConfig
 
     return RunConfig.resolve(
@@ -305,7 +324,7 @@ def run_config(given):
 
 def open_model(given):
     """The LoadedModel of --weights, --model and --direction."""
-    import_tensorflow(lean=True)
+    start(given)
     from ..experiments import models
 
     settings = dict(given.get("set", ()))

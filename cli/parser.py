@@ -3,6 +3,7 @@ the parser of that mode, so that help and errors are about its flags alone."""
 
 import argparse
 import difflib
+import re
 import shutil
 from typing import NamedTuple
 
@@ -38,6 +39,10 @@ def parse(arguments, program="main.py"):
     log_flags = _log_flags()
     try:
         arguments = log_flags.read_flags_from_files(arguments, force_gnu=True)  # --flagfile
+        for argument in arguments:
+            joined = re.match(r"--\w+.*?(--(\w+)=)", argument)
+            if joined and joined[2] in FLAGS:
+                raise UsageError(f"{argument}: a space is missing before {joined[1]}")
         first = _Parser(allow_abbrev=False, add_help=False, inherited_absl_flags=None)
         for name in ("mode", "study"):
             first.add_argument(f"--{name}", type=FLAGS[name].check if name in FLAGS else MODE)

@@ -1,6 +1,7 @@
 """`RunConfig`: all values of a training run, resolved from the recipe of a model and a data set."""
 
 import dataclasses
+import difflib
 import math
 import os
 
@@ -11,6 +12,7 @@ from ..datasets import open_dataset
 from .run_directory import LEGACY_HPARAMS
 
 PRECISIONS = ("float32", "bfloat16", "float16")
+PAIRS = ": give creatures/plain2striped, or folder:PATH with trainA/ and trainB/ in it"
 KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a word"}
 
 
@@ -78,8 +80,10 @@ class RunConfig:
             raise UsageError(f"{spec.name} trains on {known}, not {data.name}")
         recipe, needs_pair = module.RECIPES[data.recipe], "image_a" in spec.batch
         if needs_pair != data.paired:
-            needs = "two domains: creatures/plain2striped" if needs_pair else "one domain"
-            raise UsageError(f"{spec.name} trains on a data set of {needs}, not {data.name}")
+            needs, others = ("two domains", PAIRS) if needs_pair else ("one domain", "")
+            raise UsageError(
+                f"{spec.name} trains on a data set of {needs}, not {data.name}{others}"
+            )
         default_loss = next(iter(module.VARIANTS))
         loss = settings.get("loss") or default_loss
         if loss not in module.VARIANTS:
@@ -191,7 +195,9 @@ def typed(settings, defaults):
     for name, value in settings.items():
         if name not in defaults:
             known = ", ".join(f"{k}={v}" for k, v in sorted(defaults.items()))
-            raise UsageError(f"unknown setting {name}={value}: there are {known}")
+            close = difflib.get_close_matches(name, defaults, n=1)
+            hint = f"did you mean {close[0]}? " if close else ""
+            raise UsageError(f"unknown setting {name}={value}: {hint}there are {known}")
         kind = type(defaults[name])
         try:
             values[name] = _convert(value, kind)

@@ -559,7 +559,7 @@ def test_a_stopped_run_goes_on_bit_identically(finished, folder):
         (["--model=RAGAN"], "did you mean 'ragan'?"),
         (["--dataset=cifar"], "unknown data set 'cifar'"),
         (["--dataset=/"], "unknown data set '/': did you mean 'folder:/'?"),
-        (["--set=widht=8"], "there are attend_at=8"),
+        (["--set=widht=8"], "unknown setting widht=8: did you mean width? there are attend_at=8"),
         (["--set=width=wide"], "width takes a whole number"),
         (["--set=mask_size=half"], "mask_size takes a number"),
         (["--set=loss=hinge"], "ragan has dcgan, wgan"),
@@ -633,6 +633,26 @@ def test_a_mistake_ends_in_one_line_and_exit_code_2(flags, message, capsys, tmp_
     assert message in mistake(capsys, *flags)
     assert not (tmp_path / "runs").exists()
     assert not (tmp_path / "data").exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--model=ragn"], "did you mean 'ragan'?"),
+        (["--mode=sample", "--model=ragn", "--weights=x"], "did you mean 'ragan'?"),
+        (["--dataset=creature"], "did you mean 'creatures'?"),
+        (["--dataset=folder:/nowhere"], "--dataset=folder:/nowhere does not exist: give a folder"),
+        (
+            ["--mode=translate", "--model=attention_gan", "--weights=x", "--input=/nowhere"],
+            "--input=/nowhere does not exist: give a folder or a file",
+        ),
+    ],
+)
+def test_a_name_that_does_not_exist_is_noticed_before_tensorflow(
+    flags, message, capsys, monkeypatch
+):
+    monkeypatch.setattr(commands, "import_tensorflow", lambda **_: pytest.fail("imported"))
+    assert message in mistake(capsys, *flags)
 
 
 def test_places_that_cannot_be_written_are_named(finished, folder, capsys):

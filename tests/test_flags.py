@@ -115,6 +115,8 @@ def test_parse_returns_what_was_given_with_its_type():
         (["--mod"], "--mod: did you mean --mode?"),
         (["-model=x"], "-model: did you mean --model?"),
         (["--Steps=3"], "--Steps: did you mean --steps?"),
+        (["--model=dcgan--steps=3"], "--model=dcgan--steps=3: a space is missing before --steps="),
+        (["--jit--steps=3"], "--jit--steps=3: a space is missing before --steps="),
         (["--batch-size=3"], "--batch-size: did you mean --batch_size?"),
         (["--verbositi=1"], "--verbositi: did you mean --verbosity?"),
         (["--xyzzy"], "unknown flag --xyzzy: --mode=train --help lists the flags"),

@@ -205,7 +205,10 @@ def test_batches_hold_neighbours_of_one_size():
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--model=attention_gan", "--dataset=creatures"], "two domains: creatures/plain2striped"),
+        (
+            ["--model=attention_gan", "--dataset=creatures"],
+            "give creatures/plain2striped, or folder:PATH with trainA/ and trainB/",
+        ),
         (["--model=dcgan", f"--dataset={DATA}"], "one domain, not creatures/plain2striped"),
         (["--model=cyclegan", f"--dataset={DATA}", "--metrics=fid"], "scored by --mode=evaluate"),
         (["--mode=translate", "--model=dcgan", "--weights=cifar10"], "needs --input=FOLDER"),
