@@ -234,7 +234,10 @@ def classes(name):
     sources = _sources(name)
     count = len(sources.find("train").classes) if sources.kind else DATASETS[sources.name].classes
     if count < 2:
-        raise DataError(f"{sources.name} has no label for each training image: all must have one")
+        hint = "all must have one"
+        if sources.kind is folder.Folder:
+            hint = "put the pictures of each class into a sub-folder of their own"
+        raise DataError(f"{sources.name} has no label for each training image: {hint}")
     return count
 
 

@@ -109,7 +109,9 @@ def check(metrics, real, fake, classes):
         )
     few, many = sorted((real, fake))
     if few < LEAST:
-        raise ScoreError(f"metrics need {LEAST} images of each side, not {real} and {fake}")
+        raise ScoreError(
+            f"metrics need {LEAST} images of each side, not {real} real and {fake} to score"
+        )
     if "is" in metrics and fake < 2 * inception_score.SPLITS:
         raise ScoreError(
             f"is needs {2 * inception_score.SPLITS} generated images, 2 in each of its "

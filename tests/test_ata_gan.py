@@ -216,6 +216,11 @@ def test_ata_gan_refuses_options_without_meaning(wrong):
         zoo.create("ata_gan", **wrong)
 
 
+def test_a_missing_teacher_is_explained():
+    with pytest.raises(ValueError, match="there is no default here, train and publish one"):
+        zoo.create("ata_gan", **{**TINY, "teacher": ""})
+
+
 def test_the_teacher_is_read_where_it_is_asked_for():
     networks = zoo.create("ata_gan", teacher="resnet9:nobody", **TINY)
     assert list(networks) == ["generator", "discriminator"]

@@ -16,7 +16,7 @@ from PIL import Image
 
 import attention_zoo as az
 from attention_zoo import datasets, studies, zoo
-from attention_zoo.cli import commands, main, parser
+from attention_zoo.cli import commands, listing, main, parser
 from attention_zoo.common.images import image_grid, to_float
 from attention_zoo.evaluate import spatial
 from attention_zoo.experiments import publishing, training
@@ -889,5 +889,9 @@ def test_list_shows_one_model(capsys, wide):
         assert part in text, part
     assert text.count("with decay_steps=0 it is constant") == 1  # not again for the other loss
     assert max(map(len, said)) <= 110
+    for name in zoo.names():  # nobody has to look into the code
+        said = listing.model(name)
+        inner = re.search(r"(trainers|zoo)\.[a-z]|Those of|others:|a key of|[A-Z]{7}", said)
+        assert not inner, (name, inner)
     assert "hyper-parameters (--set NAME=VALUE)" in lines(capsys, "--mode=list", "--model=vgg16")
     assert "did you mean 'ragan'?" in mistake(capsys, "--mode=list", "--model=rgan")

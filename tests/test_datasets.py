@@ -76,6 +76,8 @@ def test_sub_folders_are_classes(tmp_path):
     write_images(tmp_path / "d" / "ant", 3)
     held = datasets.arrays(f"folder:{tmp_path / 'd'}", image_size=8, data_dir=tmp_path)
     assert held["label"].tolist() == [0, 0, 0, 1, 1]
+    with pytest.raises(datasets.DataError, match="pictures of each class into a sub-folder"):
+        datasets.classes(f"folder:{tmp_path / 'd' / 'ant'}")
 
 
 def test_train_and_test_folders_are_splits(tmp_path):

@@ -267,7 +267,7 @@ def test_real_against_real_is_best_and_one_image_repeated_is_bad(tmp_path):
 
 
 def test_too_few_images_are_refused(tmp_path):
-    with pytest.raises(protocol.ScoreError, match="need 10 images of each side, not 120 and 9"):
+    with pytest.raises(protocol.ScoreError, match="of each side, not 120 real and 9 to score"):
         make(pictures(120), ("fid",), 9, tmp_path)
     with pytest.raises(protocol.ScoreError, match="blocks of 10, not 120 real and 20"):
         make(pictures(120), ("kid_blocks10",), 20, tmp_path)

@@ -19,12 +19,12 @@ PIXELS = {"mean": ops.mean, "sum": ops.sum}
 
 @dataclasses.dataclass(frozen=True)
 class HParams(dcgan.HParams):
-    """DCGAN's and those of the attention loss, equations 2 and 3.
+    """For the attention loss (equations 2 and 3), beside DCGAN's.
 
-    attention_weight: its factor (none in the paper; 0: the regular GAN of figure 4). The paper does
-    not say how maps are compared. normalise: their scale, a key of zoo.layers.cam.NORMALISE.
-    resize: to the size of the "larger" or the "smaller" of both maps. pixels: whether the "mean" or
-    the "sum" over pixels is taken.
+    attention_weight: weight of the attention loss (none in the paper; 0: the regular GAN of figure
+    4). The paper does not say how maps are compared. normalise: their scale before that: none,
+    min_max (to [0, 1]), sum or norm (divided by its sum or norm). resize: to the size of the larger
+    or the smaller of both maps. pixels: mean or sum over the pixels.
     """
 
     attention_weight: float = 1.0

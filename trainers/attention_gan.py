@@ -12,9 +12,11 @@ from .base import Recipe
 
 @dataclasses.dataclass(frozen=True)
 class HParams(cyclegan.HParams):
-    """CycleGAN's and those of the slides' final loss, which gives no values.
+    """For the slides' final loss, beside CycleGAN's. The slides give no values.
 
-    lambda_gan, lambda_pixel, lambda_tv (of a sum over pixels), r: the authors' code of scheme 1.
+    lambda_gan, lambda_pixel: weights of the adversarial and the pixel loss. lambda_tv: weight of
+    the masks' total variation, a sum over pixels. r: the share of the reconstruction in the
+    objective (values: the authors' code of scheme 1).
     For the first share r_share of decay_steps r is r_first, so that masks form before
     reconstruction constrains them (decay_steps=0: never). lambda_identity is weighed by r like
     lambda_cycle. own_attention (ours): an attention-guided discriminator sees a real picture beside
@@ -39,9 +41,9 @@ class HParams(cyclegan.HParams):
 
 @dataclasses.dataclass(frozen=True)
 class OfficialHParams(HParams):
-    """Those of the authors' code of scheme 2: least squares, identity loss, a constant learning
-    rate; no pixel loss, total variation or curriculum. With r = 1/2 throughout, the objective is
-    half of theirs, for which Adam takes the same steps.
+    """The values of the authors' code of scheme 2: least squares, identity loss, a constant
+    learning rate; no pixel loss, total variation or curriculum. With r = 1/2 throughout, the
+    objective is half of theirs, for which Adam takes the same steps.
     """
 
     adversarial: str = "least_squares"

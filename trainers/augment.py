@@ -131,16 +131,16 @@ def T(x, transforms, key, p=None):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class HParams:
-    """Those of training with few pictures. All are off by default.
+    """For training with few pictures; all are off by default.
 
-    augment: words of TRANSFORMS, separated by commas; "" leaves the images as they are.
-    augment_target: the probability p of each transform starts at 0 and is adapted so that r_t, the
-    mean sign of the logits of real images, approaches this value (ADA, section 3: 0.6); 0: all
-    transforms apply to all images. r1: gamma of the penalty R_1 (Mescheder et al., 2018, section
-    4.1: 10; what is best depends on the size of images and batches); 0: none. r1_every: steps from
-    one penalty to the next; each counts this many times (StyleGAN2, section 3.1: 16). The rates of
-    the optimiser stay as they are, since the penalty is a part of a step's loss and no step of its
-    own.
+    augment: random changes of the images that the discriminator sees: color, rotation, scale,
+    translation or cutout, or several, separated by commas; "": none. augment_target: the
+    probability p of each transform starts at 0 and is adapted so that r_t, the mean sign of the
+    logits of real images, approaches this value (ADA, section 3: 0.6); 0: all transforms apply to
+    all images. r1: gamma of the penalty R_1 (Mescheder et al., 2018, section 4.1: 10; what is best
+    depends on the size of images and batches); 0: none. r1_every: steps from one penalty to the
+    next; each counts this many times (StyleGAN2, section 3.1: 16). The learning rate is not
+    corrected for it, since the penalty is added to the loss of a step.
     """
 
     augment: str = ""

@@ -47,8 +47,8 @@ class CommonHParams:
 
 @dataclasses.dataclass(frozen=True)
 class HParams(CommonHParams):
-    """augment: further random changes of each image, words of trainers.augment.TRANSFORMS, such as
-    "rotation,color" (ours); "": none."""
+    """augment: further random changes of each image, of color, rotation, scale, translation and
+    cutout, separated by commas, such as rotation,color (ours); "": none."""
 
     augment: str = ""
 

@@ -20,12 +20,13 @@ ADVERSARIAL = {  # name -> loss of the discriminators, loss of the generators
 
 @dataclasses.dataclass(frozen=True)
 class HParams:
-    """adversarial: a key of ADVERSARIAL (section 4: least_squares). lambda_cycle: section 4;
-    lambda_identity: section 5.2 (0, but 5 for paintings). pool: images that each discriminator's
-    history buffer holds (section 4; 0: none). learning_rate, beta_1, beta_2: the appendix and its
-    code. decay_steps: steps after which the rate is 0; it falls from the share `decay_from` of them
-    on (decay_steps=0 or decay_from=1: it is constant). flip: mirror half of the images. ema_decay:
-    of the moving average of the weights (ours; 0: none).
+    """adversarial: the adversarial loss, least_squares (section 4), vanilla or minimax.
+    lambda_cycle: weight of the cycle loss (section 4). lambda_identity: weight of the identity loss
+    (section 5.2: 0, but 5 for paintings). pool: images that each discriminator's history buffer
+    holds (section 4; 0: none). learning_rate, beta_1, beta_2: of Adam (the appendix and its code).
+    decay_steps: steps after which the rate is 0; it falls from the share `decay_from` of them on
+    (decay_steps=0 or decay_from=1: it is constant). flip: mirror half of the images. ema_decay: of
+    the moving average of the weights (ours; 0: none).
     """
 
     adversarial: str = "least_squares"

@@ -11,10 +11,10 @@ from .base import Recipe
 
 @dataclasses.dataclass(frozen=True)
 class HParams(augment.HParams):
-    """learning_rate, beta_1: section 4. beta_2: Adam's default. ema_decay: of the moving average of
-    the weights (ours; 0: none). d_rate: the learning rate of the discriminator, divided by that of
-    the generator (ours; a lower one calms a discriminator that is too far ahead:
-    docs/results/ragan.md). The others: trainers.augment."""
+    """learning_rate, beta_1: of Adam (section 4). beta_2: Adam's default. ema_decay: of the moving
+    average of the weights (ours; 0: none). d_rate: the learning rate of the discriminator, divided
+    by that of the generator (ours; a lower one calms a discriminator that is too far ahead, see
+    docs/results/ragan.md)."""
 
     learning_rate: float = 2e-4
     beta_1: float = 0.5

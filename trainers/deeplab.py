@@ -36,7 +36,7 @@ class HParams:
     decay_steps=0 it is constant. momentum, weight_decay (of kernels), head_rate (factor of the last
     layer's rate): section 5. flip: mirror half of the images. scale_min, scale_max: images and
     class maps are scaled by a random number in between, and a random part is taken
-    (trainers.crops; 1 and 1: whole images; Chen et al., 2018: 0.5 and 1.5). frozen_statistics:
+    (1 and 1: whole images; Chen et al., 2018: 0.5 and 1.5). frozen_statistics:
     batch normalisation uses the averages that training starts from, and keeps them. ema_decay: of
     the moving average of the weights (ours; 0: none).
     """
@@ -64,10 +64,10 @@ class HParams:
 
 @dataclasses.dataclass(frozen=True)
 class SECHParams(HParams):
-    """Also those of SEC. decay_present, decay_absent, decay_background: d of the rank pooling, for
-    maps of 41 x 41; for maps of n pixels it is d^(1681 / n), so that the same share of the pixels
-    counts. w1, sigma_alpha, sigma_beta, w2, sigma_gamma: of the CRF, named as in evaluate.crf, for
-    images of VOC's size (its authors' code). iterations: of the CRF (0: Q is the network's output).
+    """For SEC. decay_present, decay_absent, decay_background: d of the rank pooling, for maps of 41
+    x 41; for maps of n pixels it is d^(1681 / n), so that the same share of the pixels counts. w1,
+    sigma_alpha, sigma_beta, w2, sigma_gamma: weights and deviations of the CRF, for images of VOC's
+    size (its authors' code). iterations: of the CRF (0: Q is the network's output).
     """
 
     decay_present: float = 0.996

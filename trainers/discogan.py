@@ -32,9 +32,9 @@ class HParams:
 
 @dataclasses.dataclass(frozen=True)
 class OfficialHParams(HParams):
-    """Those of the authors' code. features: the share of feature matching in the adversarial part
-    of the objective. r: the share of the reconstruction in all of it; it is r_first in the first
-    r_steps steps (the code's 10,000 iterations, of which a step is three)."""
+    """The values of the authors' code. features: the share of feature matching in the adversarial
+    part of the objective. r: the share of the reconstruction in all of it; it is r_first in the
+    first r_steps steps (the code's 10,000 iterations, of which a step is three)."""
 
     weight_decay: float = 1e-5
     features: float = 0.9

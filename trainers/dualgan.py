@@ -42,7 +42,9 @@ class HParams:
 
 @dataclasses.dataclass(frozen=True)
 class SigmoidHParams:
-    """As HParams; g_steps: updates of the generators in a step (the code: 2)."""
+    """learning_rate, rho: of RMSProp (the code). g_steps: updates of the generators in a step (the
+    code: 2). lambda_u, lambda_v: weights of the two reconstructions. flip: mirror half of the
+    images (ours). ema_decay: of the moving average of the weights (ours; 0: none)."""
 
     pool: ClassVar[int] = 0
     learning_rate: float = 5e-5

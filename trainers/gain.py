@@ -35,7 +35,7 @@ JUDGES = ("shared", "average")
 
 @dataclasses.dataclass(frozen=True)
 class HParams(classifier.CommonHParams):
-    """Those of trainers.classifier for the optimiser; learning_rate: notes, section 3.
+    """For guided attention, beside those of a classifier. learning_rate: notes, section 3.
 
     alpha: weight of L_am (0: a plain classifier). omega: weight of L_e. steepness, sigma: of T. The
     notes give no values; these are those of public implementations (gain.py of
@@ -45,7 +45,7 @@ class HParams(classifier.CommonHParams):
     `shared` (the paper's; they can also learn to find no class in any masked image) or their moving
     `average`, so that L_am trains the mask alone (ours).
     scale_min, scale_max: images, and their masks, are scaled by a random number in between, and a
-    random part is taken (trainers.crops; ours; 1 and 1: whole images). The labels stay, although a
+    random part is taken (ours; 1 and 1: whole images). The labels stay, although a
     class may be cut off.
     max_classes: classes of an image whose attention a step trains, drawn at random where there are
     more. masks: number of images with known masks, the first of the training set (notes, table: 200

@@ -31,8 +31,10 @@ class HParams:
 
     d_every: steps from one update of the discriminators to the next; the generators are updated in
     every step (paper: 1 or 2, by data set; the authors' code: 2). learning_rate, beta_1, beta_2:
-    the authors' code; so is the decay of the rate. decay_steps, decay_from, flip, ema_decay: as in
-    trainers.cyclegan.
+    of Adam (the authors' code). decay_steps: steps after which the rate is 0; it falls from the
+    share `decay_from` of them on (the authors' code; decay_steps=0 or decay_from=1: it is
+    constant). flip: mirror half of the images. ema_decay: of the moving average of the weights
+    (ours; 0: none).
     """
 
     pool: ClassVar[int] = 0  # there is no history buffer
@@ -65,8 +67,8 @@ class HParams:
 
 @dataclasses.dataclass(frozen=True)
 class OfficialHParams(HParams):
-    """Those of the authors' code: 0.67 and 0.33 for the two halves of the objective, 0.7 and 0.3
-    within each, and a slower moving average that is taken over more often."""
+    """The values of the authors' code: 0.67 and 0.33 for the two halves of the objective, 0.7 and
+    0.3 within each, and a slower moving average that is taken over more often."""
 
     lambda_gan: float = 0.67 * 0.7
     lambda_fm: float = 0.67 * 0.3

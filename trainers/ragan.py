@@ -20,13 +20,13 @@ REFERENCE_IMAGES = ("own", "other", "mirrored", "augmented")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Readings:
-    """Ours, for what the Letter leaves open. Both are off by default.
+    """Ours, for what the Letter leaves open; the defaults change nothing.
 
-    reference_images: the real images X that the generator looks at. "own": those of the
-    discriminator's batch. "other": those of further batches, so that a step takes twice as many
-    images. "mirrored": those of the discriminator's batch, left and right exchanged. "augmented":
-    those of its batch, each with random changes of color, translation and cutout. Samples look at
-    images as they are. lambda_rate: the learning rate of the lambdas, divided by that of the other
+    reference_images: the real images X that the generator looks at in training. own: those of the
+    discriminator's batch. other: those of further batches, so that a step takes twice as many
+    images. mirrored: those of the discriminator's batch, left and right exchanged. augmented: those
+    of its batch, each with random changes of color, translation and cutout. For sampling, X is
+    never changed. lambda_rate: the learning rate of the lambdas, divided by that of the other
     weights of the generator; at least 0.
     """
 
@@ -43,12 +43,12 @@ class Readings:
 
 @dataclasses.dataclass(frozen=True)
 class HParams(Readings, dcgan.HParams):
-    """Those of DCGAN, and Readings."""
+    """The loss of DCGAN."""
 
 
 @dataclasses.dataclass(frozen=True)
 class WassersteinHParams(Readings, wgan.HParams):
-    """Those of WGAN, and Readings."""
+    """The loss of WGAN."""
 
 
 class RegionalAttention:

@@ -16,8 +16,9 @@ from .base import Recipe
 
 @dataclasses.dataclass(frozen=True)
 class HParams(augment.HParams):
-    """SAGAN, section 5; the document states none. ema_decay: of the moving average of the weights
-    (ours; 0: none). The others: trainers.augment."""
+    """g_learning_rate, d_learning_rate, beta_1, beta_2: of Adam, for the generator and the
+    discriminator (SAGAN, section 5). ema_decay: of the moving average of the weights (ours; 0:
+    none)."""
 
     g_learning_rate: float = 1e-4
     d_learning_rate: float = 4e-4

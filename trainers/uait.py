@@ -15,12 +15,12 @@ MASKED = {"content": "contents", "composite": "translated"}  # fake images of th
 
 @dataclasses.dataclass(frozen=True)
 class HParams(cyclegan.HParams):
-    """CycleGAN's, with the authors' learning rate, and those of the two stages.
+    """For the two stages, beside CycleGAN's. learning_rate: the authors'.
 
     switch: the share of decay_steps after which the second stage begins (30 epochs of 100;
     decay_steps=0: never). threshold: tau, which the attention must reach for a pixel to be seen by
-    a discriminator of the second stage. masked: what it sees of a translation there, F(s)
-    ("content", the paper) or s' ("composite", the authors' code).
+    a discriminator of the second stage. masked: what it sees there of a translation, F(s)
+    (content, the paper) or s' (composite, the authors' code).
     """
 
     learning_rate: float = 1e-4

@@ -12,10 +12,10 @@ from .base import Recipe
 
 @dataclasses.dataclass(frozen=True)
 class HParams:
-    """adversarial: a key of cyclegan.ADVERSARIAL. lambda_gan, lambda_code, lambda_reconstruction,
-    lambda_cycle_code, lambda_cycle: lambda_0 to lambda_4 of the paper. learning_rate, beta_1,
-    beta_2, weight_decay (1/2 lambda |w|^2 is added to each loss), flip: the authors' code.
-    ema_decay: of the moving average of the weights (ours; 0: none)."""
+    """adversarial: the adversarial loss, least_squares, vanilla or minimax. lambda_gan,
+    lambda_code, lambda_reconstruction, lambda_cycle_code, lambda_cycle: lambda_0 to lambda_4 of the
+    paper. learning_rate, beta_1, beta_2, weight_decay (1/2 lambda |w|^2 is added to each loss),
+    flip: the authors' code. ema_decay: of the moving average of the weights (ours; 0: none)."""
 
     adversarial: str = "vanilla"
     lambda_gan: float = 10.0

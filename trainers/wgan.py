@@ -19,8 +19,9 @@ RECIPES = {
 
 @dataclasses.dataclass(frozen=True)
 class HParams(augment.HParams):
-    """learning_rate, clip, n_critic: algorithm 1 of WGAN. ema_decay: of the moving average of the
-    weights (ours; 0: none). augment: trainers.augment, whose other values do not go with it."""
+    """learning_rate: of RMSProp. clip: the critic's weights are kept in [-clip, clip]. n_critic:
+    updates of the critic for one of the generator (algorithm 1 of WGAN). ema_decay: of the moving
+    average of the weights (ours; 0: none). augment_target and r1 cannot be used with this loss."""
 
     learning_rate: float = 5e-5
     clip: float = 0.01
@@ -37,7 +38,10 @@ class HParams(augment.HParams):
 
 @dataclasses.dataclass(frozen=True)
 class PenaltyHParams(augment.HParams):
-    """Algorithm 1 of WGAN-GP; penalty is its lambda. The others: as in HParams (ours)."""
+    """learning_rate, beta_1, beta_2: of Adam. penalty: the weight lambda of the gradient penalty.
+    n_critic: updates of the critic for one of the generator (algorithm 1 of WGAN-GP). ema_decay: of
+    the moving average of the weights (ours; 0: none). augment_target and r1 cannot be used with
+    this loss."""
 
     learning_rate: float = 1e-4
     beta_1: float = 0.0

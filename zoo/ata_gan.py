@@ -91,9 +91,10 @@ def build(image_size=64, latent=100, width=64, map_size=8, teacher="resnet9:crea
     if map_size not in sizes:
         raise ValueError(f"map_size must be one of {sizes} at image_size {image_size}")
     if not tag:
-        raise ValueError(
-            f"teacher takes MODEL:TAG, a classifier of the same kind of images, not {teacher!r}"
+        why = (
+            f", not {teacher!r}" if teacher else ": there is no default here, train and publish one"
         )
+        raise ValueError(f"teacher takes MODEL:TAG, a classifier of the same kind of images{why}")
     networks = Networks(
         {
             "generator": lambda: dcgan.generator(image_size, latent, width),

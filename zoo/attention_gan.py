@@ -79,8 +79,9 @@ def build(image_size=256, width=64, blocks=9, scheme=2, masks=10, attention_disc
     (B, H, W, n) in [0, 1], "contents": (B, H, W, n - 1, 3) in [-1, 1]}, H and W any multiples of 4
     from 8; "discriminator_a", "discriminator_b": image (B, S, S, 3) -> logits (B, s, s, 1).
 
-    width, blocks: as in zoo.cyclegan. scheme: 1 (one mask, one content) or 2. masks: n of scheme 2,
-    with the background's. attention_discriminators: also build "attention_discriminator_a" and
+    width: channels of the first convolution. blocks: residual blocks of a generator.
+    scheme: 1 (one mask, one content) or 2. masks: n of scheme 2, with the background's.
+    attention_discriminators: also build "attention_discriminator_a" and
     "attention_discriminator_b", [attention, image] (B, S, S, 4) -> logits.
     """
     cyclegan.check(image_size, width, blocks)

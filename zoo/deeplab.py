@@ -89,10 +89,10 @@ def build(
 
     S is k * stride, with VGG's 2x2 pooling, or k * stride + 1, with the paper's pooling of 3x3
     around the pixel that is kept. classes: with the background, which is the first one. backbone:
-    one of BACKBONES. width: channels of the first convolution; fc: of fc6 and fc7. stride: pixels
-    between scores, 2, 4 or 8 (efficientnet_lite0: 8 or 16). dilation: of fc6, in scores. normalise:
-    "imagenet" for weights trained elsewhere (zoo.layers.imagenet). start: MODEL:TAG, the weights
-    that training starts from: a classifier's, all but those of fc6, fc7 and the last layer, or a
+    vgg16 or efficientnet_lite0. width: channels of the first convolution; fc: of fc6 and fc7.
+    stride: pixels between scores, 2, 4 or 8 (efficientnet_lite0: 8 or 16). dilation: of fc6, in
+    scores. normalise: "imagenet" for weights trained elsewhere. start: MODEL:TAG, the weights that
+    training starts from: a classifier's, all but those of fc6, fc7 and the last layer, or a
     segmenter's, all but the last layer's.
     """
     if backbone not in BACKBONES:

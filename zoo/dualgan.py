@@ -94,7 +94,7 @@ def build(image_size=256, width=64, dropout=0.5, critic="patch"):
     (B, s, s, 1), or (B, 1) with critic="global".
 
     width: channels of the largest maps. dropout: the share of values that noise sets to 0, in [0,
-    1); trainers draw it, and without a trainer nothing is dropped. critic: one of CRITICS.
+    1); trainers draw it, and without a trainer nothing is dropped. critic: "patch" or "global".
     """
     if image_size < 32 or image_size & (image_size - 1):
         raise ValueError(f"image_size must be a power of two from 32, not {image_size}")

@@ -144,10 +144,10 @@ def build(
     """-> Networks "classifier": image (B, S, S, 3) in [-1, 1] -> logits (B, classes).
 
     width: channels of the first convolution, a multiple of 4; 32 is Lite0. output_stride: pixels
-    between values of the last map, 32, 16 or 8. normalise: as in zoo.layers.imagenet; the authors'
-    weights take "none".
-    maps: the map that explains the network, a key of zoo.layers.cam.MAPS.
-    start: MODEL:TAG, the weights that training starts from, all but the last layer's.
+    between values of the last map, 32, 16 or 8. normalise: "imagenet" for weights that take
+    ImageNet's mean and deviation; the authors' take "none". maps: the map that explains the
+    network: soft, soft_relu, winner, winner_relu, activation. start: MODEL:TAG, the weights that
+    training starts from, all but the last layer's.
     """
     if image_size < 32 or classes < 2 or width < 4 or width % 4:
         raise ValueError("image_size must be at least 32, classes 2, width a multiple of 4, from 4")

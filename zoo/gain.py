@@ -95,7 +95,7 @@ def build(
     every backbone. layer: the layer whose output is f, "map" or "middle". start: MODEL:TAG, the
     weights that training starts from, all but the last layer's. scales: sizes of the image,
     relative to its own, as "0.75,1,1.25": "attention" is the mean over these and over their mirror
-    images (zoo.layers.multi_scale); "": of the image alone. Training does not use them.
+    images; "": of the image alone. Training does not use them.
     """
     backbones = registry.names("classification")
     if backbone not in backbones:

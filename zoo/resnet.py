@@ -96,8 +96,8 @@ def build(
 
     width: channels of the first stage. output_stride: pixels between values of the last map at
     most, 32, 16, 8 or 4; images below 128 x 128 have 8 at most. normalise: "imagenet" for weights
-    trained elsewhere (zoo.layers.imagenet).
-    maps: the map that explains the network, a key of zoo.layers.cam.MAPS.
+    trained elsewhere.
+    maps: the map that explains the network: soft, soft_relu, winner, winner_relu, activation.
     start: MODEL:TAG, the weights that training starts from, all but the last layer's.
     """
     if image_size < 8 or classes < 2 or width < 1:

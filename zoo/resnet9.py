@@ -59,9 +59,9 @@ def build(image_size=32, classes=10, width=64, stages=3, maps="soft", start=""):
     """-> Networks "classifier": image (B, S, S, 3) in [-1, 1] -> logits (B, classes).
 
     width: channels of the first stage. stages: 3, or 2 for the last two alone, whose map of S/4 has
-    a receptive field of 35 pixels. The whitening layer is not trained; trainers.classifier sets it
+    a receptive field of 35 pixels. The whitening layer is not trained: it is set
     from training images.
-    maps: the map that explains the network, a key of zoo.layers.cam.MAPS.
+    maps: the map that explains the network: soft, soft_relu, winner, winner_relu, activation.
     start: MODEL:TAG, the weights that training starts from, all but the last layer's.
     """
     if image_size < 8 or classes < 2 or width < 1:

@@ -153,8 +153,9 @@ def build(
     Conditional networks take [noise, label] and [image, label], label (B,) from 0 to classes - 1.
 
     width: channels of the generator's largest map. attention: "both", "generator", "discriminator"
-    or "none". attention_variant: of zoo.layers.self_attention. attend_at: side of the map with
-    attention; 0 stands for 32, the paper's, or half the side of a smaller image.
+    or "none". attention_variant: "paper", or "official", the authors' code: fewer channels, and a
+    smaller map of keys and values. attend_at: side of the map with attention; 0 stands for 32, the
+    paper's, or half the side of a smaller image.
     """
     dcgan.check(image_size, latent, width)
     sizes = dcgan.map_sizes(image_size)

@@ -108,10 +108,10 @@ def build(
 ):
     """-> Networks "classifier": image (B, S, S, 3) in [-1, 1] -> logits (B, classes).
 
-    width: channels of the first convolution, a multiple of 4. head: "gap" or "conv" (see above).
+    width: channels of the first convolution, a multiple of 4. head: "gap" or "conv".
     output_stride: pixels between values of the last map at most, 32 (as 16) or 8; images below 128
-    x 128 have 4. normalise: "imagenet" for weights trained elsewhere (zoo.layers.imagenet).
-    maps: the map that explains the network, a key of zoo.layers.cam.MAPS.
+    x 128 have 4. normalise: "imagenet" for weights trained elsewhere.
+    maps: the map that explains the network: soft, soft_relu, winner, winner_relu, activation.
     start: MODEL:TAG, the weights that training starts from, all but the last layer's.
     """
     if image_size < 32 or classes < 2 or width < 4 or width % 4:

@@ -96,8 +96,8 @@ def build(image_size=32, classes=10, width=64, head="gap", normalise="none", map
     """-> Networks "classifier": image (B, S, S, 3) in [-1, 1] -> logits (B, classes).
 
     width: channels of the first convolution. head: "gap" or "fc" (see above). normalise:
-    "imagenet" for weights trained elsewhere (zoo.layers.imagenet).
-    maps: the map that explains the network, a key of zoo.layers.cam.MAPS.
+    "imagenet" for weights trained elsewhere.
+    maps: the map that explains the network: soft, soft_relu, winner, winner_relu, activation.
     start: MODEL:TAG, the weights that training starts from, all but the last layer's.
     """
     if image_size < 32 or classes < 2 or width < 1:

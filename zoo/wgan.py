@@ -28,7 +28,8 @@ def build(image_size=32, latent=100, width=64, loss="wgan", self_attention=False
     """-> Networks "generator": noise (B, latent) -> image; "discriminator": image -> score (B, 1).
 
     width: channels of the largest feature map. loss: "wgan" or "wgan_gp"; it decides how the critic
-    is normalised. self_attention: as in zoo.dcgan.
+    is normalised. self_attention: whether the generator has a self-attention layer on
+    its 8 x 8 map.
     """
     if loss not in NORMS:
         raise ValueError(f"unknown loss {loss!r}: wgan has {', '.join(NORMS)}")
