@@ -34,7 +34,7 @@ def curves(lines, last, marks=()):
     [(step, label, dotted)] of vertical lines.
     """
     figure = Figure(figsize=(WIDTH / 72, HEIGHT / 72))
-    axes = figure.add_axes((50 / WIDTH, 24 / HEIGHT, 278 / WIDTH, 168 / HEIGHT), frameon=False)
+    axes = figure.add_axes((50 / WIDTH, 36 / HEIGHT, 278 / WIDTH, 156 / HEIGHT), frameon=False)
     ends = []
     for i, points in enumerate(lines.values()):
         steps, means, lowest, highest = binned(points)
@@ -53,6 +53,7 @@ def curves(lines, last, marks=()):
     axes.ticklabel_format(axis="y", useOffset=False)
     axes.grid(axis="y", alpha=0.5)
     axes.tick_params(length=0, labelsize=9)
+    axes.set_xlabel("step", fontsize=9, labelpad=1)
     label_steps(axes)
     return figure
 

@@ -14,6 +14,13 @@ LARGE = 640  # pixels, up to which a small picture is enlarged
 GROUPS = {"options": "Options", "hparams": "Hyper-parameters", "every": "Intervals in steps"}
 GROUPS |= {"evaluation": "Scores during training", "best": "Best checkpoint"}
 GROUPS |= {"stop": "Two-stage stopping"}
+MEANINGS = {  # of logged values, by the start of their names
+    "d_loss": "the loss of the discriminator",
+    "g_loss": "the loss of the generator",
+    "real_logit": "the discriminator's mean output for real images, before any sigmoid",
+    "fake_logit": "the same for generated images",
+    "swd_": "the sliced Wasserstein distance between generated and real images",
+}
 
 
 def report(record, spec, rows, evaluations, pictures, stages=None):
@@ -102,7 +109,15 @@ def _curves(curves, last, stages, marked):
         )
         for unit, lines in figures.items()
     ]
-    return drawn and html('<div class="curves">\n$drawn\n</div>', drawn=drawn)
+    known = [
+        f"{name}: {meaning}"
+        for start, meaning in MEANINGS.items()
+        for name in curves
+        if name.startswith(start)
+    ]
+    text = "; ".join(known)
+    parts = [html('<p class="soft">$text.</p>', text=text)] if text else []
+    return drawn and [*parts, html('<div class="curves">\n$drawn\n</div>', drawn=drawn)]
 
 
 def _unit(name):
@@ -165,7 +180,9 @@ def _confusion(evaluations):
 
 def _deviations(deviations):
     lines = [re.sub(r"`([^`]*)`", r"<code>\1</code>", escape(line)) for line in deviations]
-    return lines and Html("<ul>\n" + "\n".join(f"<li>{line}</li>" for line in lines) + "\n</ul>")
+    about = '<p class="soft">With the default settings. The values of this run are below.</p>'
+    items = "\n".join(f"<li>{line}</li>" for line in lines)
+    return lines and Html(f"{about}\n<ul>\n{items}\n</ul>")
 
 
 def _settings(config, starts):

@@ -337,7 +337,10 @@ def test_which_way_a_score_is_better(name, better):
 def test_curves_of_one_unit_share_a_figure():
     names = ("d_loss", "fake_logit", "g_loss", "real_logit", "accuracy", "accuracy_test", FID)
     rows = [{"step": 1, **dict.fromkeys(names, 1.0)}]
-    page = Page(written(rows=rows, evaluations=[]))
+    text = written(rows=rows, evaluations=[])
+    assert "d_loss: the loss of the discriminator; g_loss: the loss of the generator; real_" in text
+    assert "real images, before any sigmoid; fake_logit: the same for generated images.</p>" in text
+    page = Page(text)
     start = page.headings.index((2, "Curves")) + 1
     assert [text for _, text in page.headings[start : start + 5]] == [
         "d_loss and g_loss",
@@ -390,6 +393,7 @@ def test_a_curve_is_drawn_over_all_steps_with_a_margin():
     (line,) = axes.lines
     assert line.get_xydata().tolist() == [[0, 0], [50, 50], [100, 100]]
     assert axes.get_xlim() == pytest.approx((0, 102))
+    assert axes.get_xlabel() == "step"
     assert axes.get_ylim() == pytest.approx((-5, 105), abs=0.6)
     assert curve([1.0, 2.0], last=1000).get_xlim() == pytest.approx((0, 1020))
 
