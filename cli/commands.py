@@ -233,7 +233,8 @@ def translate(given, arguments):
 
     options = pick(given, "output batch_size")
     translated = translating.translate_folder(model, given["input"], progress=True, **options)
-    print(f"{translated.images} images {translated.direction}: {translated.folder}")
+    count, how = translated.images, translating.domains(translated.direction)
+    print(f"{count} image{'s' * (count != 1)} translated {how}: {translated.folder}")
     print(f"overview: {translated.folder / 'overview.html'}")
 
 

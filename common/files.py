@@ -78,6 +78,15 @@ def write_output(path, data):
         raise UsageError(f"cannot write {path} ({error}): give another --output") from None
 
 
+def make_output(folder):
+    """Makes the folder that the user asked for, before the work of minutes begins. Raises
+    UsageError if it cannot."""
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+    except (OSError, ValueError) as error:
+        raise UsageError(f"cannot write {folder} ({error}): give another --output") from None
+
+
 def user_path(path):
     """The Path that a user names, with the home directory in place of a leading `~` or `~name`.
 

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from absl import logging
+
 from .. import zoo
 from ..common.errors import UsageError
 from ..common.files import user_path
@@ -42,6 +44,7 @@ def export(models, output="exported", threshold=None, names=None, format="saved_
     try:
         chosen = [served(model, name, threshold) for model, name in zip(models, names)]
         if format == "saved_model":
+            logging.info("%s: writing and comparing with the network", ", ".join(names))
             placed = serving.write(chosen, output)
         else:
             from ..serving import formats

@@ -11,7 +11,7 @@ import numpy as np
 from tqdm import tqdm
 
 from .. import tasks, zoo
-from ..common.files import write_output
+from ..common.files import make_output, write_output
 from ..datasets import pictures as files
 from ..datasets import rendered, resize, table
 from ..reports import gallery as pages
@@ -42,6 +42,7 @@ def gallery(output="gallery", *, progress=False):
     the zoo that was trained on the same data. Where neither will do, a checkout has the picture of
     the model card. Weights that were trained on pictures of people are listed without a picture.
     """
+    make_output(output)
     texts, drawn = described(), {}
     rows = [(name, tag) for name in zoo.names() for tag in zoo.get(name).weights]
     for name, tag in tqdm(

@@ -65,10 +65,16 @@ def translate_folder(model, images, output="translated", *, batch_size=4, progre
     skipped.report(len(names))
     if not count:
         raise UsageError(f"--input={images} has no picture that fits in the memory: give others")
-    masks, about = sum(part == "masks" for part, _ in parts), f"{model.direction} by {model.place}"
-    page = overview.translations(f"Translated {about}", count, masks, shown)
+    masks = sum(part == "masks" for part, _ in parts)
+    about = f"Translated {domains(model.direction)} by {model.place}, trained on "
+    page = overview.translations(f"{about}{model.origin.dataset}", count, masks, shown)
     write_output(out / "overview.html", page)
     return Translated(out, count, model.direction)
+
+
+def domains(direction):
+    """ "a2b" in words."""
+    return f"from domain {direction[0]} to domain {direction[-1]}"
 
 
 def _drawing(image, files):

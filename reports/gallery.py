@@ -65,7 +65,7 @@ def _section(entry):
 def _weights(name, tag, command, drawn):
     """The pictures of weights, above the command that trained them."""
     shown = [_figure(f"{caption}.", pixels) for caption, pixels in drawn]
-    none = pages.Html("<p>No picture: there are no images to show, or they show people.</p>")
+    none = pages.Html("<p>No picture: its images are not at hand, or show people.</p>")
     return pages.html(
         pages.read("gallery_weights.html"),
         title=f"{name}:{tag}",

@@ -15,7 +15,7 @@ def annotations(description, images, annotated, pictures):
     pictures: [(name, PNG bytes of an `annotation`)] of those shown."""
     text = (
         f"{description}; {annotated:,} of them with an object. The first {len(pictures)}: the "
-        "image, the image lit by its map, and the outline of the mask with its box."
+        "image, its map in colours over it, and the outline of the mask with its box."
     )
     return _page(f"{images:,} annotated images", text, pictures, "image, map, mask and box")
 

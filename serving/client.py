@@ -174,7 +174,8 @@ def _array(name, value):
             raise Invalid(f"{name} takes whole numbers of int64, from -2^63 to 2^63 - 1")
     kinds = {"f": "float32", "i": "int64", "u": "int64"}
     if array.dtype.kind not in kinds:
-        raise Invalid(f"{name} must be numbers or bytes, not {array.dtype}")
+        kind = "text" if array.dtype.kind == "U" else array.dtype
+        raise Invalid(f"{name} must be numbers or bytes, not {kind}")
     with np.errstate(over="ignore"):  # the server refuses what is infinite
         return array.astype(kinds[array.dtype.kind])
 

@@ -18,6 +18,8 @@ from concurrent import futures
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow's notes on devices are no errors
+
 import grpc
 import numpy as np
 import tensorflow as tf
@@ -91,7 +93,8 @@ class Model:
         """{input: array} -> {output: array}."""
         signature, name = self.signature(name), name or "serving_default"
         if arrays.keys() != set(signature.inputs):
-            raise invalid(f"{name} takes {sorted(signature.inputs)}, not {sorted(arrays)}")
+            takes, given = (", ".join(sorted(keys)) for keys in (signature.inputs, arrays))
+            raise invalid(f"{name} takes {takes}, not {given or 'nothing'}")
         for key, array in arrays.items():
             if array.dtype != tf.as_dtype(signature.inputs[key].dtype).as_numpy_dtype:
                 raise invalid(f"{key} cannot be of type {array.dtype}")
@@ -146,11 +149,11 @@ class Models:
         versions = self.by_name.get(name)
         if not versions:
             names = ", ".join(self.by_name)
-            raise RequestError("NOT_FOUND", f"there is no model {name!r}: {names}")
+            raise RequestError("NOT_FOUND", f"there is no model {name!r}: there are {names}")
         version = version or max(versions)
         if version not in versions:
             numbers = ", ".join(map(str, versions))
-            raise RequestError("NOT_FOUND", f"{name} has no version {version}: {numbers}")
+            raise RequestError("NOT_FOUND", f"{name} has no version {version}: it has {numbers}")
         return version, versions[version]
 
 

@@ -411,10 +411,11 @@ def build(networks, role, size, threshold):
     The graph checks shapes and that numbers are finite, since a server may not. role: a key of
     ROLES. size: the images' height and width. threshold: of boxes.
     """
+    multiple = size_multiple(next(iter(networks.values()))) if role == "a2b" else 1
 
     def checked(function, specs):
         def answer(*inputs):
-            outputs = function(*check_inputs(inputs, specs))
+            outputs = function(*check_inputs(inputs, specs, multiple))
             return {name: check_output(name, value) for name, value in outputs.items()}
 
         return answer
@@ -423,13 +424,19 @@ def build(networks, role, size, threshold):
     return {name: (checked(f, specs), specs) for name, (f, specs) in signatures.items()}
 
 
-def check_inputs(inputs, specs):
-    """The tensors, once they have the shapes of their specs, equal batches and finite numbers."""
+def check_inputs(inputs, specs, multiple=1):
+    """The tensors, once they have the shapes of their specs, equal batches and finite numbers, and
+    the sides of images of any size are multiples of `multiple`."""
     checked = []
     for value, spec in zip(inputs, specs):
         is_full = tf.debugging.Assert(tf.size(value) > 0, [EMPTY.format(spec.name)])
         with tf.control_dependencies([is_full]):
             value = tf.ensure_shape(tf.identity(value), spec.shape)
+        if len(spec.shape) == 4 and None in spec.shape[1:3]:
+            fits = tf.reduce_all(tf.shape(value)[1:3] % multiple == 0)
+            problem = f"{spec.name} takes sides that are multiples of {multiple}"
+            with tf.control_dependencies([tf.debugging.Assert(fits, [problem])]):
+                value = tf.identity(value)
         if value.dtype.is_floating:
             value = tf.debugging.check_numerics(value, f"{spec.name} must be finite numbers")
         checked.append(value)

@@ -271,7 +271,7 @@ def exhibit(model, examples):
     if self_attention.attends(model.network):
         masks, places, names = model.self_attention(latents(4, model.latent, 0))
         grid = attention_grid(model.sample(4), masks, places, names)
-        shown.append(("Samples, and where four places of each look: the green squares", grid))
+        shown.append(("Samples, and the attention of four pixels of each, the green squares", grid))
     if ragan.has_bank(model.network):
         samples = model.sample(8)
         plain, strengths = model.regional_attention(latents(8, model.latent, 0))

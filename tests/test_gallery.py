@@ -256,6 +256,15 @@ def test_the_command_writes_the_page(tmp_path, monkeypatch, capsys):
     assert page.index('id="dcgan"') < page.index("No weights yet.")
 
 
+def test_an_output_that_cannot_be_written_is_refused_before_the_pictures_are_drawn(
+    tmp_path, monkeypatch
+):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr(gallery, "pictures", lambda *_: pytest.fail("drawn"))
+    with pytest.raises(UsageError, match="cannot write .*file .*: give another --output"):
+        gallery.gallery(tmp_path / "file")
+
+
 def test_the_site_shows_the_page_that_make_docs_writes():
     recipe = (ROOT / "Makefile").read_text().split("\ndocs:")[1].split("\n\n")[0]
     assert "--mode=gallery --output=site/gallery/page\n" in f"{recipe}\n"

@@ -107,6 +107,8 @@ def test_the_client_keeps_seeds_in_int64():
         with pytest.raises(client.Invalid, match="whole numbers of int64"):
             client._array("seed", seeds)
     assert client._array("seed", np.array([7], np.uint64)).tolist() == [7]
+    with pytest.raises(client.Invalid, match="seed must be numbers or bytes, not text"):
+        client._array("seed", ["one"])
     with pytest.raises(client.Invalid, match="ragged"):
         client._array("image", [[1, 2], [3]])
 

@@ -320,6 +320,12 @@ def test_translator_and_segmenter(client, networks):
     back = client.predict("translator", {"image": image}, "translate_back")
     close(back["translated"], keras_answer(networks["translator"]["b2a"], image)["translated"])
     odd = noisy(13, 22)
+    with pytest.raises(clients.Invalid, match="image takes sides that are multiples of 4"):
+        client.predict("translator", {"image": scaled(odd)[None]})
+    with pytest.raises(clients.Invalid, match="image, not picture"):
+        client.predict("translator", {"picture": image})
+    with pytest.raises(clients.NotFound, match="no model 'translater': there are .*translator"):
+        client.predict("translater", {"image": image})
     data = {"image_bytes": [encoded(noisy(32, 16), "png"), encoded(odd, "png")]}
     pngs = client.predict("translator", data, "translate_png")["png_bytes"]
     whole = np.pad(scaled(odd), ((0, 3), (0, 2), (0, 0)), mode="reflect")[None]
@@ -781,12 +787,13 @@ def test_a_run_exports_its_averaged_networks(networks, tmp_path):
     assert exporting.served(model).threshold == 0.5
 
 
-def test_all_published_weights(monkeypatch, tmp_path):
+def test_all_published_weights(monkeypatch, tmp_path, capsys):
     written = []
     monkeypatch.setattr(exporting, "load", lambda model, tag: (model, tag))
     monkeypatch.setattr(exporting, "served", lambda model, name, threshold: name)
     monkeypatch.setattr(export, "write", lambda models, root: written.append((models, root)) or [])
     assert main.main(["--mode=export", "--all", f"--output={tmp_path}"]) == 0
+    assert capsys.readouterr().err.startswith("dcgan-cifar10, dcgan-creatures, ")
     ((names, root),) = written
     assert "ragan-cifar10" in names and root == tmp_path
     assert len(names) == sum(len(zoo.get(name).weights) for name in zoo.names())

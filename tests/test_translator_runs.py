@@ -81,11 +81,14 @@ def test_one_picture_is_translated(trained, tmp_path, capsys):
     flags = ["--mode=translate", f"--weights={trained}", f"--output={tmp_path / 'out'}"]
     assert main.main([*flags, f"--input={path}"]) == 0
     said = capsys.readouterr().out
-    assert "1 images a2b" in said
+    assert "1 image translated from domain a to domain b: " in said
     assert Image.open(tmp_path / "out" / "a b.png").size == (14, 9)
     assert f"overview: {tmp_path / 'out' / 'overview.html'}" in said
     page = (tmp_path / "out" / "overview.html").read_text()
-    assert f"Translated a2b by {trained}. The first 1: image, translation and attention." in page
+    about = (
+        f"Translated from domain a to domain b by {trained}, trained on {DATA}. The first 1: image"
+    )
+    assert about in page
     assert "masks/NAME_3.png is the background" in page and page.count("<img") == 1
     for given, message in ((path.name, "does not exist"), (__file__, "is not a readable picture")):
         assert main.main([*flags, f"--input={given}"]) == 2
