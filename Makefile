@@ -90,8 +90,9 @@ $(VENV)/pip:
 	$(PYTHON) -m venv $(VENV)
 	touch $@
 
-$(VENV)/user: requirements.txt | $(VENV)/pip
-	$(VENV)/bin/python -m pip install --quiet -r requirements.txt
+# The package too, by a link to this checkout, so that `import attention_zoo` works in .venv.
+$(VENV)/user: requirements.txt pyproject.toml | $(VENV)/pip
+	$(VENV)/bin/python -m pip install --quiet -e .
 	touch $@
 
 # The official messages of TensorFlow Serving, without the `tensorflow` that they ask for: another

@@ -57,10 +57,17 @@ def main(arguments=None, program="main.py"):
 
 def execute(arguments, program):
     """Parses the arguments and runs their mode; returns the exit status, or raises."""
+    from ..common.errors import UsageError
+
     mode = None
     try:
-        from . import logs, parser
-
+        try:
+            from . import logs, parser
+        except ModuleNotFoundError as error:
+            raise UsageError(
+                f"{error.name} is not installed for this Python: activate its environment (source "
+                ".venv/bin/activate), or install: python -m pip install -r requirements.txt"
+            ) from None
         try:
             mode, given = parser.parse(arguments, program)
         except SystemExit:  # --help, --version

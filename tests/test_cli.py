@@ -851,6 +851,14 @@ def test_the_command_line_starts_without_tensorflow():
     assert done.returncode == 0, done.stderr
 
 
+def test_a_python_without_the_packages_ends_in_one_line():
+    command = [sys.executable, "-S", "main.py", "--mode=list"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("main.py: absl is not installed for this Python: activate its ")
+    assert done.stderr.count("\n") == 1
+
+
 @pytest.fixture
 def wide(monkeypatch):
     monkeypatch.setenv("COLUMNS", "110")
