@@ -453,7 +453,7 @@ MODES = {
         "answer one question by measuring, or by training and comparing models",
         {
             "question and data": "study dataset data_dir image_size weights model models",
-            "trained models": "runs judge",
+            "trained models, for claims": "runs judge",
             "training": "steps batch_size seed set precision jit",
             "evaluation": (
                 "metrics num extractor inception split eval_every stop_window stop_tolerance"

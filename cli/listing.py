@@ -26,7 +26,7 @@ def text():
     width = _width()
     more = (width - NARROW) // 4
     parts = [
-        "models (details of one: --mode=list --model=NAME)",
+        "models (+N: N more data sets; details of one: --mode=list --model=NAME)",
         *columns(models, (18, width - 64 - more, 23, 13 + more)),
         "",
         "data sets (--dataset=NAME)",

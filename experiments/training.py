@@ -31,6 +31,7 @@ from .run_reports import write_report
 from .versions import versions
 from .workers import Lost, Workers
 
+FEW = 2_000  # training pictures, up to which a GAN gets a hint
 REPORT_INTERVAL = 60  # seconds between reports of a run
 
 
@@ -208,6 +209,18 @@ def training_pictures(data):
     return printable(f"{data.name}: {text} to train on")
 
 
+def few_pictures_hint(data, hparams):
+    """A log line for a GAN that trains on FEW pictures or fewer without augmentation; else ""."""
+    if "augment_target" not in hparams or hparams["augment"]:
+        return ""
+    if len(data.arrays("train")["image"]) > FEW:
+        return ""
+    return (
+        "a GAN memorises so few pictures: --set augment=color,translation,cutout in a new run "
+        "helps, see docs/guides/few_pictures.md"
+    )
+
+
 def batch_options(trainer, config, keys):
     """The options of `DataSet.batches` for a run's batches."""
     return {
@@ -364,6 +377,8 @@ class _Training:
         batches = distribute_batches(self.strategy, trainer, data, {"start": done, **options})
         if workers.chief and ":" in data.name:  # a user's own
             logging.info(training_pictures(data))
+            if not done and (hint := few_pictures_hint(data, config.hparams)):
+                logging.info(hint)
         with contextlib.ExitStack() as stack:
             if workers.chief:
                 watchers.append(recorder)

@@ -65,7 +65,8 @@ class Classifier(LoadedModel):
             return None
 
     def classify(self, images):
-        """A Classification of images (N, H, W, 3), stretched to the network's size."""
+        """A Classification of images (N, H, W, 3), uint8 or float in [-1, 1], which are stretched
+        to the network's size."""
         logits = in_batches(self.logits, self.fitted(images))
         return Classification(logits, softmax(logits, axis=-1))
 
@@ -82,7 +83,8 @@ class Classifier(LoadedModel):
         return keras.Model(self.network.input, explained.outputs[1])
 
     def explain(self, images):
-        """Soft-CAMs (N, H, W) of images (N, H, W, 3), each from 0 to 1."""
+        """Soft-CAMs (N, H, W), float64, each from 0 to 1, of images (N, H, W, 3), uint8 or float in
+        [-1, 1]."""
         return self.explain_objects(images)
 
 

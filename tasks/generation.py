@@ -92,10 +92,11 @@ class Generator(LoadedModel):
     def sample(self, num=64, seed=0, references=None, data_dir=None):
         """`num` pictures, uint8 (num, S, S, 3), a function of the seed alone.
 
-        references: what a model that looks at real images takes, other models raise UsageError.
+        references: the real images that a RAGAN looks at; for other models it raises UsageError.
         "bank" (or None): the bank that is stored with its weights. "training": one training image
-        for each sample, drawn by the seed; it needs the data set of the training, in data_dir (as
-        of `train`). Images (num, S, S, 3): these, one for each sample.
+        for each sample, drawn by the seed; this needs the data set of the training, in data_dir
+        (None: the default folder). Or an array of images (num, S, S, 3), uint8 or float in [-1, 1]:
+        one for each sample.
         """
         if references is None or isinstance(references, str):
             return np.concatenate(list(self.sampled(num, seed, references, data_dir)))
@@ -146,7 +147,8 @@ class Generator(LoadedModel):
         return keras.Model(critic.input, critic.outputs[1])
 
     def explain(self, images):
-        """Maps (N, H, W), each from 0 to 1: where the discriminator looks in images."""
+        """Maps (N, H, W), float64, each from 0 to 1: where the discriminator looks in images (N, H,
+        W, 3), uint8 or float in [-1, 1]."""
         return self.explain_objects(images)
 
     def self_attention(self, z):

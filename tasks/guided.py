@@ -62,7 +62,7 @@ class GuidedClassifier(LoadedModel):
 
     def explain(self, images):
         """Attention maps A^c (N, C, H, W) of every class, each from 0 to 1, of images (N, H, W,
-        3), stretched to the network's size."""
+        3), uint8 or float in [-1, 1], which are stretched to the network's size."""
         images = checked(images)
 
         def attention(x):

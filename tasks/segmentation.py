@@ -45,8 +45,9 @@ class Segmenter(LoadedModel):
         return self.infer(self.network, x)
 
     def segment(self, images):
-        """Class maps (N, H, W), whole numbers, of images (N, H, W, 3), stretched to the network's
-        size; each pixel has the class of the nearest one there."""
+        """Class maps (N, H, W), whole numbers, of images (N, H, W, 3), uint8 or float in [-1, 1],
+        which are stretched to the network's size; each pixel has the class of the nearest one
+        there."""
         images = checked(images)
         maps = in_batches(lambda x: self.logits(x).argmax(-1), self.fitted(images), 50)
         rows, columns = (

@@ -870,6 +870,7 @@ def test_list_is_a_table_of_models_and_data_sets(capsys, wide, monkeypatch):
     assert {*zoo.names(), *datasets.names()} <= rows.keys()
     cells = "sagan", "image generation, self-attention", "stanford_dogs +1", "creatures"
     assert tuple(re.split("  +", rows["sagan"].strip())) == cells
+    assert said[0].startswith("models (+N: N more data sets; details of one: ")
     assert len(said) < 90 and max(map(len, said)) <= 110
     assert not any("{" in line for line in said)
     monkeypatch.setenv("COLUMNS", "80")

@@ -82,6 +82,10 @@ def test_the_full_help_of_a_mode_shows_the_flags_of_absl(capsys):
     assert "--attention" in out and "--[no]logtostderr" in out
 
 
+def test_the_help_of_all_studies_says_which_one_needs_trained_models(capsys):
+    assert "\ntrained models, for claims:\n  --runs=" in printed(capsys, "--mode=study", "--help")
+
+
 def test_every_flag_belongs_to_a_mode_and_no_note_is_of_another_flag():
     used = {name for mode in flags.MODES.values() for name in mode.flags}
     assert used == set(flags.FLAGS)

@@ -153,6 +153,20 @@ def test_a_training_says_what_it_reads_and_how_to_evaluate_it(tmp_path, monkeypa
     assert said.err.splitlines()[-2] == line
 
 
+def test_a_gan_with_few_pictures_gets_a_hint_unless_it_is_followed(tmp_path, monkeypatch):
+    write(tmp_path / "d")
+    data = datasets.open_dataset(f"folder:{tmp_path / 'd'}", 8)
+
+    def hint(model, **settings):
+        config = RunConfig.resolve(model, data.name, settings=settings)
+        return training.few_pictures_hint(data, config.hparams)
+
+    assert "--set augment=color,translation,cutout in a new run" in hint("dcgan")
+    assert hint("dcgan", augment="color") == "" == hint("vgg16", classes=2)
+    monkeypatch.setattr(training, "FEW", 5)
+    assert hint("dcgan") == ""
+
+
 def test_the_pictures_of_both_domains_are_counted(tmp_path):
     write(tmp_path / "trainA", 3)
     write(tmp_path / "trainB", 2)
