@@ -16,6 +16,7 @@ from ..common.version import __version__
 from .flags import FLAGS, MODES, STUDIES, mode_of, one_of
 
 MODE = one_of(*MODES)
+ALIKE = {"run_dir": "output", "output": "run_dir", "epochs": "steps"}  # taken for each other
 EXAMPLES = """examples:
   {0} --model=ragan --dataset=cifar10
   {0} --mode=sample --model=ragan --weights=cifar10 --output=grid.png
@@ -184,6 +185,8 @@ def _unknown(argument, mode, study, log_flags):
         return f"{argument!r} is not a flag: {f'did you mean {guess}?' if guess else lists}"
     if flag.startswith("--") and name in MODES[mode].flags:
         return f"--{name} does not go with --study={study}: {lists}"
+    if flag.startswith("--") and ALIKE.get(name) in own:
+        return f"--mode={mode} does not use {flag}: did you mean --{ALIKE[name]}? {lists}"
     if flag.startswith("--") and name in FLAGS:
         return f"--mode={mode} does not use --{name}; {_modes_with(name)}"
     for names in (["mode", "help", *own], list(log_flags)):
@@ -192,6 +195,8 @@ def _unknown(argument, mode, study, log_flags):
     for close in difflib.get_close_matches(name, FLAGS, 1):
         guess = f"did you mean --{close}? --mode={mode} does not use it"
         return f"{flag}: {guess}; {_modes_with(close)}"
+    if "set" in own and argument.startswith(f"--{name}="):
+        lists = f"did you mean --set {argument[2:]}? {lists}"
     return f"unknown flag {flag}: {lists}"
 
 

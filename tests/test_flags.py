@@ -133,6 +133,16 @@ def test_parse_returns_what_was_given_with_its_type():
             "--mode=sample does not use --set; --mode=train, evaluate, study, publish, import",
         ),
         (["--port=1"], "--mode=train does not use --port; --mode=demo does"),
+        (
+            ["--output=x"],
+            "--mode=train does not use --output: did you mean --run_dir? --mode=train",
+        ),
+        (["--epochs=3"], "--mode=train does not use --epochs: did you mean --steps? --mode=train"),
+        (["--mode=study", "--study=floor", "--run_dir=x"], "--run_dir: did you mean --output?"),
+        (
+            ["--learning_rate=1"],
+            "--learning_rate: did you mean --set learning_rate=1? --mode=train",
+        ),
         (["--mode=list", "--seed=0"], "--mode=list does not use --seed; --mode=train, "),
         (["evaluate"], "'evaluate' is not a flag: did you mean --mode=evaluate?"),
         (["model=ragan"], "'model=ragan' is not a flag: did you mean --model=ragan?"),
