@@ -67,6 +67,9 @@ def list_(given, arguments):
 def sample(given, arguments):
     """Draws samples as one picture."""
     refuse(given, "data_dir", "needs --references=training", unless="references")
+    path = Path(given.get("output", "samples.png"))
+    if path.suffix.lower() not in ("", ".png"):
+        raise UsageError(f"--output={path}: samples are written as PNG, give a name with .png")
     model = open_model(given)
     from ..common.files import write_output
     from ..common.images import attention_grid, image_grid, png, to_float
@@ -79,7 +82,6 @@ def sample(given, arguments):
         grid = attention_grid(pictures, *model.self_attention(latents(count, model.latent, seed)))
     else:
         grid = image_grid(to_float(pictures), min(8, count))
-    path = Path(given.get("output", "samples.png"))
     write_output(path, png(grid))
     print(f"samples: {path}")
 

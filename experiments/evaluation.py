@@ -77,7 +77,9 @@ def evaluate(
     if not isinstance(model, LoadedModel):
         model = open_model(model)
     if not model.accepts_reference:
-        request.refuse("references", f"does not go with {model}, which takes no reference images")
+        request.refuse(
+            "references", f"does not go with {model.place}, which takes no reference images"
+        )
     if output and "classify" not in model.capabilities:
         raise UsageError(
             f"output is for a classifier's confusion matrix; {model.spec.name} is not a classifier"

@@ -78,7 +78,8 @@ class Classifier(LoadedModel):
         explained = self._explained()
         if explained is None:
             raise UsageError(
-                f"{self}: {self.name} has no global average pooling between its map and its logits"
+                f"{self.place}: {self.name} has no global average pooling between its map and its "
+                "logits"
             )
         return keras.Model(self.network.input, explained.outputs[1])
 

@@ -133,7 +133,7 @@ class Generator(LoadedModel):
     def check_references(self):
         """Raises UsageError unless the model takes references."""
         if not self.accepts_reference:
-            raise UsageError(f"{self} takes no reference images: leave references out")
+            raise UsageError(f"{self.place} takes no reference images: leave references out")
 
     def sample_with_reference(self, z, references):
         """z (B, latent), real images (B, S, S, 3) in [-1, 1] -> images (B, S, S, 3)."""
@@ -142,7 +142,7 @@ class Generator(LoadedModel):
 
     def object_network(self):
         if not self._gives_maps():
-            raise UsageError(f"{self}: the discriminator of {self.name} makes no map")
+            raise UsageError(f"{self.place}: the discriminator of {self.name} makes no map")
         critic = self.networks["discriminator"]
         return keras.Model(critic.input, critic.outputs[1])
 
@@ -155,7 +155,7 @@ class Generator(LoadedModel):
         """(masks (B, 4, S, S) from 0 to 1, places (4, 2) in pixels, labels): where four places of
         the samples of z look. A generator without self-attention raises UsageError."""
         if not self_attention.attends(self.network):
-            raise UsageError(f"{self}: its generator has no self-attention")
+            raise UsageError(f"{self.place}: its generator has no self-attention")
         maps = self_attention.attention_map(self.network)
         parts = [
             self_attention.attention_at(
@@ -170,7 +170,7 @@ class Generator(LoadedModel):
         the norm of each sample's attention layer over its channels, scaled from 0 to 1). A
         generator without a bank of attention layers (RAGAN's) raises UsageError."""
         if not ragan.has_bank(self.network):
-            raise UsageError(f"{self}: its generator has no regional attention")
+            raise UsageError(f"{self.place}: its generator has no regional attention")
         found = self.infer(ragan.without_attention(self.network), z)
         norms = np.linalg.norm(found["layer"].astype("float32"), axis=-1)
         return found["image"], localization.prepared(norms, self.image_size)

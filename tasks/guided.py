@@ -74,7 +74,7 @@ class GuidedClassifier(LoadedModel):
         try:
             explained = cam.explained(self.network)
         except ValueError as error:
-            raise UsageError(f"{self}: {error}") from None
+            raise UsageError(f"{self.place}: {error}") from None
         image, maps = self.network.input, explained.outputs[1]
         if scales := multi_scale.numbers(self.scales):
             maps = multi_scale.averaged(image, maps[..., None], scales)[..., 0]

@@ -94,7 +94,7 @@ class Translator(LoadedModel):
     def back(self):
         """The translator of the other direction, where the weights hold both; else UsageError."""
         if BACK[self.direction] not in self.networks:
-            raise UsageError(f"{self} translates in one direction, {self.direction}")
+            raise UsageError(f"{self.place} translates in one direction, {self.direction}")
         return Translator(self.name, self.networks, self.options, self.origin, BACK[self.direction])
 
     def preview(self, x):

@@ -122,7 +122,10 @@ def test_localization_of_published_classifiers(capsys):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--mode=annotate", "--model=dcgan", "--weights=cifar10"], "dcgan makes no map"),
+        (
+            ["--mode=annotate", "--model=dcgan", "--weights=cifar10"],
+            "dcgan:cifar10: the discriminator of dcgan makes no map",
+        ),
         (["--mode=annotate", "--model=resnet9", "--weights=cifar10"], "give --input=FOLDER"),
         (
             ["--mode=evaluate", "--model=dcgan", "--weights=cifar10", "--metrics=fid,localization"],

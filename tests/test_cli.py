@@ -640,6 +640,7 @@ def test_a_mistake_ends_in_one_line_and_exit_code_2(flags, message, capsys, tmp_
     [
         (["--model=ragn"], "did you mean 'ragan'?"),
         (["--mode=sample", "--model=ragn", "--weights=x"], "did you mean 'ragan'?"),
+        (["--mode=sample", "--weights=x", "--output=a.jpg"], "--output=a.jpg: samples are written"),
         (["--dataset=creature"], "did you mean 'creatures'?"),
         (["--dataset=folder:/nowhere"], "--dataset=folder:/nowhere does not exist: give a folder"),
         (
