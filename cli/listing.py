@@ -2,6 +2,7 @@
 
 import dataclasses
 import inspect
+import re
 import shutil
 import textwrap
 from itertools import zip_longest
@@ -99,10 +100,13 @@ def _weights(tag, entry):
 
 
 def _defaults(values, *texts):
-    """The lines of options: {name: default}, then what docstrings say of them."""
-    values = " ".join(f"{name}={_written(value)}" for name, value in values.items())
+    """The lines of options: {name: default}, then what docstrings say of them, each "name: ",
+    "name, name: " or "name (ours): " on a line of its own."""
+    name = f"(?:{'|'.join(values)})"
+    start = re.compile(rf"(?<=[.;]) (?={name}(?:, {name})*(?: \([^)]*\))?: )")
     parts = [part for text in texts for part in inspect.cleandoc(text).split("\n\n")]
-    return [values, *(" ".join(part.split()) for part in parts)]
+    lines = [line for part in parts for line in start.split(" ".join(part.split()))]
+    return [" ".join(f"{name}={_written(value)}" for name, value in values.items()), *lines]
 
 
 def _written(value):

@@ -897,6 +897,7 @@ def test_list_shows_one_model(capsys, wide):
         "Predictions are those of an exponential moving average of the weights.",
     ):
         assert part in text, part
+    assert {"  fc: of fc6 and fc7.", "  dilation: of fc6, in scores."} <= {*said}
     assert text.count("with decay_steps=0 it is constant") == 1  # not again for the other loss
     assert max(map(len, said)) <= 110
     for name in zoo.names():  # nobody has to look into the code

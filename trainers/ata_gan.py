@@ -22,8 +22,8 @@ class HParams(dcgan.HParams):
     """For the attention loss (equations 2 and 3), beside DCGAN's.
 
     attention_weight: weight of the attention loss (none in the paper; 0: the regular GAN of figure
-    4). The paper does not say how maps are compared. normalise: their scale before that: none,
-    min_max (to [0, 1]), sum or norm (divided by its sum or norm). resize: to the size of the larger
+    4). The paper does not say how maps are compared. normalise: how they are scaled before: none,
+    min_max (to [0, 1]), sum or norm (each map is divided by it). resize: to the size of the larger
     or the smaller of both maps. pixels: mean or sum over the pixels.
     """
 

@@ -80,7 +80,8 @@ def build(image_size=256, width=64, blocks=9, scheme=2, masks=10, attention_disc
     from 8; "discriminator_a", "discriminator_b": image (B, S, S, 3) -> logits (B, s, s, 1).
 
     width: channels of the first convolution. blocks: residual blocks of a generator.
-    scheme: 1 (one mask, one content) or 2. masks: n of scheme 2, with the background's.
+    scheme: 1 (one mask, one content) or 2. masks: number of masks of scheme 2, with
+    the background's.
     attention_discriminators: also build "attention_discriminator_a" and
     "attention_discriminator_b", [attention, image] (B, S, S, 4) -> logits.
     """

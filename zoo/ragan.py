@@ -209,13 +209,13 @@ def build(
     centres; "discriminator": image -> logit (B, 1); not iterated over: "decoder", [noise, layer]
     -> image, which both generators share.
 
-    width: channels of the largest feature map. regions: N. mask_size: side of a mask, divided by
-    that of the image, in (0, 1]. sharpness: steepness of a mask's edges, per pixel. attend_at: side
-    of the feature map to which attention is added. encoder_width: channels of E's first
-    convolution. bottleneck: E's map passes through so many channels before it has those of g, at
-    least 1 and fewer than g has, so that less of X reaches the generator; 0: it does not.
-    region_dropout: in training each A_i is 0 with this probability, in [0, 1), and else divided by
-    1 minus it, for each image on its own. The last two are ours and off by default.
+    width: channels of the largest feature map. regions: N, their number. mask_size: side of a mask,
+    divided by that of the image, in (0, 1]. sharpness: steepness of a mask's edges, per pixel.
+    attend_at: side of the feature map to which attention is added. encoder_width: channels of E's
+    first convolution. bottleneck: channels to which E's map is reduced before it gets those of g,
+    fewer than these, so that less of X reaches the generator (ours; 0: none). region_dropout: the
+    probability, in [0, 1), with which each A_i of an image is 0 in training; the others are divided
+    by 1 minus it (ours).
     """
     dcgan.check(image_size, latent, width)
     sizes = dcgan.map_sizes(image_size)
