@@ -123,8 +123,8 @@ def _written(study, question, runs, compared, config, stop):
         f"{config['batch_size']}, {config['steps']:,} steps, seed {config['seed']}; {settings}.",
         f"{measured['count']:,} samples of the averaged generator, {measured['real_count']:,} real "
         f"images of the {measured['split']} split, features of {measured['extractor']} (digest "
-        f"{measured['digest']}). Two-stage rule: window {stop.window}, tolerance "
-        f"{stop.tolerance:g}.",
+        f"{measured['digest']}). stop: the step at which the two-stage rule would end the run "
+        f"(window {stop.window}, tolerance {stop.tolerance:g}).",
     ]
     table = markdown(lines)
     write_output(folder / f"{study}.md", "\n\n".join([*about, table]))

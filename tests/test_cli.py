@@ -470,6 +470,7 @@ def test_study_of_runs_side_by_side(folder, without_graphs):
     names = [line.split(" | ")[0] for line in lines if line.startswith("| ")]
     assert names == ["| run", "| dcgan", "| dcgan + self-attention", "| ragan"]
     assert "64 samples of the averaged generator, 64 real images of the test split" in lines[2]
+    assert "stop: the step at which the two-stage rule would end the run (window 5, " in lines[2]
     configs = [
         run.read_record(place / name)["config"]
         for name in ("dcgan", "dcgan___self_attention", "ragan")
