@@ -277,13 +277,16 @@ COMMANDS = {
 
 
 def start(given):
-    """Checks that --model, --dataset and --input exist, then imports TensorFlow, which takes
-    seconds."""
+    """Checks that --model, its --weights, --dataset and --input exist, then imports TensorFlow,
+    which takes seconds."""
     from .. import zoo
     from ..datasets import table, walk
 
     if "model" in given:
         zoo.get(given["model"])
+        tag = given.get("weights", "/")
+        if "/" not in tag and not os.path.exists(tag):
+            zoo.weights.find(given["model"], tag)
     if "dataset" in given:
         table.check(given["dataset"])
         kind, colon, path = given["dataset"].partition(":")

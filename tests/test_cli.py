@@ -642,10 +642,19 @@ def test_a_mistake_ends_in_one_line_and_exit_code_2(flags, message, capsys, tmp_
         (["--model=ragn"], "did you mean 'ragan'?"),
         (["--mode=sample", "--model=ragn", "--weights=x"], "did you mean 'ragan'?"),
         (["--mode=sample", "--weights=x", "--output=a.jpg"], "--output=a.jpg: samples are written"),
+        (
+            ["--mode=sample", "--model=ragan", "--weights=creature"],
+            "ragan has no weights 'creature': did you mean 'creatures'? it has cifar10",
+        ),
         (["--dataset=creature"], "did you mean 'creatures'?"),
         (["--dataset=folder:/nowhere"], "--dataset=folder:/nowhere does not exist: give a folder"),
         (
-            ["--mode=translate", "--model=attention_gan", "--weights=x", "--input=/nowhere"],
+            [
+                "--mode=translate",
+                "--model=attention_gan",
+                "--weights=plain2striped",
+                "--input=/nowhere",
+            ],
             "--input=/nowhere does not exist: give a folder or a file",
         ),
     ],

@@ -8,6 +8,7 @@ is read by zoo.registry; any folder or address can hold another, which `save` wr
 
 import contextlib
 import dataclasses
+import difflib
 import hashlib
 import io
 import json
@@ -64,7 +65,9 @@ def find(name, weights):
         tags = ", ".join(by_tag) or "none yet"
         if not tag:
             raise WeightsError(f"{place}{revision} names no tag: {name} has {tags}")
-        raise WeightsError(f"{name} has no weights {tag!r}{where}: it has {tags}")
+        close = difflib.get_close_matches(tag, by_tag, n=1)
+        hint = f"did you mean {close[0]!r}? " if close else ""
+        raise WeightsError(f"{name} has no weights {tag!r}{where}: {hint}it has {tags}")
     entry = entries[tag]
     if place.startswith("hf://") and not re.fullmatch(r"[\w.-]+", entry.file):
         raise WeightsError(f"{place}/{MANIFEST}{revision} names a file elsewhere: {entry.file}")
