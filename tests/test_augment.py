@@ -443,16 +443,20 @@ def test_images_and_penalty_stay_float32_in_bfloat16():
         assert gap([exact.numpy()], [rounded.numpy()]) < 0.2 * abs(exact.numpy()).max()
 
 
-def test_the_penalty_has_the_precision_of_the_weights():
-    """Under a policy of half precision too."""
+@pytest.mark.parametrize("name", ["dcgan", "sagan"])
+def test_the_penalty_has_the_precision_of_the_weights(name):
+    """Under a policy of half precision too, also that of the convolutions of self-attention."""
     found = {}
     for policy in ("float32", "mixed_bfloat16"):
         keras.config.set_dtype_policy(policy)
         try:
-            trainer = trainer_of("dcgan", r1=1.0, r1_every=1)
+            trainer = trainer_of(name, r1=1.0, r1_every=1)
         finally:
             keras.config.set_dtype_policy("float32")
-        found[policy] = float(trainer.r1(tf.constant(images(4))))
+        x, y = batch_of(trainer).values()
+        if name == "sagan":
+            trainer.discriminator.get_layer("attention").gamma.assign(2.0)
+        found[policy] = float(trainer.r1(x, y if name == "sagan" else None))
     assert found["mixed_bfloat16"] == pytest.approx(found["float32"], rel=1e-4)
 
 

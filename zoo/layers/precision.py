@@ -60,15 +60,15 @@ def matmul(a, b):
 
 @contextlib.contextmanager
 def in_full(network):
-    """Within the context the layers of a network in mixed precision compute in the type of their
-    weights."""
-    policies = [layer.dtype_policy for layer in network.layers]
+    """Within the context the layers of a network in mixed precision, and the layers that they are
+    made of, compute in the type of their weights."""
+    policies = {layer: layer.dtype_policy for layer in network._flatten_layers(include_self=False)}
     try:
-        for layer in network.layers:
+        for layer in policies:
             layer.dtype_policy = layer.variable_dtype
         yield
     finally:
-        for layer, policy in zip(network.layers, policies):
+        for layer, policy in policies.items():
             layer.dtype_policy = policy
 
 
