@@ -460,6 +460,23 @@ def test_the_penalty_has_the_precision_of_the_weights(name):
     assert found["mixed_bfloat16"] == pytest.approx(found["float32"], rel=1e-4)
 
 
+def test_replicas_enter_full_precision_together(mirrored):
+    """Both have the penalty of one device, and the layers have their policy again."""
+    x = tf.constant(images(4))
+    expected = float(trainer_of("dcgan", r1=1.0, r1_every=1).r1(x))
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        with mirrored.scope():
+            trainer = trainer_of("dcgan", r1=1.0, r1_every=1)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    found = mirrored.run(lambda: trainer.r1(x))
+    for penalty in mirrored.experimental_local_results(found):
+        assert float(penalty) == pytest.approx(expected, rel=1e-4)
+    *inner, _ = (layer.dtype_policy.name for layer in trainer.discriminator.layers)
+    assert set(inner) == {"mixed_bfloat16"}
+
+
 @pytest.mark.parametrize(
     ("model", "settings", "message"),
     [

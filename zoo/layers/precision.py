@@ -61,15 +61,37 @@ def matmul(a, b):
 @contextlib.contextmanager
 def in_full(network):
     """Within the context the layers of a network in mixed precision, and the layers that they are
-    made of, compute in the type of their weights."""
-    policies = {layer: layer.dtype_policy for layer in network._flatten_layers(include_self=False)}
-    try:
-        for layer in policies:
+    made of, compute in the type of their weights. The replicas of a strategy, which share the
+    layers, enter and leave it together."""
+    policies = {}
+
+    def enter():
+        for layer in network._flatten_layers(include_self=False):
+            policies[layer] = layer.dtype_policy
             layer.dtype_policy = layer.variable_dtype
-        yield
-    finally:
+
+    def leave():
         for layer, policy in policies.items():
             layer.dtype_policy = policy
+
+    _together(enter)
+    try:
+        yield
+    except BaseException:
+        leave()
+        raise
+    _together(leave)
+
+
+def _together(function):
+    """Calls a function () once all replicas have come here, for all of them."""
+    import tensorflow as tf
+
+    context = tf.distribute.get_replica_context()
+    if context.num_replicas_in_sync == 1:
+        function()
+    else:
+        context.merge_call(lambda _: function())
 
 
 def of_float32(function):
