@@ -23,7 +23,7 @@ def pictures(count, high=32, wide=32, seed=0):
 class Descent(training.GANimorph):
     """With gradient descent, which does not hide a gradient's scale."""
 
-    def optimizer(self):
+    def optimizer(self, every=1):
         return keras.optimizers.SGD(0.1)
 
 
@@ -273,6 +273,15 @@ def test_two_steps_are_the_papers():
                 variable.assign(value)
         averages = 0.75 * averages + 0.25 * np.array([float(t) for t in terms.values()])
         assert np.allclose(ours.divisors, averages, rtol=1e-3)
+
+
+def test_the_rates_of_both_players_fall_together():
+    """Though the discriminators take a third of the updates."""
+    trainer = make(decay_steps=12, d_every=3, learning_rate=1.0)
+    for step, rate in ((0, 1.0), (6, 1.0), (9, 0.5), (12, 0.0)):
+        for name, (_, optimizer) in trainer.optimizers_by_role.items():
+            optimizer.iterations.assign(step // 3 if "discriminator" in name else step)
+            assert float(optimizer.learning_rate) == rate, name
 
 
 @pytest.mark.slow

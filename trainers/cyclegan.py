@@ -132,11 +132,11 @@ class CycleGAN(base.Trainer):
         """The shape (S, S, C) of what a discriminator's history buffer holds."""
         return network.input_shape[1:]
 
-    def optimizer(self):
-        """A new optimiser, for one network."""
+    def optimizer(self, every=1):
+        """A new optimiser, for one network, which is updated once in `every` steps."""
         hp, rate = self.hp, self.hp.learning_rate
         if hp.decay_steps:
-            rate = LinearDecay(rate, hp.decay_steps, hp.decay_from)
+            rate = LinearDecay(rate, hp.decay_steps / every, hp.decay_from)
         return optimizers.Adam(rate, hp.beta_1, hp.beta_2)
 
     def _averaged(self):

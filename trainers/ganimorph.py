@@ -104,6 +104,12 @@ class GANimorph(cyclegan.CycleGAN):
             tf.Variable(tf.ones(len(TERMS)), trainable=False, aggregation=first) for _ in range(2)
         )
 
+    def networks_and_optimizers(self):
+        found = super().networks_and_optimizers()
+        for name, D in self.discriminators.items():
+            found[name] = D, self.optimizer(self.hp.d_every)
+        return found
+
     def state(self):
         """Also the moving averages of the losses, and what the losses are divided by."""
         own = {"loss_averages": self.averages, "loss_divisors": self.divisors}
