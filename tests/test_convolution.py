@@ -82,7 +82,7 @@ def outcome(layer, x):
             outer.watch(x)
             with tf.GradientTape() as tape:
                 tape.watch(x)
-                y = layer(x)
+                y = tf.cast(layer(x), tf.float32)
                 loss = tf.reduce_sum(tf.sin(y) * tf.range(1.0, y.shape[-1] + 1))
             gradients = tape.gradient(loss, [x, *layer.trainable_variables])
             again = tf.reduce_sum(gradients[0] ** 2)
@@ -146,15 +146,19 @@ def test_products_take_the_place_of_slow_gradients_in_rewritten_graphs_alone(mon
     assert calls == [(4, 2, 1)]
 
 
-def test_without_gradients_of_dilation_it_is_keras_own(monkeypatch):
-    make, composed, shape = CASES["dilated"]
-    assert convolution._dilates()  # here, by oneDNN
-    monkeypatch.setattr(convolution, "_dilates", lambda: False)
-    ours, theirs = make(), composed()[0]
-    ours.build(shape)
-    theirs.build(shape)
-    theirs.set_weights(ours.get_weights())
-    assert np.array_equal(ours(drawn(*shape)), theirs(drawn(*shape)))
+@pytest.mark.parametrize(("size", "padding"), [(8, "same"), (9, "same"), (9, "valid")])
+def test_dilation_has_gradients_without_those_of_tensorflow(size, padding):
+    """Of float16 oneDNN has none, and without oneDNN there are none at all on a CPU."""
+    assert convolution._dilates("float32") and not convolution._dilates("float16")
+    x, found = drawn(2, size, size, 3), []
+    for policy in ("float32", "mixed_float16"):
+        keras.utils.set_random_seed(0)
+        layer = Conv2D(4, 3, padding=padding, dilation_rate=3, dtype=policy)
+        layer.build(x.shape)
+        found.append(outcome(layer, x))
+    for whole, half in zip(*found, strict=True):
+        assert whole.shape == half.shape
+        assert abs(whole - half).max() < 0.02 * abs(whole).max()
 
 
 def test_instance_norm_of_many_images_is_that_of_each():
