@@ -318,6 +318,12 @@ def test_the_penalty_joins_every_second_loss_and_changes_no_state(name):
     assert [trainer.phase(step) for step in range(4)] == [True, False, True, False]
 
 
+def test_a_step_behind_a_fit_has_its_own_phase(without_graphs):
+    trainer = trainer_of("dcgan", r1=5.0, r1_every=2)
+    trainer.fit(tf.data.Dataset.from_tensors({"image": images(4)}).repeat(2), verbose=0)
+    assert float(trainer.r1(tf.constant(images(4)))) > 0  # that of step 2; step 1 had none
+
+
 @pytest.mark.slow
 def test_a_fit_is_the_steps_one_by_one_and_has_the_penalty_in_a_graph_of_its_own():
     hp = {"r1": 5.0, "r1_every": 3, "augment": ALL, "augment_target": 0.6}

@@ -255,6 +255,7 @@ class Trainer(keras.Model):
             logs = strategy.run(
                 lambda batch: mean_over_replicas(self.train_step(batch)), args=(batch,)
             )
+            self.traced_phase = None
             return {k: strategy.experimental_local_results(v)[0] for k, v in logs.items()}
 
         @tf.function(reduce_retracing=True, autograph=False)
