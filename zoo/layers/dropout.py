@@ -1,4 +1,4 @@
-"""Dropout as the noise of a generator (Isola et al., 2017, section 3.2.1)."""
+"""Dropout as the noise of a generator (Isola et al., 2017, section 3.1)."""
 
 import keras
 from keras import ops
