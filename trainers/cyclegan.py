@@ -253,6 +253,7 @@ class CycleGAN(base.Trainer):
             terms = self.loss_terms(x, y, to_x, to_y, pairs)
             loss = self.objective(terms)
         past = {name: self.from_history_buffer(name, fake) for name, (_, fake) in pairs.items()}
+        extra = self.extra_logs(to_x, to_y)
         self.update_all(tape, loss, self.trained(self.generators))
         d_loss, _ = ADVERSARIAL[self.hp.adversarial]
         with tf.GradientTape() as tape:
@@ -263,7 +264,7 @@ class CycleGAN(base.Trainer):
             loss = sum(d_losses.values())
         self.update_all(tape, loss, self.trained(self.discriminators))
         self.update_average()
-        return terms | d_losses | self.extra_logs(to_x, to_y)
+        return terms | d_losses | extra
 
     def translate(self, images, direction):
         """Images (B, H, W, 3) in [-1, 1] -> {name: array}, all outputs of the averaged generator.
