@@ -13,7 +13,7 @@ from attention_zoo.experiments.config import RunConfig
 from attention_zoo.tests.helpers import drawn, gap, images, weights_of
 from attention_zoo.tools.scale import make_training, set_epsilon
 from attention_zoo.trainers import ata_gan, augment, base, dcgan, losses, ragan, sagan, wgan
-from attention_zoo.zoo.layers import batch_norm
+from attention_zoo.zoo.layers import batch_norm, self_attention
 from attention_zoo.zoo.layers.batch_norm import BatchNorm
 
 ALL = "color,translation,cutout"
@@ -464,6 +464,19 @@ def test_the_penalty_has_the_precision_of_the_weights(name):
             trainer.discriminator.get_layer("attention").gamma.assign(2.0)
         found[policy] = float(trainer.r1(x, y if name == "sagan" else None))
     assert found["mixed_bfloat16"] == pytest.approx(found["float32"], rel=1e-4)
+
+
+def test_the_penalty_goes_with_self_attention_by_blocks(monkeypatch):
+    trainer = trainer_of("sagan", r1=1.0, r1_every=1)
+    attention, found = trainer.discriminator.get_layer("attention"), []
+    attention.gamma.assign(2.0)
+    x, y = batch_of(trainer).values()
+    for entries in (self_attention.BLOCK, 2**10):  # the map has 2^12
+        monkeypatch.setattr(self_attention, "BLOCK", entries)
+        with tf.GradientTape() as tape:
+            penalty = trainer.r1(x, y)
+        found.append(tape.gradient(penalty, attention.query.kernel.value).numpy())
+    assert gap(found[:1], found[1:]) < 1e-3 * abs(found[0]).max()
 
 
 def test_replicas_enter_full_precision_together(mirrored):

@@ -24,8 +24,8 @@ class SelfAttention(keras.layers.Layer):
     variant: "paper": v (B, N, C), M = N. "official", the authors' code: k and v (B, M, C/2) are
     max-pooled to M = N/4, and a further 1x1 convolution brings o back to C channels. spectral_norm:
     whether these convolutions have spectral normalisation. If an image's map has more than BLOCK
-    entries, it is computed in blocks of positions j, and again for the gradient instead of being
-    stored.
+    entries, it is computed in blocks of positions j, and in training again for the gradient instead
+    of being stored; such a gradient has none of its own.
 
     A call with return_attention=True returns beta (B, N, M), whose rows sum to 1, instead of the
     sum: a functional model cannot call a layer with one output here and two there.
@@ -75,7 +75,7 @@ class SelfAttention(keras.layers.Layer):
         if places <= rows:
             o = attend(q, k, v)  # (B, N, .)
         else:
-            part = keras.remat(attend)
+            part = keras.remat(attend) if training else attend
             parts = [part(q[:, j : j + rows], k, v) for j in range(0, places, rows)]
             o = ops.concatenate(parts, axis=1)
         o = ops.reshape(o, (-1, height, width, v.shape[-1]))
