@@ -253,7 +253,6 @@ class CycleGAN(base.Trainer):
             terms = self.loss_terms(x, y, to_x, to_y, pairs)
             loss = self.objective(terms)
         past = {name: self.from_history_buffer(name, fake) for name, (_, fake) in pairs.items()}
-        extra = self.extra_logs(to_x, to_y)
         self.update_all(tape, loss, self.trained(self.generators))
         d_loss, _ = ADVERSARIAL[self.hp.adversarial]
         with tf.GradientTape() as tape:
@@ -264,7 +263,7 @@ class CycleGAN(base.Trainer):
             loss = sum(d_losses.values())
         self.update_all(tape, loss, self.trained(self.discriminators))
         self.update_average()
-        return terms | d_losses | extra
+        return terms | d_losses | self.extra_logs(to_x, to_y)
 
     def translate(self, images, direction):
         """Images (B, H, W, 3) in [-1, 1] -> {name: array}, all outputs of the averaged generator.
