@@ -122,8 +122,8 @@ def train(
 
     Args:
         model: a name of the zoo.
-        data: a data set's name ("cifar10", "folder:PATH"), an array of images (N, H, W, 3), a dict
-            of arrays ("image", "label"), or a tf.data.Dataset of batches.
+        data: a data set's name ("cifar10", "folder:PATH"), the Path of a folder, an array of images
+            (N, H, W, 3), a dict of arrays ("image", "label"), or a tf.data.Dataset of batches.
         run_dir: the folder of the run. None: runs/MODEL-DATASET-SETTINGS.
         steps, batch_size, image_size: None: the model's recipe for the data set.
         seed: of weights, noise and the order of the data.

@@ -2,6 +2,7 @@
 memory, or a tf.data.Dataset.
 
     data = open_dataset("cifar10", image_size=32)
+    data = open_dataset(Path("my pictures"))                 # as "folder:my pictures"
     data = open_dataset(images)                              # uint8 (N, H, W, 3)
     data = open_dataset({"image": images, "label": labels})
     data = open_dataset(tf.data.Dataset.from_tensor_slices(images).batch(32))
@@ -10,14 +11,17 @@ memory, or a tf.data.Dataset.
 """
 
 import hashlib
+from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from ..common.images import scaled, to_uint8
 from . import resize, stream
 from .table import DataError
 
 SAMPLED = 2_048  # images of a tf.data.Dataset that `arrays` reads
+MAPS = {"mask": Image.Resampling.BOX, "classes": Image.Resampling.NEAREST}  # how they are resized
 
 
 class DataSet:
@@ -81,9 +85,11 @@ class DataSet:
 class ArrayDataSet:
     """Arrays in memory as a data set whose only split is "train".
 
-    arrays: {"image": (N, H, W, 3) or (N, H, W), uint8, or float in [-1, 1], ...}; "label" (N,):
-    whole numbers from 0. Images of another size than image_size are resized (centred square,
-    bicubic). "labels" (N, C): 1 for each of C classes that an image shows.
+    arrays: {"image": (N, H, W, 3) or (N, H, W), uint8, or float in [-1, 1], ...}; "label" (N,) or
+    (N, 1): whole numbers from 0. "labels" (N, C): 1 for each of C classes that an image shows.
+    "mask" (N, H, W, 1): uint8, 255 on the object. "classes" (N, H, W, 1): the class of each pixel,
+    below 256. Images of another size than image_size are resized (centred square, bicubic), and
+    with them masks (means) and classes (nearest pixels). Other arrays raise DataError.
     """
 
     name, recipe, paired, data_dir = "arrays", "folder", False, None
@@ -91,7 +97,7 @@ class ArrayDataSet:
 
     def __init__(self, arrays, image_size=None):
         arrays = {key: np.asarray(value) for key, value in arrays.items()}
-        if "image" not in arrays or not len(arrays["image"]):
+        if "image" not in arrays or not arrays["image"].size:
             raise DataError('arrays need "image", uint8 (N, H, W, 3), with at least one image')
         arrays["image"] = as_pictures(arrays["image"])
         count = len(arrays["image"])
@@ -99,14 +105,12 @@ class ArrayDataSet:
         if uneven:
             raise DataError(f"{uneven[0]} has {len(arrays[uneven[0]])} entries for {count} images")
         if "label" in arrays:
-            arrays["label"] = arrays["label"].astype(np.int32)
+            arrays["label"] = as_labels(arrays["label"])
+        check_maps(arrays)
         self.given, self.image_size = arrays, image_size
-        height, width = arrays["image"].shape[1:3]
-        if (image_size or width, image_size or width) != (height, width):
-            size = image_size or min(height, width)
-            images = np.stack([resize.square(image, size) for image in arrays["image"]])
-            arrays = {**arrays, "image": images}
-        self.held = arrays
+        self.held = squares(arrays, image_size or self.side)
+        if "label" in arrays:
+            self.held["label"] = arrays["label"].ravel()
 
     @property
     def side(self):
@@ -117,7 +121,9 @@ class ArrayDataSet:
         if "labels" in self.held:
             return self.held["labels"].shape[1]
         if "label" not in self.held or self.held["label"].min() < 0:
-            raise DataError("these arrays have no label for each image: give {'label': ...}")
+            raise DataError(
+                "these arrays have no label for each image: give {'label': ...}, or {'labels': ...}"
+            )
         return int(self.held["label"].max()) + 1
 
     def resized(self, image_size):
@@ -151,7 +157,8 @@ class ArrayDataSet:
 
 
 class StreamDataSet:
-    """A tf.data.Dataset as a data set: batches of images, or of dicts with "image".
+    """A tf.data.Dataset as a data set: batches of images, of (images, labels), or of dicts with
+    "image".
 
     Images are uint8, or float in [-1, 1], and all of one size. The batches are taken apart and put
     together again in the size that training asks for, in the data set's own order, endlessly: what
@@ -163,11 +170,13 @@ class StreamDataSet:
     class_names = ()
 
     def __init__(self, data, image_size=None):
+        if not isinstance(data.element_spec, dict):
+            data = data.map(lambda *columns: dict(zip(("image", "label"), columns)))
         spec = data.element_spec
-        spec = spec if isinstance(spec, dict) else {"image": spec}
         if "image" not in spec or spec["image"].shape.rank != 4:
             raise DataError(
-                'a tf.data.Dataset must give batches: images (B, H, W, 3), or {"image": ...}'
+                "a tf.data.Dataset must give batches: images (B, H, W, 3), (images, labels), or "
+                '{"image": ...}'
             )
         side = spec["image"].shape[1]
         if image_size not in (None, side):
@@ -194,7 +203,6 @@ class StreamDataSet:
         if self.sampled is None:
             parts, count = {}, 0
             for batch in self.data.as_numpy_iterator():
-                batch = batch if isinstance(batch, dict) else {"image": batch}
                 for key, value in batch.items():
                     parts.setdefault(key, []).append(value)
                 count += len(batch["image"])
@@ -222,13 +230,14 @@ class StreamDataSet:
         if shares != (0, 1, 1):
             raise DataError("a tf.data.Dataset trains on one device: give strategy='one'")
         spec = self.data.element_spec
-        known = spec if isinstance(spec, dict) else ("image",)
-        missing = [key for key in keys or () if key not in known]
+        missing = [key for key in keys or () if key not in spec]
         if missing:
             raise DataError(f"the data set gives no {', '.join(missing)}")
+        shape = spec["image"].shape
+        if shape[1:] != (self.side, self.side, 3):
+            raise DataError(f"training takes images (B, S, S, 3), not {shape}")
 
         def prepared(batch):
-            batch = batch if isinstance(batch, dict) else {"image": batch}
             image = batch["image"]
             if image.dtype == tf.uint8:
                 image = scaled(tf.cast(image, tf.float32))
@@ -254,8 +263,44 @@ def as_pictures(images):
     return np.broadcast_to(images, (*images.shape[:3], 3))
 
 
+def as_labels(values):
+    """Whole numbers (N,) or (N, 1) of any type -> int32; others raise DataError."""
+    is_one_each = values.size == len(values)
+    if not is_one_each or values.dtype.kind not in "biuf" or (values % 1).any():
+        raise DataError(
+            f'"label" is one whole number for each image, (N,), not {values.dtype} {values.shape}; '
+            'of several classes an image give "labels"'
+        )
+    return values.astype(np.int32)
+
+
+def check_maps(arrays):
+    """Raises DataError unless each mask and map of classes is as large as its image."""
+    shape = (*arrays["image"].shape[:3], 1)
+    for key in MAPS.keys() & arrays.keys():
+        if arrays[key].shape != shape:
+            raise DataError(f'"{key}" goes with these images as {shape}, not {arrays[key].shape}')
+
+
+def squares(arrays, size):
+    """The arrays with the centred squares of images and maps, at `size` pixels a side."""
+    height, width = arrays["image"].shape[1:3]
+    if height == width == size:
+        return {**arrays}
+    if "bbox" in arrays and height != width:
+        raise DataError(f"images with boxes must be square, not {height} x {width}")
+    made = {"image": np.stack([resize.square(image, size) for image in arrays["image"]])}
+    for key in MAPS.keys() & arrays.keys():
+        maps = np.uint8(arrays[key][..., 0])
+        made[key] = np.stack([resize.square(each, size, MAPS[key]) for each in maps])[..., None]
+    return {**arrays, **made}
+
+
 def open_dataset(data, image_size=None, data_dir=None):
-    """A DataSet of a name, an array of images, a dict of arrays, or a tf.data.Dataset."""
+    """A DataSet of a name, the Path of a folder, an array of images, a dict of arrays, or a
+    tf.data.Dataset."""
+    if isinstance(data, Path):
+        data = f"folder:{data}"
     if isinstance(data, str):
         return DataSet(data, image_size, data_dir)
     if isinstance(data, (DataSet, ArrayDataSet, StreamDataSet)):

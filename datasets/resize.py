@@ -4,8 +4,9 @@ import numpy as np
 from PIL import Image
 
 
-def square(image, size):
-    """uint8 (H, W, 3) or PIL RGB -> uint8 (size, size, 3): centred square, antialiased."""
+def square(image, size, how=Image.Resampling.BICUBIC):
+    """uint8 (H, W, 3) or (H, W), or a PIL image -> uint8 (size, size[, 3]): centred square,
+    resized by a filter of Pillow's, antialiased."""
     if not isinstance(image, Image.Image):
         image = Image.fromarray(image)
     side = min(image.size)
@@ -13,7 +14,7 @@ def square(image, size):
     box = (left, top, left + side, top + side)
     if side == size:
         return np.asarray(image.crop(box))
-    return np.asarray(image.resize((size, size), Image.Resampling.BICUBIC, box=box))
+    return np.asarray(image.resize((size, size), how, box=box))
 
 
 def whole(image, size):

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from absl import logging
+from PIL import Image
 
 from attention_zoo.datasets import DataError, open_dataset, stream
 
@@ -63,11 +64,44 @@ def test_arrays_are_resized_and_floats_and_grey_ones_converted():
         (np.full((2, 32, 32, 3), 200.0), r"float images lie in \[-1, 1\]"),
         (np.zeros((2, 32, 32, 3), np.int64), "images are uint8, or float"),
         ({"image": pictures(4), "label": np.zeros(3)}, "label has 3 entries for 4 images"),
+        ({"image": pictures(3), "label": np.eye(3)}, r"not float64 \(3, 3\); .* give \"labels\""),
+        ({"image": pictures(2), "label": np.array([0.5, 1])}, '"label" is one whole number'),
+        ({"image": pictures(2), "label": np.array(["a", "b"])}, "not <U1"),
+        ({"image": pictures(2), "mask": np.zeros((2, 9, 9, 1))}, r"as \(2, 32, 32, 1\), not"),
     ],
 )
 def test_arrays_that_are_no_images_are_refused(data, message):
     with pytest.raises(DataError, match=message):
         open_dataset(data)
+
+
+def test_labels_of_keras_data_sets_have_an_axis_less():
+    data = open_dataset({"image": pictures(4), "label": np.array([[2], [0], [1], [2]])})
+    assert data.arrays()["label"].tolist() == [2, 0, 1, 2] and data.classes == 3
+
+
+def test_masks_and_classes_are_cut_and_resized_with_their_images():
+    classes = np.zeros((1, 8, 12, 1), np.int64)
+    classes[:, :3, :5] = 7  # of the centred square the first three rows and columns
+    mask = np.uint8(255 * (classes > 0))
+    images = np.broadcast_to(mask, (1, 8, 12, 3))
+    arrays = open_dataset({"image": images, "mask": mask, "classes": classes}, 4).arrays()
+    share = np.outer((255, 127.5, 0, 0), (1, 0.5, 0, 0))
+    assert np.abs(arrays["mask"][0, ..., 0] - share).max() <= 1
+    assert set(np.unique(arrays["classes"])) == {0, 7}
+    assert arrays["classes"].shape == arrays["mask"].shape == (1, 4, 4, 1)
+    assert arrays["image"].shape == (1, 4, 4, 3)
+    with pytest.raises(DataError, match="must be square, not 8 x 12"):
+        open_dataset({"image": images, "bbox": np.zeros((1, 4))})
+
+
+def test_a_path_is_a_folder_of_pictures(tmp_path):
+    place = tmp_path / "my pictures" / "a.png"
+    place.parent.mkdir()
+    Image.fromarray(pictures(1)[0]).save(place)
+    data = open_dataset(place.parent, 32, str(tmp_path / "data"))
+    assert data.name == f"folder:{place.parent}"
+    assert (data.arrays()["image"] == pictures(1)).all()
 
 
 def test_a_stream_is_rebatched_repeated_and_skipped():
@@ -79,6 +113,21 @@ def test_a_stream_is_rebatched_repeated_and_skipped():
     first, second = (rounded(batch) for batch in batches.take(2).as_numpy_iterator())
     assert (first == images[4:8]).all()
     assert (second == images[[8, 9, 0, 1]]).all()
+
+
+def test_a_stream_gives_pairs_of_images_and_labels():
+    images, labels = pictures(4), np.array([2, 0, 1, 0])
+    data = open_dataset(tf.data.Dataset.from_tensor_slices((images, labels)).batch(2))
+    batch = next(data.batches(batch_size=3).as_numpy_iterator())
+    assert batch["label"].tolist() == [2, 0, 1] and (rounded(batch) == images[:3]).all()
+    assert data.classes == 3
+
+
+@pytest.mark.parametrize("images", [pictures(2)[:, 8:], pictures(2)[..., :1]])
+def test_a_stream_trains_on_squares_in_colour(images):
+    data = open_dataset(tf.data.Dataset.from_tensor_slices(images).batch(2))
+    with pytest.raises(DataError, match=r"training takes images \(B, S, S, 3\), not"):
+        data.batches(batch_size=2)
 
 
 def test_a_stream_that_lacks_a_key_is_refused():
