@@ -149,10 +149,14 @@ class LoadedModel:
 
 
 def checked(images):
-    """Images (N, H, W, 3), or one (H, W, 3), uint8 or float in [-1, 1] -> uint8 (N, H, W, 3); else
-    UsageError."""
+    """Images (N, H, W, 3), or one (H, W, 3), uint8 or float in [-1, 1] -> uint8 (N, H, W, 3), N >=
+    1; else UsageError. Grey ones are (N, H, W), or have one channel."""
     images = np.asarray(images)
-    return as_pictures(images[None] if images.ndim == 3 and images.shape[-1] == 3 else images)
+    if images.ndim == 3 and images.shape[-1] in (1, 3, 4):  # one image, of 4 channels is refused
+        images = images[None]
+    if not images.size:
+        raise UsageError(f"give one image at least: these are {images.shape}")
+    return as_pictures(images)
 
 
 def maps_at(maps, images):
@@ -217,7 +221,7 @@ class EvaluationRequest:
     def refuse(self, names, why):
         """Raises UsageError if one of these fields is set."""
         for name in names.split():
-            if getattr(self, name) not in (None, ()):
+            if getattr(self, name) not in ((), getattr(type(self), name)):
                 raise UsageError(f"{name} {why}")
 
 

@@ -128,9 +128,7 @@ def evaluate(model, data, request):
     if request.metrics == (scoring.LOCALIZATION,):
         return scoring.localize(model.object_maps, data, request.split or "test")
     why = f"measures images: {model.name} has an accuracy, and localization"
-    request.refuse("metrics extractor inception num", why)
-    if request.seed:
-        raise UsageError(f"seed {why}")
+    request.refuse("metrics extractor inception num seed", why)
     split, classes = request.split or "test", model.options["classes"]
     arrays = data.labelled(split, classes)
     pairs = arrays["label"] * classes + answers(model.logits, arrays["image"])
@@ -156,9 +154,7 @@ def mean_class_accuracy(confusion):
 def card(model, data, request):
     """The accuracy on test images."""
     why = "measures images: the score of a classifier is its accuracy"
-    request.refuse("metrics extractor inception split num", why)
-    if request.seed:
-        raise UsageError(f"seed {why}")
+    request.refuse("metrics extractor inception split num seed", why)
     test = data.arrays("test")
     metric = f"accuracy_{protocol.short(len(test['label']))}_test"
     return Card(scores={metric: accuracy(model.logits, test)})

@@ -98,6 +98,8 @@ class Generator(LoadedModel):
         (None: the default folder). Or an array of images (num, S, S, 3), uint8 or float in [-1, 1]:
         one for each sample.
         """
+        if num < 1:
+            raise UsageError(f"num is the number of pictures, at least 1, not {num}")
         if references is None or isinstance(references, str):
             return np.concatenate(list(self.sampled(num, seed, references, data_dir)))
         self.check_references()

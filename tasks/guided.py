@@ -96,7 +96,7 @@ def monitor(trainer, config, data, spec=None, progress=False):
     """Mean average precision, or accuracy where images have one class; it chooses no checkpoint."""
     classification.refuse_scorer(config.model, spec)
     split = "test" if data.has_split("test") else "train"
-    arrays = data.arrays(split)
+    arrays = labelled(data, split, config.options["classes"])
     images = arrays["image"][:SHOWN]
 
     def logits(x):
@@ -107,6 +107,13 @@ def monitor(trainer, config, data, spec=None, progress=False):
         higher=True,
         attention=lambda: attention_grid(*trainer.attention(images, None)),
     )
+
+
+def labelled(data, split, classes):
+    """The arrays of a split, with "labels", or else a "label" below `classes` for each image; other
+    data raise DataError."""
+    arrays = data.arrays(split)
+    return arrays if "labels" in arrays else data.labelled(split, classes)
 
 
 def class_scores(logits, arrays, split, most=None):
@@ -130,11 +137,9 @@ def evaluate(model, data, request):
         seen = {"scales": model.scales} if model.scales else {}
         return [score.with_details(**seen) for score in scores]
     why = f"does not go with {model.name}, which makes no images"
-    request.refuse("metrics extractor inception num", why)
+    request.refuse("metrics extractor inception num seed", why)
     split = request.split or "test"
-    arrays = data.arrays(split)
-    if not {"label", "labels"} & arrays.keys():
-        raise UsageError(f"{data.name} has no labels to compare with")
+    arrays = labelled(data, split, model.options["classes"])
     details = scoring.split_details(data, split, len(arrays["image"]))
     values = class_scores(model.logits, arrays, split)
     return [Score(metric, value, details=details) for metric, value in values.items()]

@@ -94,9 +94,12 @@ def extractor(name, inception_path, dataset):
 
 def objects(object_maps, arrays, count=None):
     """(maps (n, S, S), masks bool (n, S, S), which of the images these are) of the first `count`
-    images of {"image", "mask"} that show an object. object_maps: images -> maps (N, S, S)."""
+    images of {"image", "mask"}, of those that show an object; UsageError if none does. object_maps:
+    images -> maps (N, S, S)."""
     masks = arrays["mask"][:count, ..., 0] > 127
     kept = masks.any((1, 2))
+    if not kept.any():
+        raise UsageError("none of the images shows an object: a mask is 255 on the object, else 0")
     return object_maps(arrays["image"][:count][kept]), masks[kept], kept
 
 

@@ -112,7 +112,7 @@ def evaluate(model, data, request):
     """[Score]: the mean intersection over union of a split over all classes, with that of each
     class in its details, and over the classes that at least FREQUENT of its pictures show."""
     why = f"does not go with {model.name}, which makes no images"
-    request.refuse("metrics extractor inception num", why)
+    request.refuse("metrics extractor inception num seed", why)
     split = request.split or "test"
     arrays = data.arrays(split)
     if "classes" not in arrays:
