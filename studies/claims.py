@@ -20,7 +20,7 @@ from ..experiments.versions import versions
 from ..reports import comparison
 from ..tasks import classification, generation, scoring
 from ..tasks.base import EvaluationRequest
-from .base import Study
+from .base import Study, folder_name
 from .comparison import teacher_maps
 
 METRICS = ("fid", "kid", "precision_recall")
@@ -203,7 +203,7 @@ def measured_gan(one, maps, judge, request, data_dir, folder):
         inside = {name: drawn[name] >= found[name]["threshold"] for name in looks}
         for other in ("teacher", "brightness"):
             values |= agreement(inside["discriminator"], inside[other], labels, other)
-    name = "".join(c if c.isalnum() else "_" for c in one.name)
+    name = folder_name(one.name)
     names = judge_names(judge, [one], data_dir)
     pictures = beside(images, answer.labels[: len(images)], real, names)
     write_output(folder / f"claims_samples_{name}.png", comparison.strips(pictures))

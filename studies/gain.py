@@ -2,7 +2,6 @@
 object where data are biased."""
 
 import functools
-import json
 
 import numpy as np
 from tqdm import tqdm
@@ -21,7 +20,7 @@ from ..tasks.base import in_batches
 from ..tasks.segmentation import FREQUENT
 from ..trainers.deeplab import palette
 from ..zoo.deeplab import BACKBONES
-from .base import Study
+from .base import written
 
 PLAIN = "Grad-CAM"
 RUNS = {  # name -> settings
@@ -141,7 +140,7 @@ def gain(
         write_output(runs.output / "gain_attention.png", contrasted(runs, train, labels, PAIR))
     picture = drawn(test["image"], test["classes"], predicted)
     tables = "\n".join(map(markdown, tables_of(rows, about)))
-    return written(runs.output, "gain", tables, rows, picture, **about)
+    return written(runs.output, "gain", about, rows, tables, picture)
 
 
 def tables_of(rows, about):
@@ -248,10 +247,10 @@ def biased(study, runs, data="creatures/biased"):
     lines = [["", *head], *([k, *(f"{100 * v:.1f} %" for v in row)] for k, row in rows.items())]
     pictures = {"image, mask": test["image"][:SHOWN], **maps}
     picture = comparison.pictures(pictures, inside[:SHOWN])
-    scales = config.options.get("scales")
-    about = {"scales": scales} if scales else {}
-    table = markdown(lines)
-    return written(runs.output, "biased", table, rows, picture, head=lines[0], **about)
+    about, table = {"head": lines[0]}, markdown(lines)
+    if scales := config.options.get("scales"):
+        about["scales"] = scales
+    return written(runs.output, "biased", about, rows, table, picture)
 
 
 def check_keys(study, data, runs, *keys):
@@ -353,12 +352,3 @@ def contrasted(runs, train, labels, names):
         trainer, _ = restore_trainer(runs.folder(name))
         maps.append([each[..., 0] for each in attention_of(trainer, images, own)])
     return png(attention_grid(images, np.stack(maps, 1), (), ("true region", *names)))
-
-
-def written(folder, name, table, rows, picture, **about):
-    """Writes the table as Markdown, the rows as JSON with what they are about, and the picture;
-    returns the Study."""
-    write_output(folder / f"{name}.md", table)
-    write_output(folder / f"{name}.json", json.dumps({**about, "rows": rows}))
-    write_output(folder / f"{name}.png", picture)
-    return Study(folder, table, folder / f"{name}.png", rows)
