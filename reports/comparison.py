@@ -34,15 +34,18 @@ class Run:
 
 def grids(runs, most=6):
     """The same noise at the same steps: a column per run, a row per step, `most` of them at most,
-    the first and the last included. Only the pictures shown are read."""
+    the first and the last included. Only the pictures shown are read. Runs without any picture stay
+    white, but for one at least."""
     paths = [dict(run.pictures) for run in runs]
-    steps = sorted(set.intersection(*map(set, paths)))
+    steps = sorted(set.intersection(*(set(run) for run in paths if run)))
     count = min(most, len(steps))
     rows = {}
     for step in (steps[round(i * (len(steps) - 1) / max(1, count - 1))] for i in range(count)):
-        pictures = [np.asarray(Image.open(run[step])) for run in paths]
-        side = pictures[0].shape[0] // 8 * SHOWN
-        rows[f"step {step:,}"] = [pixels[:side, :side] for pixels in pictures]
+        pictures = [Image.open(run[step]) if run else None for run in paths]
+        size = next(picture.size for picture in pictures if picture)
+        side = size[0] // 8 * SHOWN
+        pictures = [picture or Image.new("RGB", size, "white") for picture in pictures]
+        rows[f"step {step:,}"] = [np.asarray(picture)[:side, :side] for picture in pictures]
     figure, _ = plots.picture_rows(rows, [run.name for run in runs], side=2.2, fontsize=9)
     return plots.png(figure)
 
@@ -166,7 +169,7 @@ def table(runs, metrics):
     best one with the step."""
     lines = [["run", "steps", *(f"{m}: last; best (step)" for m in metrics), "stop"]]
     for run in runs:
-        cells = [run.name, f"{max(row['step'] for row in run.rows):,}"]
+        cells = [run.name, f"{max((row['step'] for row in run.rows), default=0):,}"]
         for metric in metrics:
             points, text = run.curve(metric), "not reached"
             if len(points):

@@ -109,8 +109,10 @@ def _written(study, question, runs, compared, config, stop):
     metrics = [key for key in scored[0] if key != "step"]
     lines = comparison.table(compared, metrics)
     labels = [name.partition("_")[0] for name in metrics]
-    figures = {
-        "grids": ("The same noise at the same steps", comparison.grids(compared)),
+    figures = {}
+    if any(run.pictures for run in compared):
+        figures["grids"] = "The same noise at the same steps", comparison.grids(compared)
+    figures |= {
         "curves": ("Scores by step", comparison.curves(compared, metrics, labels)),
         "losses": (
             f"{labels[0]}, the discriminator's loss, and where the two-stage rule stops",

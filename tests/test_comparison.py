@@ -84,6 +84,19 @@ def test_a_comparison_reads_only_the_pictures_that_it_shows(tmp_path):
         comparison.grids(runs, most=4)
 
 
+def test_a_run_that_ended_before_its_first_row_and_picture(tmp_path):
+    Image.new("RGB", (64, 64), "black").save(tmp_path / "a.png")
+    rows = [{"step": 1, "fid": 4.0}]
+    runs = [comparison.Run("a", rows, [(1, tmp_path / "a.png")]), comparison.Run("b", [])]
+    picture = Image.open(io.BytesIO(comparison.grids(runs))).convert("L")
+    left, right = np.split(np.asarray(picture), [picture.width // 2], 1)
+    assert (left == 0).mean() > 0.5 and (right == 255).mean() > 0.8
+    lines = comparison.table(runs, ["fid"])
+    assert lines[2] == ["b", "0", "not reached", "not reached"]
+    for drawn in (comparison.curves(runs, ["fid"], ["fid"]), comparison.losses(runs, "fid", "fid")):
+        assert Image.open(io.BytesIO(drawn)).width > 100
+
+
 def test_the_page_of_a_comparison_is_escaped_and_has_its_figures():
     figures = {"<b>first": comparison.pictures({"row": np.zeros((2, 8, 8, 3), "uint8")})}
     page = comparison.comparison("<i>?", ["a & b"], [["run", "fid"], ["<u>", "1.5"]], figures)
