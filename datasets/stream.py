@@ -230,10 +230,12 @@ def labelled(name, split, count, **source):
 
 
 def classes(name):
-    """The number of classes of a data set; one without labels raises DataError."""
+    """The number of classes of a data set, 2 or more; one without labels raises DataError."""
     sources = _sources(name)
     count = len(sources.find("train").classes) if sources.kind else DATASETS[sources.name].classes
-    if count < 2:
+    if count == 1:
+        raise DataError(f"{sources.name} has only one class, and a classifier needs two")
+    if not count:
         hint = "all must have one"
         if sources.kind is folder.Folder:
             hint = "put the pictures of each class into a sub-folder of their own"

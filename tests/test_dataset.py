@@ -96,12 +96,14 @@ def test_masks_and_classes_are_cut_and_resized_with_their_images():
 
 
 def test_a_path_is_a_folder_of_pictures(tmp_path):
-    place = tmp_path / "my pictures" / "a.png"
-    place.parent.mkdir()
-    Image.fromarray(pictures(1)[0]).save(place)
-    data = open_dataset(place.parent, 32, str(tmp_path / "data"))
-    assert data.name == f"folder:{place.parent}"
+    place = tmp_path / "my pictures"
+    (place / "cats").mkdir(parents=True)
+    Image.fromarray(pictures(1)[0]).save(place / "cats" / "a.png")
+    data = open_dataset(place, 32, str(tmp_path / "data"))
+    assert data.name == f"folder:{place}"
     assert (data.arrays()["image"] == pictures(1)).all()
+    with pytest.raises(DataError, match="only one class, and a classifier needs two"):
+        data.labelled("train", 2)
 
 
 def test_a_stream_is_rebatched_repeated_and_skipped():
