@@ -56,8 +56,7 @@ def ssim(a, b, where=None, data_range=255):
     """
     a, b, where = _checked(a, b, where)
     rows, columns = (_windows(side) for side in where.shape[1:])
-    inner = slice(WINDOW // 2, -(WINDOW // 2))
-    middles = where[:, inner, inner]
+    middles = middles_in(where)
     if not middles.any((1, 2)).all():
         raise ValueError("ssim: `where` holds the middle of no window of a picture")
 
@@ -73,6 +72,13 @@ def ssim(a, b, where=None, data_range=255):
         value /= (mu_x**2 + mu_y**2 + c1) * (s_xx + s_yy + c2)
         total += (value * middles).sum((1, 2)) / middles.sum((1, 2))
     return total / a.shape[-1]
+
+
+def middles_in(where):
+    """bool (N, H, W) -> (N, H - 10, W - 10), or without pixels where sides are shorter: the middles
+    of windows of `ssim`."""
+    inner = slice(WINDOW // 2, -(WINDOW // 2))
+    return where[:, inner, inner]
 
 
 def _windows(side):
@@ -103,12 +109,14 @@ def scores(*, images, results, truths, masks, attention=None):
     attention on what it changes, if it has any.
 
     background_psnr is computed from the mean squared error of the whole set, so it is finite even
-    if the background of single pictures does not change at all.
+    if the background of single pictures does not change at all. background_ssim is left out where
+    a picture has no window whose middle is in the background, as in many of 16 x 16 pixels.
     """
     outside = background(masks)
-    rows = [
-        ("background_psnr", float(decibels(mse(images, results, outside).mean())), {}),
-        ("background_ssim", float(ssim(images, results, outside).mean()), {}),
+    rows = [("background_psnr", float(decibels(mse(images, results, outside).mean())), {})]
+    if middles_in(outside).any((1, 2)).all():
+        rows.append(("background_ssim", float(ssim(images, results, outside).mean()), {}))
+    rows += [
         ("l1_truth", float(l1(results, truths).mean()), {}),
         ("l1_truth_object", float(l1(results, truths, masks).mean()), {}),
     ]

@@ -148,6 +148,15 @@ def test_scores_of_one_direction():
     assert abs(scored["l1_truth_object"][0] - 35 / 255) < 1e-12
 
 
+@pytest.mark.parametrize("size", [8, 16])
+def test_pictures_without_a_window_have_no_ssim(size):
+    masks = np.zeros((2, size, size), bool)
+    masks[:, 3:-3, 3:-3] = True  # and no middle of a window is beside it
+    images = np.zeros((2, size, size, 3), np.uint8)
+    rows = translation.scores(images=images, results=images + 1, truths=images, masks=masks)
+    assert [name for name, *_ in rows] == ["background_psnr", "l1_truth", "l1_truth_object"]
+
+
 @pytest.mark.parametrize(
     "call",
     [
