@@ -9,7 +9,6 @@ stretching every box would, loses nothing, and invents nothing beyond the border
 import numpy as np
 
 from .skipped import Skipped
-from .table import DataError
 
 
 def window(bbox, height, width):
@@ -51,6 +50,4 @@ def cut(examples, skipped=None):
             rows, columns = map(slice, start, stop)
             parts = {k: example[k][rows, columns] for k in ("image", "mask") if k in example}
             yield {**example, **parts, "bbox": ((box - start) / (stop - start)).ravel()}
-    skipped.report(total)
-    if skipped.count == total:
-        raise DataError("none of the pictures has a box to crop it to")
+    skipped.report(total, "none of the pictures has a box to crop it to")

@@ -114,9 +114,7 @@ class Folder(Source):
                 place = self.classes.index(label) if label in self.classes else -1
                 example["label"] = np.asarray(place, np.int32)
             yield example
-        self.skipped.report(len(self.names))
-        if self.skipped.count == len(self.names):
-            raise DataError(f"{self.root} holds no readable image")
+        self.skipped.report(len(self.names), f"{self.root} holds no readable image")
 
 
 def in_order(function, values, ahead=8):
@@ -161,9 +159,7 @@ def read_all(path, flag, but=None):
                 skipped.add(root / name, error)
                 continue
             yield name, pixels
-        skipped.report(len(found.names))
-        if skipped.count == len(found.names):
-            raise DataError(f"{flag}{path} holds no readable image")
+        skipped.report(len(found.names), f"{flag}{path} holds no readable image")
 
     if found.left_out():
         logging.warning("%s: left out %s", printable(root), found.left_out())

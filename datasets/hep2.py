@@ -121,7 +121,6 @@ class Hep2(Source):
 
     def examples(self, image_size):
         """Yields a dict per readable cell; logs and counts the others."""
-        needed = "cell and mask" if self.masked else "cell"
         skipped = self.skipped = Skipped("cells")
         picture = functools.lru_cache(1)(grey)  # the cells of a specimen are consecutive
         rated = all(cell.intensity for cell in self.cells)
@@ -136,9 +135,8 @@ class Hep2(Source):
             if rated:
                 example["intensity"] = np.asarray(cell.intensity == "positive", np.int32)
             yield example
-        skipped.report(len(self.cells))
-        if skipped.count == len(self.cells):
-            raise DataError(f"{self.root} holds no readable {needed}: {FORMS}")
+        needed = "cell and mask" if self.masked else "cell"
+        skipped.report(len(self.cells), f"{self.root} holds no readable {needed}: {FORMS}")
 
     def _example(self, cell, picture, image_size):
         if not self.masked:

@@ -3,6 +3,7 @@
 from absl import logging
 
 from ..common.files import printable
+from .table import DataError
 
 NAMED = 10  # so many are named one by one; the rest is counted
 
@@ -19,11 +20,14 @@ class Skipped:
         if self.count <= NAMED:
             logging.warning("skipped, %s: %s", printable(reason), printable(name))
 
-    def report(self, total):
-        """Logs how many of all things were left out, if any were; `line` says so from then on."""
+    def report(self, total, none_left=""):
+        """Logs how many of all things were left out, if any were; `line` says so from then on.
+        none_left: the DataError that is raised if all were."""
         if self.count:
             self.line = f"skipped {self.count} of {total} {self.things}"
             logging.warning(self.line)
+        if none_left and self.count == total:
+            raise DataError(none_left)
 
 
 class Source:

@@ -130,9 +130,8 @@ class Voc(Source):
                 skipped.add(name, error)
                 continue
             yield name, image, classes
-        skipped.report(len(self.names))
-        if skipped.count == len(self.names):
-            raise DataError(f"{self.root} holds no readable picture with its map: expected {FORM}")
+        none_left = f"{self.root} holds no readable picture with its map: expected {FORM}"
+        skipped.report(len(self.names), none_left)
 
     def _picture(self, name):
         return self.root / "JPEGImages" / f"{name}.jpg"
