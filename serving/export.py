@@ -56,7 +56,8 @@ def write(models, root):
             expected.append(_save(model, folders[-1]))
         _load(folders)
         for model, folder, answers in zip(models, folders, expected):
-            _compare(model.name, folder, answers)
+            with np.load(folder / "answers.npz") as file:
+                compare(model.name, "SavedModel", dict(file), answers)
         paths = [_place(folder / "model", root / m.name) for m, folder in zip(models, folders)]
     files.write(root)
     names = [sorted({key.split("/")[0] for key in answers}) for answers in expected]
@@ -142,16 +143,17 @@ def _load(folders):
         raise ExportError(f"the SavedModel cannot be loaded without this project: {last}")
 
 
-def _compare(name, folder, expected):
-    """Raises ExportError if answers.npz differs from the expected answers."""
-    with np.load(folder / "answers.npz") as file:
-        answers = dict(file)
+def compare(name, made, answers, expected, tolerance=TOLERANCE):
+    """Raises ExportError if the answers of what was made of a model, {name: array}, differ from the
+    expected ones by more than `difference` allows."""
     if answers.keys() != expected.keys():
-        raise ExportError(f"{name}: the SavedModel gives only {sorted(answers)}, not all outputs")
+        raise ExportError(f"{name}: the {made} gives only {sorted(answers)}, not all outputs")
     for key, value in expected.items():
-        gap, limit = difference(answers[key], value)
+        gap, limit = difference(answers[key], value, tolerance)
         if not gap <= limit:
-            raise ExportError(f"{name}: {key} of the SavedModel is {gap:.3g} off the network's")
+            raise ExportError(
+                f"{name}: {key} of the {made} is {gap:.3g} off the network's, more than {limit:.3g}"
+            )
 
 
 def difference(answer, expected, tolerance=TOLERANCE):

@@ -16,7 +16,7 @@ from ..common.downloads import short
 from ..common.files import write_output
 from ..common.quiet import stderr_discarded
 from . import signatures
-from .export import PROBE, ExportError, difference, example
+from .export import PROBE, ExportError, compare, example
 
 SIGNATURE = "serving_default"
 TOLERANCE = 1e-4  # relative to the largest value if that is above 1
@@ -37,7 +37,10 @@ def write(models, root, kind):
         inputs = probe(model, specs)
         expected = {k: v.numpy() for k, v in function(*map(tf.constant, inputs.values())).items()}
         data, answers = CONVERTERS[kind](model.name, function, specs, inputs)
-        compare(model.name, kind, answers, expected)
+        try:
+            compare(model.name, f"{kind} file", answers, expected, TOLERANCE)
+        except ExportError as error:
+            raise ExportError(f"{error}: take --format=saved_model") from None
         made.append((root / f"{model.name}.{kind}", data, model.about))
     for path, data, about in made:
         write_output(path, data)
@@ -47,27 +50,14 @@ def write(models, root, kind):
 
 def endpoint(model):
     """(function, [tf.TensorSpec]) of a Served's `serving_default`."""
-    roles = signatures.ROLES[model.role]
-    return roles(model.networks, model.size, model.threshold)[SIGNATURE]
+    make = signatures.ROLES[model.role]
+    return make(model.networks, model.size, model.threshold)[SIGNATURE]
 
 
 def probe(model, specs):
     """{name: array} of PROBE examples of each input, drawn by a fixed seed."""
     rng = np.random.default_rng(0)
     return {spec.name: example(spec, PROBE, model.size, rng) for spec in specs}
-
-
-def compare(name, kind, answers, expected):
-    """Raises ExportError if answers, {output: array}, differ from the expected ones."""
-    if answers.keys() != expected.keys():
-        raise ExportError(f"{name}: the file gives only {sorted(answers)}, not all outputs")
-    for key, value in expected.items():
-        gap, limit = difference(answers[key], value, TOLERANCE)
-        if not gap <= limit:
-            raise ExportError(
-                f"{name}: {key} of the {kind} file is {gap:.3g} off the network's, more than "
-                f"{limit:.3g}: take --format=saved_model"
-            )
 
 
 def to_tflite(name, function, specs, inputs):

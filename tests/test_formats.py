@@ -83,7 +83,10 @@ def test_what_the_runtime_cannot_do_is_one_sentence(part, model, tmp_path, monke
     [
         ({"scores": lambda a: a + 2e-4}, "resnet9: scores of the tflite file is 0.0002 off"),
         ({"boxes": lambda a: a[:, 1:]}, "boxes of the tflite file is inf off"),
-        ({"logits": None}, "the file gives only .*, not all outputs"),
+        (
+            {"logits": None},
+            "the tflite file gives only .*, not all outputs: take --format=saved_model",
+        ),
     ],
 )
 def test_a_difference_refuses_the_file(change, message, model, tmp_path, monkeypatch):
