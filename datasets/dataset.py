@@ -10,6 +10,7 @@ memory, or a tf.data.Dataset.
     data.batches(batch_size=64, seed=0)                      # tf.data.Dataset of dicts
 """
 
+import functools
 import hashlib
 from pathlib import Path
 
@@ -120,11 +121,14 @@ class ArrayDataSet:
     def classes(self):
         if "labels" in self.held:
             return self.held["labels"].shape[1]
+        return self._highest_label() + 1
+
+    def _highest_label(self):
         if "label" not in self.held or self.held["label"].min() < 0:
             raise DataError(
-                "these arrays have no label for each image: give {'label': ...}, or {'labels': ...}"
+                "the images have no label each: give {'label': ...}, or {'labels': ...}"
             )
-        return int(self.held["label"].max()) + 1
+        return int(self.held["label"].max())
 
     def resized(self, image_size):
         return ArrayDataSet(self.given, image_size)
@@ -134,13 +138,14 @@ class ArrayDataSet:
 
     def arrays(self, split="train"):
         if split != "train":
-            raise DataError(f"arrays in memory have no split {split!r}, only train")
+            raise DataError(f"data in memory has no split {split!r}, only train")
         return self.held
 
     def labelled(self, split, classes):
         held = self.arrays(split)
-        if self.classes > classes:
-            raise DataError(f"the arrays have {self.classes} classes, the network {classes}")
+        count = self._highest_label() + 1
+        if count > classes:
+            raise DataError(f"the images have {count} classes, the network {classes}")
         return held
 
     def identity(self, split="train"):
@@ -181,14 +186,26 @@ class StreamDataSet:
         side = spec["image"].shape[1]
         if image_size not in (None, side):
             raise DataError(f"the data set gives images of {side} pixels, not {image_size}")
-        self.data, self.image_size, self.side, self.sampled = data, side, side, None
+        self.data, self.image_size, self.side = data, side, side
+
+    @functools.cached_property
+    def sample(self):
+        """An ArrayDataSet of the first images, up to SAMPLED."""
+        parts, count = {}, 0
+        for batch in self.data.as_numpy_iterator():
+            for key, value in batch.items():
+                parts.setdefault(key, []).append(value)
+            count += len(batch["image"])
+            if count >= SAMPLED:
+                break
+        if not count:
+            raise DataError("the data set is empty")
+        return ArrayDataSet({key: np.concatenate(value)[:SAMPLED] for key, value in parts.items()})
 
     @property
     def classes(self):
-        labels = self.arrays().get("label")
-        if labels is None:
-            raise DataError('the data set gives no "label" for each image')
-        return int(labels.max()) + 1
+        """As of `sample`."""
+        return self.sample.classes
 
     def resized(self, image_size):
         return StreamDataSet(self.data, image_size)
@@ -197,27 +214,12 @@ class StreamDataSet:
         return split == "train"
 
     def arrays(self, split="train"):
-        """The first images, up to SAMPLED."""
-        if split != "train":
-            raise DataError(f"a tf.data.Dataset has no split {split!r}, only train")
-        if self.sampled is None:
-            parts, count = {}, 0
-            for batch in self.data.as_numpy_iterator():
-                for key, value in batch.items():
-                    parts.setdefault(key, []).append(value)
-                count += len(batch["image"])
-                if count >= SAMPLED:
-                    break
-            if not count:
-                raise DataError("the data set is empty")
-            arrays = {key: np.concatenate(value)[:SAMPLED] for key, value in parts.items()}
-            self.sampled = ArrayDataSet(arrays).held
-        return self.sampled
+        """Those of `sample`."""
+        return self.sample.arrays(split)
 
     def labelled(self, split, classes):
-        if self.classes > classes:
-            raise DataError(f"the data set has {self.classes} classes, the network {classes}")
-        return self.arrays(split)
+        """As of `sample`."""
+        return self.sample.labelled(split, classes)
 
     def identity(self, split="train"):
         return "tf.data"

@@ -6,7 +6,7 @@ import tensorflow as tf
 from absl import logging
 from PIL import Image
 
-from attention_zoo.datasets import DataError, open_dataset, stream
+from attention_zoo.datasets import DataError, dataset, open_dataset, stream
 
 
 def pictures(count=10, size=32):
@@ -123,6 +123,25 @@ def test_a_stream_gives_pairs_of_images_and_labels():
     batch = next(data.batches(batch_size=3).as_numpy_iterator())
     assert batch["label"].tolist() == [2, 0, 1] and (rounded(batch) == images[:3]).all()
     assert data.classes == 3
+
+
+def test_a_stream_is_known_by_its_first_images(monkeypatch):
+    monkeypatch.setattr(dataset, "SAMPLED", 3)
+
+    def stream_of(**arrays):
+        arrays = {"image": pictures(4), **arrays}
+        return open_dataset(tf.data.Dataset.from_tensor_slices(arrays).batch(2))
+
+    data = stream_of(labels=np.eye(4))
+    assert data.classes == 4 and data.arrays()["image"].tobytes() == pictures(4)[:3].tobytes()
+    with pytest.raises(DataError, match="have no label each"):
+        data.labelled("train", 4)
+    with pytest.raises(DataError, match="have no label each"):
+        stream_of(label=[0, 1, -1, 1]).labelled("train", 2)
+    with pytest.raises(DataError, match="have 3 classes, the network 2"):
+        stream_of(label=[0, 1, 2, 1]).labelled("train", 2)
+    with pytest.raises(DataError, match="no split 'test', only train"):
+        data.arrays("test")
 
 
 @pytest.mark.parametrize("images", [pictures(2)[:, 8:], pictures(2)[..., :1]])

@@ -85,7 +85,7 @@ def test_pictures_without_a_label_do_not_count_as_wrong():
         name="gain", options={"classes": 2}, logits=lambda x: np.eye(2)[[0] * 3]
     )
     data = open_dataset({"image": images, "label": [0, 1, -1]})
-    with pytest.raises(UsageError, match="no label for each image"):
+    with pytest.raises(UsageError, match="have no label each"):
         guided.evaluate(model, data, base.EvaluationRequest(split="train"))
     data = open_dataset({"image": images, "label": [0, 1, 0]})
     (score,) = guided.evaluate(model, data, base.EvaluationRequest(split="train"))
