@@ -280,7 +280,7 @@ def lines(file, *, columns, number):
     `number`. Each line must have at least `columns` columns, as many as the header, and a number
     there; else DataError."""
     try:
-        text = file.read_text("utf-8", "replace").splitlines()
+        text = file.read_text("utf-8-sig", "replace").splitlines()
     except OSError as error:
         raise DataError(f"{file} cannot be read ({error.strerror})") from None
     mark = ";" if text and ";" in text[0] else ","

@@ -197,7 +197,7 @@ def read_names(path):
     if not path.is_file():
         return []
     try:
-        lines = path.read_text("utf-8").splitlines()
+        lines = path.read_text("utf-8-sig").splitlines()
     except (OSError, ValueError) as error:
         raise DataError(f"{path} cannot be read as a list of pictures ({error})") from None
     return [Path(line.split()[0]).stem for line in lines if line.strip()]

@@ -254,6 +254,13 @@ def test_what_is_wrong_is_said_in_one_line(tmp_path, make, split, message):
     assert not list((tmp_path / "data").glob("attention_zoo/*"))
 
 
+def test_the_first_line_may_begin_with_a_byte_order_mark(tmp_path):
+    file = tmp_path / "gt_training.csv"
+    file.write_text("\ufeff1,Golgi\n2,Speckled\n", "utf-8")
+    rows = [["1", "Golgi"], ["2", "Speckled"]]
+    assert hep2.lines(file, columns=2, number=0) == ([], rows)
+
+
 def test_cells_without_masks_are_whole_pictures(tmp_path):
     """Localisation alone says that it needs masks; one mask in the folder makes them required."""
     name = i3a(tmp_path / "d", PATTERNS * 10)

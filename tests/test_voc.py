@@ -104,6 +104,11 @@ def test_the_augmented_list_is_the_training_split_where_there_is_one(root, list_
     assert counts == {"train": 4, "train_official": 2, "val": 1, "test": 1, "trainval": 2}
 
 
+def test_a_list_may_begin_with_a_byte_order_mark(root):
+    augment(root, line="\ufeff{}")
+    assert voc.Voc(root, "train").names[0] == "a"
+
+
 @pytest.mark.parametrize("up", [0, 1, 2])
 def test_a_path_is_the_folder_or_one_of_those_above_it(root, up):
     path = [root, *root.parents][up]
