@@ -34,7 +34,8 @@ def floor(data="creatures", *, request, image_size=None, output="floor", data_di
     counts = [count for count in COUNTS if count <= most]
     if not counts:
         raise UsageError(
-            f"{data.name} has {len(images)} training images: the study needs {2 * COUNTS[0]}"
+            f"the study needs {2 * COUNTS[0]} training images, and --num={COUNTS[0]} or more: "
+            f"{data.name} has {len(images)}"
         )
     network = scoring.extractor(request.extractor, request.inception, data.name)
     chosen = np.random.default_rng(request.seed).permutation(len(images))[: 2 * counts[-1]]

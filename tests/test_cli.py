@@ -519,7 +519,8 @@ def test_study_of_the_floor(folder, capsys, monkeypatch):
     assert (place / "floor.md").read_text().count("\n| ") == 3
     assert Image.open(place / "floor.png").size[0] > 800
     flags += ["--num=19", f"--data_dir={folder}"]
-    assert "the study needs 40" in mistake(capsys, *flags)
+    needs = "the study needs 40 training images, and --num=20 or more: creatures/tiny has 256"
+    assert needs in mistake(capsys, *flags)
 
 
 def test_nan_stops_the_run_with_one_line(folder, capsys):
