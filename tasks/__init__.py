@@ -3,15 +3,9 @@ is monitored by, how a model is used and evaluated, and what its card shows."""
 
 import importlib
 
-FILES = {
-    "generation": "generation",
-    "classification": "classification",
-    "guided": "guided",
-    "translation": "translation",
-    "segmentation": "segmentation",
-}
+KINDS = ("generation", "classification", "guided", "translation", "segmentation")
 
 
 def get(kind):
     """The module of a kind of model."""
-    return importlib.import_module(f".{FILES[kind]}", __package__)
+    return importlib.import_module(f".{kind}", __package__)

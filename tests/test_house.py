@@ -133,7 +133,7 @@ def kinds():
     specs = [registry.get(name) for name in registry.names()]
     networks = {key for spec in specs for counts in spec.params.values() for key in counts}
     networks |= {value for spec in specs for value in (spec.serve, spec.publish, spec.trainer)}
-    return {*tasks.FILES, *(spec.name for spec in specs), *networks} - {""}
+    return {*tasks.KINDS, *(spec.name for spec in specs), *networks} - {""}
 
 
 def kind_comparisons(path, text, names):
