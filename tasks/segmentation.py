@@ -89,7 +89,8 @@ def monitor(trainer, config, data, spec=None, progress=False):
 
 def counts(logits, arrays, classes, most=None):
     """(confusion (K, K), number of pictures with each class (K,)) of a function of batches to
-    logits (B, S, S, K), on the first `most` of {"image", "classes"}."""
+    logits (B, S, S, K), on the first `most` of {"image", "classes"}. Pictures of which no pixel has
+    a class raise UsageError."""
     images, matrix = arrays["image"][:most], np.zeros((classes, classes), np.int64)
     pictures = np.zeros(classes, np.int64)
     for start in range(0, len(images), 50):
@@ -98,6 +99,8 @@ def counts(logits, arrays, classes, most=None):
         truth = arrays["classes"][part][..., 0]
         matrix += segmentation.confusion(truth, predicted, classes)
         pictures += segmentation.pictures_with(truth, classes)
+    if not matrix.any():
+        raise UsageError("no pixel of these pictures has a class: their maps are missing, or 255")
     return matrix, pictures
 
 

@@ -92,6 +92,12 @@ def test_pictures_without_a_label_do_not_count_as_wrong():
     assert (score.metric, score.value) == ("accuracy_3_train", 2 / 3)
 
 
+def test_pictures_without_maps_are_refused():
+    arrays = {"image": np.zeros((2, 4, 4, 3), "uint8"), "classes": np.full((2, 4, 4, 1), 255)}
+    with pytest.raises(UsageError, match="no pixel of these pictures has a class"):
+        segmentation.counts(lambda x: np.zeros((*x.shape[:3], 2)), arrays, 2)
+
+
 def test_no_samples_are_refused():
     with pytest.raises(UsageError, match="at least 1, not 0"):
         generation.Generator("dcgan", {}, {}, None).sample(0)
