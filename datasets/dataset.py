@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image
 
 from ..common.images import scaled, to_uint8
-from . import resize, stream
+from . import rendered, resize, stream
 from .table import DataError
 
 SAMPLED = 2_048  # images of a tf.data.Dataset that `arrays` reads
@@ -52,8 +52,10 @@ class DataSet:
 
     @property
     def class_names(self):
-        """Of a path's classes; () where there are none, or only numbers."""
-        return tuple(self.sources.find("train").classes) if self.sources.kind else ()
+        """The names of the classes; () where there are none, or they are not known."""
+        if self.sources.kind:
+            return tuple(self.sources.find("train").classes)
+        return rendered.class_names(self.name)
 
     def resized(self, image_size):
         """The same data set at another image size."""
