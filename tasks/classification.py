@@ -155,7 +155,7 @@ def card(model, data, request):
     """The accuracy on test images."""
     why = "measures images: the score of a classifier is its accuracy"
     request.refuse("metrics extractor inception split num seed", why)
-    test = data.arrays("test")
+    test = data.labelled("test", model.options["classes"])
     metric = f"accuracy_{protocol.short(len(test['label']))}_test"
     return Card(scores={metric: accuracy(model.logits, test)})
 
