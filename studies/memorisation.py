@@ -20,7 +20,8 @@ def memorisation(model, *, data=None, num=64, seed=0, output="memorisation", dat
     critic = model.networks.get("discriminator")
     if not critic or "features" not in {layer.name for layer in critic.layers}:
         raise UsageError(f"{model.name} has no discriminator with a layer 'features', as dcgan has")
-    data = as_reference(data or model.origin.dataset, model.image_size, data_dir)
+    data = model.origin.dataset if data is None else data
+    data = as_reference(data, model.image_size, data_dir)
     train, test = (data.arrays(split)["image"] for split in ("train", "test"))
     features = keras.Model(critic.input, critic.get_layer("features").output)
     noise = np.random.default_rng([seed, 1]).uniform(-1, 1, (num, model.latent))
