@@ -10,6 +10,7 @@ import base64
 import http.client
 import json
 import time
+import urllib.parse
 
 import numpy as np
 
@@ -119,7 +120,8 @@ class Client:
             raise kind(f"{model}: {error.details()}") from None
 
     def _predict_rest(self, model, arrays, signature, version):
-        address = f"/v1/models/{model}" + ("" if version is None else f"/versions/{version}")
+        address = "/v1/models/" + urllib.parse.quote(model, "")
+        address += "" if version is None else f"/versions/{version}"
         if address not in self.signatures:  # the answer does not name a single output
             metadata = self._send("GET", f"{address}/metadata")["metadata"]
             self.signatures[address] = metadata["signature_def"]["signature_def"]

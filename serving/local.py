@@ -14,6 +14,7 @@ import re
 import socket
 import sys
 import tempfile
+import urllib.parse
 from concurrent import futures
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -218,7 +219,8 @@ class Handler(BaseHTTPRequestHandler):
             if match[3] not in actions:
                 right = "takes POST" if match[3] == ":predict" else "takes GET"
                 raise RequestError("UNIMPLEMENTED", f"{self.path} {right}, not {self.command}")
-            version, model = self.server.models.get(match[1], int(match[2] or 0))
+            name = urllib.parse.unquote(match[1])
+            version, model = self.server.models.get(name, int(match[2] or 0))
             status, body = 200, actions[match[3]](version, model, data)
         except RequestError as error:
             status, body = HTTP.get(error.args[0], 500), {"error": error.args[1]}

@@ -4,6 +4,8 @@ serve."""
 import json
 import socket
 import sys
+import threading
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -256,3 +258,15 @@ def test_a_path_with_characters_of_a_pattern_is_loaded(name, tmp_path):
     export._load([folder])
     with np.load(folder / "answers.npz") as answers:
         assert answers["serving_default/y"].tolist() == [0.25]
+
+
+def test_a_model_may_have_any_name():
+    def get(name, version):
+        raise rest.RequestError("NOT_FOUND", f"there is no model {name!r} here")
+
+    with local.RestServer(("127.0.0.1", 0), local.Handler) as server:
+        server.models = SimpleNamespace(get=get)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        with pytest.raises(client.NotFound, match="there is no model 'my/modél 1' here"):
+            client.Client("127.0.0.1", rest=server.server_port).predict("my/modél 1", {"z": [1]})
+        server.shutdown()
