@@ -9,6 +9,7 @@ raise Refused for an invalid input, and the page shows its message. `served` is 
 import functools
 import html
 import math
+import re
 
 import numpy as np
 import tensorflow as tf
@@ -40,8 +41,8 @@ class Refused(ValueError):
 def integer(value, low, high, name):
     """The integer that a user has typed; Refused if it is none, or outside [low, high]."""
     text = str(value).strip()
-    if not (text.isascii() and text.isdecimal()) or not low <= int(text) <= high:
-        raise Refused(f"{name} takes a whole number from {low} to {high}, not {text!r}")
+    if not re.fullmatch("[0-9]{1,20}", text) or not low <= int(text) <= high:
+        raise Refused(f"{name} takes a whole number from {low} to {high}, not {text[:20]!r}")
     return int(text)
 
 
@@ -181,7 +182,8 @@ def boxed(pixels, box):
     drawn = Image.fromarray(pixels)
     if bottom > top and right > left:
         line = max(2, max(height, width) // 200)
-        ImageDraw.Draw(drawn).rectangle((left, top, right - 1, bottom - 1), outline=RED, width=line)
+        corners = (left, top, max(left, right - 1), max(top, bottom - 1))  # of one pixel at least
+        ImageDraw.Draw(drawn).rectangle(corners, outline=RED, width=line)
     return np.asarray(drawn)
 
 

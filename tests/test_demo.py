@@ -36,7 +36,14 @@ def attending():
 
 @pytest.mark.parametrize(
     ("typed", "message"),
-    [("ten", "'ten'"), ("", "''"), ("-1", "0 to 9, not '-1'"), ("10", "'10'"), ("1.5", "'1.5'")],
+    [
+        ("ten", "'ten'"),
+        ("", "''"),
+        ("-1", "0 to 9, not '-1'"),
+        ("10", "'10'"),
+        ("1.5", "'1.5'"),
+        ("9" * 5000, "9, not '99999999999999999999'$"),
+    ],
 )
 def test_what_is_no_whole_number(typed, message):
     with pytest.raises(demo.Refused, match=message):
@@ -105,6 +112,11 @@ def test_a_box_is_drawn_by_shares_and_nothing_where_there_is_none():
     rows, columns = np.nonzero(drawn[..., 0])
     assert (rows.min(), rows.max(), columns.min(), columns.max()) == (10, 49, 50, 149)
     assert not drawn[12:48, 52:148].any() and not demo.boxed(picture, (0, 0, 0, 0)).any()
+
+
+def test_a_box_of_less_than_a_pixel_is_drawn():
+    drawn = demo.boxed(np.zeros((4, 600, 3), np.uint8), (0.5, 0.5, 0.6, 0.6))
+    assert drawn[2, 300:360, 0].any()
 
 
 def test_looks():
