@@ -101,12 +101,13 @@ def batches_of(
     "_b": ...} of two. name: the data set's, for messages."""
     import tensorflow as tf
 
-    parts = {end: dict(part) for end, part in parts.items()}
+    replace = replace or {}
     columns = {key + end: value for end, part in parts.items() for key, value in part.items()}
-    for key, array in (replace or {}).items():
+    for key, array in replace.items():
         if key not in columns or array.shape != columns[key].shape:
             raise DataError(f"{name} has no {key} of shape {array.shape} to be replaced")
-        columns[key] = parts[""][key] = array
+    columns |= replace
+    parts = {end: {key: columns[key + end] for key in part} for end, part in parts.items()}
     keys = list(keys or columns)
     missing = [k for k in keys if k not in columns]
     if missing:

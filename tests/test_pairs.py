@@ -58,6 +58,13 @@ def test_a_resumed_run_sees_the_same_pairs(greys):
     assert batches(greys, 6, seed=2) != (a, b)
 
 
+def test_the_images_of_one_domain_are_replaced(greys):
+    own, others = batches(greys, 2, seed=1)
+    darker = np.array(datasets.arrays(split="train_b", **greys)["image"]) - 50
+    a, b = batches(greys, 2, seed=1, replace={"image_b": darker})
+    assert a == own and np.array_equal(b, np.array(others) - 50)
+
+
 def test_a_domain_alone_is_read_in_order_with_plain_keys(greys):
     for split, expected in (("train_a", [0, 1, 2, 3, 4]), ("test_a", [50, 51]), ("test_b", [150])):
         data = datasets.load(split=split, shuffle=False, batch_size=9, **greys)
