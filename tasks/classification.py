@@ -1,5 +1,6 @@
 """Models that name the one class of an image."""
 
+import functools
 from dataclasses import dataclass
 
 import keras
@@ -56,9 +57,11 @@ class Classifier(LoadedModel):
 
     @property
     def capabilities(self):
-        return frozenset({"classify", "explain"} if self._explained() else {"classify"})
+        return frozenset({"classify", "explain"} if self._explained else {"classify"})
 
+    @functools.cached_property
     def _explained(self):
+        """As of cam.explained; None where the classifier has no maps."""
         try:
             return cam.explained(self.network)
         except ValueError:
@@ -75,13 +78,12 @@ class Classifier(LoadedModel):
         return self.infer(self.network, x)
 
     def object_network(self):
-        explained = self._explained()
-        if explained is None:
+        if self._explained is None:
             raise UsageError(
                 f"{self.place}: {self.name} has no global average pooling between its map and its "
                 "logits"
             )
-        return keras.Model(self.network.input, explained.outputs[1])
+        return keras.Model(self.network.input, self._explained.outputs[1])
 
     def explain(self, images):
         """Soft-CAMs (N, H, W), float64, each from 0 to 1, of images (N, H, W, 3), uint8 or float in

@@ -14,16 +14,16 @@ from ..trainers.deeplab import palette
 from ..zoo.layers import cam, multi_scale
 from . import classification, scoring
 from .base import BATCH, Card, LoadedModel, Monitor, checked, exhibited, in_batches, maps_at
-from .classification import Classification, class_count, needs_classes  # noqa: F401
+from .classification import (  # noqa: F401
+    HUB_TASK,
+    Classification,
+    able,
+    class_count,
+    needs_classes,
+)
 
-HUB_TASK = "image-classification"  # of the Hugging Face hub
 SHOWN = 8  # images of a picture
 FOREGROUND = 0.35  # of a gallery's pseudo labels, as of those of the published study
-
-
-def able(spec):
-    """What models of a spec can do, known before they are loaded."""
-    return {"classify", "explain"}
 
 
 def batch_keys(spec, options, hparams):
