@@ -68,7 +68,8 @@ class Client:
         """{name: array} -> {name: array}; the first axis of each array is the batch.
 
         Floats are sent as float32, integers as int64. Bytes are passed in lists and returned in
-        arrays of type object. version: an integer, or None for the newest.
+        arrays of type object. version: an integer, or None for the newest. What goes wrong is a
+        ServingError: NotFound, Invalid, Unavailable or TimedOut.
         """
         arrays = {name: _array(name, value) for name, value in inputs.items()}
         for attempt in range(self.retries + 1):
