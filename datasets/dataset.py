@@ -233,6 +233,8 @@ class StreamDataSet:
 
         if shares != (0, 1, 1):
             raise DataError("a tf.data.Dataset trains on one device: give strategy='one'")
+        if replace:
+            raise DataError("a tf.data.Dataset has no arrays to be replaced")
         spec = self.data.element_spec
         missing = [key for key in keys or () if key not in spec]
         if missing:

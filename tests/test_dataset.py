@@ -155,6 +155,8 @@ def test_a_stream_that_lacks_a_key_is_refused():
     data = open_dataset(tf.data.Dataset.from_tensor_slices(pictures()).batch(2))
     with pytest.raises(DataError, match="gives no label"):
         data.batches(batch_size=2, keys=("image", "label"))
+    with pytest.raises(DataError, match="has no arrays to be replaced"):
+        data.batches(batch_size=2, replace={"image": pictures()})
 
 
 def test_what_is_logged_while_tfds_is_silent_leaves_no_handler(monkeypatch):
