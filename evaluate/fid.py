@@ -129,6 +129,6 @@ def warning(count, dims):
     if count > dims:
         return None
     return (
-        f"Frechet distance of {count} samples in {dims} dimensions: the covariance is singular and "
-        "the score biased upwards; report KID instead"
+        f"the Frechet distance is biased upwards: {count:,} images, real or generated, are too few "
+        f"for {dims:,} features; report KID instead"
     )

@@ -292,7 +292,7 @@ def test_a_singular_covariance_is_logged(tmp_path, caplog):
     scorer.count = 6
     scorer.warn()
     (line,) = caplog.messages
-    assert "Frechet distance of 6 samples in 6 dimensions" in line
+    assert "biased upwards: 6 images, real or generated, are too few for 6 features" in line
     assert "KID" in line
 
 
@@ -301,7 +301,7 @@ def test_few_samples_are_warned_of_once(tmp_path, caplog):
     scorer.count = 5
     scorer.warn()
     (line,) = caplog.messages
-    assert "5 samples in 6 dimensions" in line
+    assert "5 images, real or generated, are too few for 6 features" in line
 
 
 ROW = {"metric": "fid_x_1k_test", "value": 3.0, "dataset": "a", "digest": "0", "real_count": 5}
