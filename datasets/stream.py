@@ -213,13 +213,13 @@ def paired(name):
     return _sources(name).paired
 
 
-def labelled(name, split, count, **source):
+def labelled(name, split, count, *, image_size=None, data_dir=None):
     """`arrays` of a split; DataError unless every image has a label of one of `count` classes."""
-    sources = _sources(name, source.pop("data_dir", None))
+    sources = _sources(name, data_dir)
     name, own = sources.name, sources.find("train").classes if sources.kind else ()
     if len(own) > 1 and len(own) != count:  # before anything is decoded
         raise DataError(f"{name} has {len(own)} classes, the network {count}")
-    columns = arrays(sources, split, **source)
+    columns = arrays(sources, split, image_size=image_size)
     if "label" not in columns:
         raise DataError(f"{name} has no labels: it holds {', '.join(columns)}")
     low, high = int(columns["label"].min()), int(columns["label"].max())
