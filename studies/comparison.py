@@ -16,6 +16,7 @@ from ..experiments.run_reports import pictures_of
 from ..experiments.training import StopRule, recorded_extractor
 from ..reports import comparison
 from ..tasks import scoring
+from ..tasks.base import in_batches
 from ..trainers.callbacks import NotFinite
 from ..zoo import registry
 from ..zoo.layers.inference import Inference
@@ -166,8 +167,6 @@ def teaching(study, runs, data="cells", *, request, stop=None):
 
 def teacher_maps(model):
     """images -> maps (N, S, S) of an ATA-GAN's teacher."""
-    from ..tasks.base import in_batches
-
     teacher = registry.networks(model.name, **model.options)["teacher"]
     infer = Inference()
 

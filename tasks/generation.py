@@ -13,7 +13,7 @@ from ..zoo import ragan
 from ..zoo.layers import self_attention
 from ..zoo.layers.labels import labels
 from . import scoring
-from .base import Card, LoadedModel, Monitor, exhibited
+from .base import BATCH, Card, LoadedModel, Monitor, exhibited
 
 HUB_TASK = "unconditional-image-generation"  # of the Hugging Face hub
 METRICS = ("fid", "kid", "is", "precision_recall")  # of a card
@@ -46,14 +46,14 @@ def latents(count, latent, seed):
 
 
 def sampled(sample, latent, count, seed, references=None):
-    """Yields `count` pictures, uint8 (100, S, S, 3) at a time, a function of the seed alone.
+    """Yields `count` pictures, uint8 (BATCH, S, S, 3) at a time, a function of the seed alone.
     sample: z (B, latent) -> images in [-1, 1]. references: training images, uint8 (N, S, S, 3), of
     which one is drawn for each picture: sample(z, x) then takes them too, in [-1, 1]."""
     z, inputs = latents(count, latent, seed), ()
     if references is not None:
         drawn = np.random.default_rng([seed, 1]).integers(len(references), size=count)
-    for start in range(0, count, 100):
-        part = slice(start, start + 100)
+    for start in range(0, count, BATCH):
+        part = slice(start, start + BATCH)
         if references is not None:
             inputs = (to_float(references[drawn[part]]),)
         yield to_uint8(sample(z[part], *inputs))
@@ -106,16 +106,13 @@ class Generator(LoadedModel):
         z, references = latents(num, self.latent, seed), self.fitted(references)
         if len(references) != num:
             raise UsageError(f"give a reference for each of {num} samples, not {len(references)}")
-        parts = range(0, num, 100)
-        images = [
-            self.sample_with_reference(z[i : i + 100], to_float(references[i : i + 100]))
-            for i in parts
-        ]
+        parts = (slice(i, i + BATCH) for i in range(0, num, BATCH))
+        images = [self.sample_with_reference(z[part], to_float(references[part])) for part in parts]
         return to_uint8(np.concatenate(images))
 
     def sampled(self, count, seed, references=None, data_dir=None):
-        """Yields the pictures of `sample`, uint8 (100, S, S, 3) at a time. references: None, "bank"
-        or "training"."""
+        """Yields the pictures of `sample`, uint8 (BATCH, S, S, 3) at a time. references: None,
+        "bank" or "training"."""
         if references is not None:
             self.check_references()
             if references not in REFERENCES:
