@@ -92,6 +92,8 @@ def test_whitened_patches_are_white():
     second_moments = flat.T @ flat / len(flat)
     expected = np.block([[np.eye(12), -np.eye(12)], [-np.eye(12), np.eye(12)]])
     assert abs(second_moments - expected).max() < 0.05
+    flat = classifier.whitening(np.zeros((2, 4, 4, 3)))  # divided by the root of 5e-4 alone
+    assert np.sqrt((flat**2).sum((0, 1, 2))) == pytest.approx([44.72136] * 24)
 
 
 def test_the_whitening_layer_is_set_from_the_data_and_stays():

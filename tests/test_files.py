@@ -30,6 +30,22 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["a"]
 
 
+def test_a_file_is_on_disk_before_it_takes_the_place_of_the_old_one(tmp_path, monkeypatch):
+    path, calls = tmp_path / "a", []
+    for name in ("fsync", "replace"):
+        call = getattr(os, name)
+
+        def noted(*args, name=name, call=call):
+            sizes = [p.stat().st_size for p in tmp_path.glob("*.part")]
+            calls.append((name, sizes))
+            return call(*args)
+
+        monkeypatch.setattr(os, name, noted)
+    write_file(path, b"new")
+    assert calls == [("fsync", [3]), ("replace", [3])]
+    assert path.read_bytes() == b"new"
+
+
 def test_threads_that_write_one_file_leave_one_whole(tmp_path):
     path, texts = tmp_path / "a", [bytes([i]) * 10**6 for i in range(6)]
     threads = [threading.Thread(target=write_file, args=(path, text)) for text in texts]

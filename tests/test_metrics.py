@@ -427,5 +427,6 @@ def test_class_coverage_in_closed_form():
     assert found([10, 10, 0, 0]) == pytest.approx((0.5, 0.5), abs=1e-12)
     assert found([97, 1, 1, 1])[0] == 0.25  # a class needs a tenth of an equal share: 2.5
     assert found([91, 3, 3, 3])[0] == 1
+    assert found([37, 1, 1, 1])[0] == 1  # a tenth of 10 is enough
     with pytest.raises(ValueError, match="K > 1"):
         coverage.class_coverage(np.zeros((3, 1)))

@@ -5,7 +5,6 @@ import json
 import numpy as np
 import pytest
 
-from attention_zoo.common.files import replace_file
 from attention_zoo.experiments import run_directory as run
 
 CONFIG = {name: None for name in run.CONFIG} | {
@@ -91,7 +90,9 @@ def test_a_check_writes_nothing(tmp_path):
 def test_what_a_run_killed_at_its_start_leaves_is_no_hindrance(tmp_path):
     (tmp_path / "r" / "checkpoints").mkdir(parents=True)
     (tmp_path / "r" / "run.json.123.part").write_text("{")
+    (tmp_path / "r" / "checkpoints" / "step_00000001.npz.123.part").write_text("half")
     make(tmp_path / "r")
+    assert list(tmp_path.rglob("*.part")) == []
 
 
 def test_a_second_process_is_refused(tmp_path):
@@ -145,15 +146,11 @@ def test_the_newest_two_and_the_best_are_kept(tmp_path):
     assert not list(record.checkpoints.glob("*.part"))
 
 
-def test_a_full_disk_leaves_no_half_file(tmp_path):
-    def write(file):
-        file.write(b"half")
-        raise OSError(28, "No space left on device")
-
-    (tmp_path / "a").write_text("old")
-    with pytest.raises(OSError, match="No space left"):
-        replace_file(tmp_path / "a", write)
-    assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [("a", "old")]
+def test_the_best_is_the_lowest_or_the_highest_and_the_first_of_equals():
+    rows = [{"step": i, "x": x} for i, x in enumerate((2.0, 1.0, 3.0, 1.0, 3.0))] + [{"step": 5}]
+    assert run.best_step(rows, "x", higher=False) == 1
+    assert run.best_step(rows, "x", higher=True) == 2
+    assert run.best_step(rows, "y", higher=True) is None
 
 
 def test_checkpoints_give_back_what_was_saved(tmp_path):
@@ -175,6 +172,24 @@ def test_a_damaged_checkpoint_is_refused(tmp_path, damage):
     path.write_bytes({"cut": data[: len(data) // 2], "flip": data, "empty": b""}[damage])
     with pytest.raises(run.Damaged, match=r"step_00000001.npz is damaged"):
         run.read_checkpoint(path)
+
+
+def test_damaged_headers_of_a_checkpoint_are_refused(tmp_path):
+    """One asks for 8 TB, one hides the second array behind the first one's comment."""
+    path = tmp_path / "step_00000001.npz"
+    np.savez(path, a=np.zeros(10), b=np.zeros(10))
+    data = path.read_bytes()
+    shape = data.replace(b"(10,), }" + 12 * b" ", b"(" + b"1" + 12 * b"0" + b",), } ", 1)
+    entry = data.index(b"PK\x01\x02")
+    length = data.index(b"PK\x05\x06") - data.index(b"PK\x01\x02", entry + 1)
+    comment = data[: entry + 32] + length.to_bytes(2, "little") + data[entry + 34 :]
+    for damaged in (shape, comment):
+        assert len(damaged) == len(data) and damaged != data
+        path.write_bytes(damaged)
+        with pytest.raises(run.Damaged, match="damaged"):
+            run.read_checkpoint(path)
+    path.write_bytes(data)
+    assert run.read_checkpoint(path).keys() == {"a", "b"}
 
 
 def test_a_checkpoint_with_a_pickle_is_refused(tmp_path):

@@ -545,6 +545,11 @@ def test_every_hyper_parameter_of_sec_changes_its_terms():
         np.mean([-np.log(v[c]) for v, c in zip(a[k != 255], k[k != 255])]) for a, k in zip(p, cues)
     ]
     assert usual["seed"] == pytest.approx(np.mean(expected), rel=1e-2)
+    share = 41**2 / 8**2  # SEC's maps have 41 x 41 pixels, these 8 x 8
+    decays = {"present": 0.996**share, "absent": 0.99**share, "background": 0.999**share}
+    p = (p + 1e-4) / (1 + 3e-4)
+    expand = loss_of(losses.expand, p=p, labels=np.float32(seen["labels"]), **decays)
+    assert terms(decay_absent=0.99)["expand"] == expand
     changed = {"decay_present": 0.9, "decay_absent": 0.9, "decay_background": 0.9}
     for name, number in changed.items():
         assert abs(terms(**{name: number})["expand"] - usual["expand"]) > 1e-4, name
@@ -571,6 +576,9 @@ def test_sec_learns_from_all_its_terms_and_not_through_the_crf():
     small = np.einsum("ih,bhwc,jw->bijc", weights, seen["image"], weights)
     q = np.exp(training.mean_field(keras.ops.log(p), small, trainer.hp, 8 / 492))
     assert np.asarray(found) == pytest.approx((np.asarray(p) - q).mean((0, 1, 2)), abs=1e-3)
+    q = (q + 1e-4) / (1 + 3e-4)
+    expected = (q * np.log(q / p)).sum(-1).mean()
+    assert float(constrained) == pytest.approx(expected, rel=1e-5)
     logs = trainer.train_step(seen)
     assert sorted(logs) == ["constrain", "expand", "seed"]
 

@@ -87,26 +87,58 @@ def test_moving_average_covers_every_variable_and_ramps_up(ema_decay, decay):
     assert all(abs(a - b).max() > 0 for a, b in zip(old, new))
 
 
-class Recorded(wgan.WGAN):
-    """A WGAN that notes what each critic step saw."""
+@pytest.mark.parametrize("loss", ["wgan", "wgan_gp"])
+def test_wgan_step_is_algorithm_1(loss):
+    hp, cls = wgan.VARIANTS[loss]
+    hp = hp(n_critic=2, learning_rate=1e-3)
+    trainer, plain = (make(cls, hp, "wgan", loss=loss) for _ in range(2))
+    G, f, x = plain.generator, plain.discriminator, tf.constant(images(8))
+    assert trainer.batches_per_step == 2
 
-    def critic_loss(self, x, fake, t):
-        self.seen.append((x.numpy(), fake.numpy()))
-        return super().critic_loss(x, fake, t)
+    def optimizer():
+        if loss == "wgan":
+            return keras.optimizers.RMSprop(1e-3)
+        return keras.optimizers.Adam(1e-3, 0.0, 0.9)
 
+    def penalty(real, fake, share):
+        between = share * real + (1 - share) * fake
+        with tf.GradientTape() as tape:
+            tape.watch(between)
+            score = f(between, training=True)
+        gradient = tf.reshape(tape.gradient(score, between), (4, -1))
+        return tf.reduce_mean((tf.norm(gradient, axis=1) - 1) ** 2)
 
-def test_wgan_takes_n_critic_steps_on_fresh_batches_and_noise():
-    hp = wgan.HParams(n_critic=3)
-    trainer = make(Recorded, hp, "wgan")
-    object.__setattr__(trainer, "seen", [])
-    x = images(12)
-    trainer.train_step({"image": x})
-    assert trainer.batches_per_step == 3
-    assert int(trainer.d_optimizer.iterations) == 3
+    def descend(tape, loss, network, optimizer):
+        gradients = tape.gradient(loss, network.trainable_variables)
+        gradients = [tf.convert_to_tensor(g) for g in gradients]
+        optimizer.apply(gradients, network.trainable_variables)
+
+    of_critic, of_generator = optimizer(), optimizer()
+    for t, real in enumerate(tf.split(x, 2)):
+        fake = G(plain.noise(4, stream=1 + t), training=True)
+        with tf.GradientTape() as tape:
+            d_loss = tf.reduce_mean(f(fake, training=True)) - tf.reduce_mean(f(real, training=True))
+            if loss == "wgan_gp":
+                share = (plain.noise(4, stream=3 + t)[:, 0] + 1) / 2
+                d_loss += 10 * penalty(real, fake, share[:, None, None, None])
+        descend(tape, d_loss, f, of_critic)
+        if loss == "wgan":
+            for w in f.trainable_variables:
+                w.assign(tf.clip_by_value(w, -0.01, 0.01))
+    with tf.GradientTape() as tape:
+        g_loss = -tf.reduce_mean(f(G(plain.noise(4), training=True), training=True))
+    descend(tape, g_loss, G, of_generator)
+
+    before = weights_of(trainer.generator)
+    logs = trainer.train_step({"image": x})
+    assert float(logs["d_loss"]) == pytest.approx(float(d_loss), rel=1e-4)
+    assert float(logs["g_loss"]) == pytest.approx(float(g_loss), rel=1e-4)
+    assert gap(before, weights_of(trainer.generator)) > 1e-3
+    for ours, theirs in ((trainer.generator, G), (trainer.discriminator, f)):
+        for a, b in zip(ours.trainable_variables, theirs.trainable_variables):
+            assert abs(a - b).numpy().max() < 2e-5, a.path
+    assert int(trainer.d_optimizer.iterations) == 2
     assert int(trainer.g_optimizer.iterations) == 1
-    assert np.array_equal(np.concatenate([real for real, _ in trainer.seen]), x)
-    fakes = [fake for _, fake in trainer.seen]
-    assert all(abs(a - b).max() > 1e-5 for a, b in zip(fakes, fakes[1:]))
 
 
 @pytest.mark.parametrize("clip", [0.01, 0.003])
@@ -122,16 +154,19 @@ def test_wgan_gp_penalises_the_gradient_norm_between_real_and_fake():
     hp = wgan.PenaltyHParams(penalty=10.0)
     trainer = make(wgan.WGANGP, hp, "wgan", loss="wgan_gp")
     image = keras.Input((32, 32, 3))
-    score = keras.layers.Dense(1, use_bias=False)(keras.layers.Flatten()(image))
-    trainer.discriminator = critic = keras.Model(image, score)  # f(x) = w x, so |grad f| = |w|
+    dense = keras.layers.Dense(1, use_bias=False)
+    product = dense(keras.layers.Flatten()(image))
+    trainer.discriminator = keras.Model(image, product * product / 2)  # f(x) = (w x)^2 / 2
     w = np.zeros((3072, 1), "float32")
-    w[:4] = 1.5  # |w| = 3
-    critic.layers[-1].kernel.assign(w)
-    real, fake = images(4), images(4, seed=2)
-    plain = float(tf.reduce_mean(critic(fake)) - tf.reduce_mean(critic(real)))
-    assert float(trainer.critic_loss(real, fake, 0)) == pytest.approx(plain + 10 * 4.0, abs=1e-3)
+    w[:4] = 1.5  # |w| = 3, so |grad f| = 3 |w x|
+    dense.kernel.assign(w)
+    real, fake = np.ones((4, 32, 32, 3), "float32"), np.zeros((4, 32, 32, 3), "float32")
+    share = (trainer.noise(4, stream=6).numpy()[:, 0] + 1) / 2  # w x = 6 share
+    expected = 10 * np.mean((18 * share - 1) ** 2) - 18
+    assert np.ptp(share) > 0.2
+    assert float(trainer.critic_loss(real, fake, 0)) == pytest.approx(expected, rel=1e-5)
     trainer.constrain()
-    assert np.array_equal(critic.layers[-1].kernel, w)
+    assert np.array_equal(dense.kernel, w)
 
 
 def gradient_sizes(trainer):

@@ -1,5 +1,7 @@
 """CycleGAN and AttentionGAN: networks, losses, one step of training, the pool, the bridge."""
 
+import itertools
+
 import keras
 import numpy as np
 import pytest
@@ -228,8 +230,8 @@ def test_hyper_parameters_are_checked(wrong):
 
 def test_crops_are_windows_drawn_by_the_key():
     x = np.arange(2 * 10 * 12, dtype="float32").reshape(2, 10, 12, 1) * np.ones(3, "float32")
-    seen, mirrored = set(), 0
-    for i in range(24):
+    seen = set()
+    for i in range(48):
         made = cycle_training.crop(x, 8, True, (0, i)).numpy()
         assert np.array_equal(made, cycle_training.crop(x, 8, True, (0, i)))
         for b in range(2):
@@ -237,12 +239,21 @@ def test_crops_are_windows_drawn_by_the_key():
             window = made[b, :, ::-1] if flip else made[b]
             row, column = divmod(int(window[0, 0, 0]) - 120 * b, 12)
             assert np.array_equal(window, x[b, row : row + 8, column : column + 8])
-            seen.add((row, column))
-            mirrored += flip
-    assert {row for row, _ in seen} == {0, 1, 2}
-    assert {column for _, column in seen} == {0, 1, 2, 3, 4}
-    assert 14 < mirrored < 34
+            seen.add((row, column, bool(flip)))
+    rows, columns, flips = ({place[i] for place in seen} for i in range(3))
+    assert rows == {0, 1, 2} and columns == {0, 1, 2, 3, 4} and flips == {False, True}
+    assert {(row, flip) for row, _, flip in seen} == set(itertools.product(rows, flips))
+    assert {(column, flip) for _, column, flip in seen} == set(itertools.product(columns, flips))
+    assert {(row, column) for row, column, _ in seen} == set(itertools.product(rows, columns))
     assert np.array_equal(cycle_training.crop(x[:, :, :10], 10, False, (0, 1)), x[:, :, :10])
+
+
+def test_each_domain_and_minibatch_has_crops_of_its_own(monkeypatch, trainer):
+    monkeypatch.setattr(type(trainer), "batches_per_step", 2)
+    x = np.tile(pictures(1, 40, 40), (8, 1, 1, 1))
+    drawn = [y for pair in trainer.minibatches({"image_a": x, "image_b": x}) for y in pair]
+    assert [y.shape for y in drawn] == [(4, 24, 24, 3)] * 4
+    assert all(abs(a - b).numpy().max() > 0.1 for a, b in itertools.combinations(drawn, 2))
 
 
 def test_the_pool_keeps_cyclegan_s_rule():

@@ -77,6 +77,21 @@ def test_what_float16_cannot_hold_is_stored_in_float32(shelf):
         weights.save("resnet9", "u", network, about, folder)
 
 
+def test_depthwise_kernels_stay_in_float32():
+    layers = keras.layers.DepthwiseConv2D(3, name="each"), keras.layers.Conv2D(2, 3, name="all")
+    network = keras.Sequential([keras.Input((8, 8, 3)), *layers])
+    arrays = weights.round_to_float16(network)
+    kinds = {path.split("/")[-2]: a.dtype.name for path, a in arrays.items() if "kernel" in path}
+    assert kinds == {"each": "float32", "all": "float16"}
+
+
+def test_a_probe_may_differ_by_a_five_hundredth_of_its_largest_value():
+    stored = np.array([-2.0, 0.5])
+    assert weights._close(stored + [0.0, 0.0039], stored)
+    assert not weights._close(stored + [0.0, 0.0041], stored)
+    assert not weights._close(stored[:1], stored)
+
+
 def test_an_unknown_tag_names_those_there_are(shelf, monkeypatch):
     with pytest.raises(zoo.WeightsError, match="resnet9 has no weights 'x': it has .*t"):
         zoo.load("resnet9", weights="x")
