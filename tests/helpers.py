@@ -216,7 +216,39 @@ def descend(loss, *networks, rate=0.1):
     return result
 
 
-def shared(strategy, arrays, minibatches):
+class Descends:
+    """Mixed into the trainer of a translator: gradient descent, which does not hide a gradient's
+    scale."""
+
+    rate = 0.1
+
+    def optimizer(self, every=1):
+        import keras
+
+        return keras.optimizers.SGD(self.rate)
+
+
+def resumed(make, batches):
+    """The states {name: array} of make() after a half of the steps and after all of them, one a
+    batch. Asserts that a second trainer, which goes on from the first half, ends in the same state
+    to the bit."""
+
+    def state_after(trainer, batches):
+        for batch in batches:
+            trainer.train_step(batch)
+        return {k: v.numpy() for k, v in trainer.state().items()}
+
+    middle, first, second = len(batches) // 2, make(), make()
+    half = state_after(first, batches[:middle])
+    whole = state_after(first, batches[middle:])
+    run.assign(second.state(), half, "state")
+    again = state_after(second, batches[middle:])
+    assert whole.keys() == again.keys()
+    assert [k for k in whole if whole[k].tobytes() != again[k].tobytes()] == []
+    return half, whole
+
+
+def shared(strategy, arrays, minibatches=1):
     """The batch of a step for each replica of a strategy: its part of each of the minibatches that
     {key: array} consists of."""
     import tensorflow as tf

@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 from attention_zoo import zoo
-from attention_zoo.tests.helpers import drawn, gap, weights_of
+from attention_zoo.tests.helpers import drawn, gap, shared, weights_of
 from attention_zoo.trainers import ata_gan, dcgan, losses
 from attention_zoo.zoo import weights
 from attention_zoo.zoo.layers import cam
@@ -395,14 +395,7 @@ def test_two_replicas_take_the_step_of_one(mirrored):
         with strategy.scope():
             trainer = make(Given)
         start = [v.numpy() for v in trainer.discriminator.variables]
-        share = len(x) // strategy.num_replicas_in_sync
-
-        def part(context):
-            first = context.replica_id_in_sync_group * share  # noqa: B023
-            return {"image": tf.constant(x[first : first + share])}  # noqa: B023
-
-        batch = strategy.experimental_distribute_values_from_function(part)
-        strategy.run(trainer.train_step, args=(batch,))
+        strategy.run(trainer.train_step, args=(shared(strategy, {"image": x}),))
         found.append([v.numpy() for v in trainer.discriminator.variables])
     moved = gap(start, found[0])
     assert moved > 1e-3

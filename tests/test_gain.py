@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from attention_zoo import zoo
 from attention_zoo.experiments import run_directory as run
-from attention_zoo.tests.helpers import drawn, gap
+from attention_zoo.tests.helpers import drawn, gap, resumed
 from attention_zoo.trainers import gain, losses
 from attention_zoo.zoo import gain as networks
 from attention_zoo.zoo.layers import cam, grad_cam
@@ -545,19 +545,8 @@ def test_compiled_terms_and_gradients_are_the_same():
 
 @pytest.mark.slow
 def test_state_is_all_that_a_resume_needs():
-    batches = [examples(seed=seed) for seed in range(4)]
-
-    def trained(steps, state=None):
-        trainer = prepared(max_classes=1, scale_min=0.5, scale_max=1.5)
-        if state:
-            run.assign(trainer.state(), state, "state")
-        for i in steps:
-            step_of(trainer, batches[i])
-        return {k: v.numpy() for k, v in trainer.state().items()}
-
-    whole = trained(range(4))
-    halves = trained((2, 3), trained((0, 1)))
-    assert [k for k in whole if whole[k].tobytes() != halves[k].tobytes()] == []
+    batches = [{k: tf.constant(v) for k, v in examples(seed=i).items()} for i in range(4)]
+    resumed(lambda: prepared(max_classes=1, scale_min=0.5, scale_max=1.5), batches)
 
 
 @pytest.mark.slow

@@ -5,8 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from attention_zoo.experiments import run_directory as run
-from attention_zoo.tests.helpers import gap, shaken, weights_of
+from attention_zoo.tests.helpers import Descends, gap, resumed, shaken, shared, weights_of
 from attention_zoo.trainers import ganimorph as training
 from attention_zoo.trainers import losses
 from attention_zoo.zoo import ganimorph
@@ -20,11 +19,8 @@ def pictures(count, high=32, wide=32, seed=0):
     return np.random.default_rng(seed).uniform(-1, 1, (count, high, wide, 3)).astype("float32")
 
 
-class Descent(training.GANimorph):
-    """With gradient descent, which does not hide a gradient's scale."""
-
-    def optimizer(self, every=1):
-        return keras.optimizers.SGD(0.1)
+class Descent(Descends, training.GANimorph):
+    pass
 
 
 def make(cls=training.GANimorph, **hp):
@@ -288,17 +284,8 @@ def test_the_rates_of_both_players_fall_together():
 def test_state_is_all_that_a_resume_needs():
     batch = {f"image_{k}": tf.constant(pictures(2, seed=i)) for i, k in enumerate("ab")}
     hp = {"normalise_every": 1, "decay_steps": 4}
-
-    def trained(trainer):
-        trainer.train_step(batch)
-        return {k: v.numpy() for k, v in trainer.state().items()}
-
-    first, second = make(**hp), make(**hp)
-    half = trained(first)
-    run.assign(second.state(), half, "state")
-    whole, halves = trained(first), trained(second)
+    half, whole = resumed(lambda: make(**hp), [batch, batch])
     assert abs(whole["loss_divisors"] - half["loss_divisors"]).min() > 0
-    assert [k for k in whole if whole[k].tobytes() != halves[k].tobytes()] == []
 
 
 @pytest.mark.slow
@@ -308,14 +295,7 @@ def test_two_replicas_take_the_step_of_one(mirrored):
         with strategy.scope():
             trainer = make(Descent, flip=False, normalise_every=1)
         start = {k: v.numpy() for k, v in trainer.state().items()}
-        count = strategy.num_replicas_in_sync
-
-        def part(context):
-            number = context.replica_id_in_sync_group
-            pairs = zip(("image_a", "image_b"), (x, y))
-            return {k: tf.constant(np.split(v, count)[number]) for k, v in pairs}  # noqa: B023
-
-        batch = strategy.experimental_distribute_values_from_function(part)
+        batch = shared(strategy, {"image_a": x, "image_b": y})
         strategy.run(trainer.train_step, args=(batch,))
         found.append({k: v.numpy() for k, v in trainer.state().items() if "iter" not in k})
     one, two = found

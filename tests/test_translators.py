@@ -8,8 +8,7 @@ import pytest
 import tensorflow as tf
 
 from attention_zoo import zoo
-from attention_zoo.experiments import run_directory as run
-from attention_zoo.tests.helpers import gap, shaken, weights_of
+from attention_zoo.tests.helpers import Descends, gap, resumed, shaken, shared, weights_of
 from attention_zoo.tests.torch_layers import convolved, enlarged, normal, rectified, reflected
 from attention_zoo.trainers import attention_gan as training
 from attention_zoo.trainers import cyclegan as cycle_training
@@ -30,13 +29,6 @@ def pictures(count, high=24, wide=24, seed=0):
 
 def answer(network, x):
     return {k: np.asarray(v) for k, v in network(x, training=False).items()}
-
-
-class Descends:
-    """With gradient descent, which does not hide a gradient's scale."""
-
-    def optimizer(self):
-        return keras.optimizers.SGD(0.1)
 
 
 class Descent(Descends, training.AttentionGAN):
@@ -230,7 +222,7 @@ def test_hyper_parameters_are_checked(wrong):
 
 def test_crops_are_windows_drawn_by_the_key():
     x = np.arange(2 * 10 * 12, dtype="float32").reshape(2, 10, 12, 1) * np.ones(3, "float32")
-    seen = set()
+    seen, mirrored = set(), 0
     for i in range(48):
         made = cycle_training.crop(x, 8, True, (0, i)).numpy()
         assert np.array_equal(made, cycle_training.crop(x, 8, True, (0, i)))
@@ -240,8 +232,10 @@ def test_crops_are_windows_drawn_by_the_key():
             row, column = divmod(int(window[0, 0, 0]) - 120 * b, 12)
             assert np.array_equal(window, x[b, row : row + 8, column : column + 8])
             seen.add((row, column, bool(flip)))
+            mirrored += flip
     rows, columns, flips = ({place[i] for place in seen} for i in range(3))
     assert rows == {0, 1, 2} and columns == {0, 1, 2, 3, 4} and flips == {False, True}
+    assert 32 < mirrored < 64  # of 96
     assert {(row, flip) for row, _, flip in seen} == set(itertools.product(rows, flips))
     assert {(column, flip) for _, column, flip in seen} == set(itertools.product(columns, flips))
     assert {(row, column) for row, column, _ in seen} == set(itertools.product(rows, columns))
@@ -389,19 +383,9 @@ def test_state_is_all_that_a_resume_needs():
         {f"image_{k}": pictures(2, 28, 26, seed=2 * i + (k == "b")) for k in "ab"} for i in range(4)
     ]
 
-    def trained(trainer, steps):
-        for i in steps:
-            trainer.train_step(batches[i])
-        return {k: v.numpy() for k, v in trainer.state().items()}
-
-    first, second = make(hp=hp), make(hp=hp)
-    half = trained(first, (0, 1))
-    whole = trained(first, (2, 3))
-    run.assign(second.state(), half, "state")
-    halves = trained(second, (2, 3))
+    _, whole = resumed(lambda: make(hp=hp), batches)
     assert {k.split("/")[0] for k in whole} >= {"pool", "average", "a2b", "b2a", "a2b_optimizer"}
     assert whole["pool/attention_discriminator_a"].shape == (2, 24, 24, 4)
-    assert [k for k in whole if whole[k].tobytes() != halves[k].tobytes()] == []
     for name in ("a2b", "b2a"):  # both have an average
         moved = abs(whole[f"average/{name}/stem/kernel"] - whole[f"{name}/stem/kernel"])
         assert 1e-6 < moved.max() < 0.1
@@ -414,14 +398,7 @@ def test_two_replicas_take_the_steps_of_one(mirrored):
         with strategy.scope():
             trainer = make(PlainDescent, hp)
         start = {k: v.numpy() for k, v in trainer.state().items()}
-        count = strategy.num_replicas_in_sync
-
-        def part(context):
-            number = context.replica_id_in_sync_group
-            pairs = zip(("image_a", "image_b"), (x, y))
-            return {k: tf.constant(np.split(v, count)[number]) for k, v in pairs}  # noqa: B023
-
-        batch = strategy.experimental_distribute_values_from_function(part)
+        batch = shared(strategy, {"image_a": x, "image_b": y})
         for _ in range(2):
             strategy.run(trainer.train_step, args=(batch,))
         found.append({k: v.numpy() for k, v in trainer.state().items() if "iter" not in k})

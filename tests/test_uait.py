@@ -6,11 +6,18 @@ import pytest
 import tensorflow as tf
 
 from attention_zoo.common.images import translation_grid
-from attention_zoo.experiments import run_directory as run
 from attention_zoo.serving import signatures
 from attention_zoo.tasks.base import Origin
 from attention_zoo.tasks.translation import Translator
-from attention_zoo.tests.helpers import gap, images, shaken, weights_of
+from attention_zoo.tests.helpers import (
+    Descends,
+    gap,
+    images,
+    resumed,
+    shaken,
+    shared,
+    weights_of,
+)
 from attention_zoo.tests.torch_layers import convolved, normal, reflected
 from attention_zoo.trainers import uait as training
 from attention_zoo.zoo import uait
@@ -20,11 +27,8 @@ TINY = {"image_size": 16, "width": 2, "blocks": 1}
 SECOND = {"decay_steps": 10, "switch": 0.0, "threshold": 0.5}
 
 
-class Descent(training.UAIT):
-    """With gradient descent, which does not hide a gradient's scale."""
-
-    def optimizer(self):
-        return keras.optimizers.SGD(0.01)
+class Descent(Descends, training.UAIT):
+    rate = 0.01
 
 
 def loud(network, seed=0):
@@ -287,18 +291,8 @@ def test_hyper_parameters_are_checked(wrong):
 @pytest.mark.slow
 def test_a_run_resumes_before_and_after_the_switch():
     hparams = {"pool": 2, "decay_steps": 4, "switch": 0.5, "ema_decay": 0.9}
-
-    def trained(trainer, steps):
-        for i in steps:
-            trainer.train_step(batch(1, seed=i))
-        return {name: v.numpy() for name, v in trainer.state().items()}
-
-    first, second = (make(training.UAIT, **hparams) for _ in range(2))
-    half = trained(first, (0, 1))
-    whole = trained(first, (2, 3))
-    run.assign(second.state(), half, "state")
-    halves = trained(second, (2, 3))
-    assert [k for k in whole if whole[k].tobytes() != halves[k].tobytes()] == []
+    batches = [batch(1, seed=i) for i in range(4)]
+    half, whole = resumed(lambda: make(training.UAIT, **hparams), batches)
     assert whole["pool/discriminator_a"].shape == (2, 16, 16, 4)
     stem = "mask_stem/kernel"
     assert np.array_equal(whole[f"a2b/{stem}"], half[f"a2b/{stem}"])
@@ -322,16 +316,8 @@ def test_two_replicas_take_the_steps_of_one(mirrored):
         with strategy.scope():
             trainer = make(pool=3, **SECOND)
         start = {k: v.numpy() for k, v in trainer.state().items()}
-        count = strategy.num_replicas_in_sync
-
-        def part(context):
-            number = context.replica_id_in_sync_group
-            return {k: tf.split(v, count)[number] for k, v in data.items()}  # noqa: B023
-
         trainer.traced_phase = True  # as `fit` sets it
-        strategy.run(
-            trainer.train_step, (strategy.experimental_distribute_values_from_function(part),)
-        )
+        strategy.run(trainer.train_step, args=(shared(strategy, data),))
         found.append({k: v.numpy() for k, v in trainer.state().items() if "iter" not in k})
     one, two = found
     moved = max(abs(one[k] - start[k]).max() for k in one if "pool" not in k)

@@ -14,7 +14,15 @@ from attention_zoo.serving.export import Served
 from attention_zoo.tasks import tiles
 from attention_zoo.tasks.base import Origin
 from attention_zoo.tasks.translation import Translator
-from attention_zoo.tests.helpers import gap, images, loss_of, shaken, weights_of
+from attention_zoo.tests.helpers import (
+    Descends,
+    gap,
+    images,
+    loss_of,
+    shaken,
+    shared,
+    weights_of,
+)
 from attention_zoo.tests.torch_layers import convolved, enlarged, normal
 from attention_zoo.trainers import losses
 from attention_zoo.trainers import unit as training
@@ -26,11 +34,8 @@ PARTS = ("encoder_a", "encoder_b", "decoder_a", "decoder_b")
 RATE = 0.02  # of gradient descent
 
 
-class Descent(training.UNIT):
-    """With gradient descent, which does not hide a gradient's scale."""
-
-    def optimizer(self):
-        return keras.optimizers.SGD(RATE)
+class Descent(Descends, training.UNIT):
+    rate = RATE
 
 
 def make(**hparams):
@@ -275,15 +280,7 @@ def test_two_replicas_take_the_steps_of_one(mirrored):
         with strategy.scope():
             trainer = make()
         start = {k: v.numpy() for k, v in trainer.state().items()}
-        count = strategy.num_replicas_in_sync
-
-        def part(context):
-            number = context.replica_id_in_sync_group
-            return {k: tf.split(v, count)[number] for k, v in data.items()}  # noqa: B023
-
-        strategy.run(
-            trainer.train_step, (strategy.experimental_distribute_values_from_function(part),)
-        )
+        strategy.run(trainer.train_step, args=(shared(strategy, data),))
         found.append({k: v.numpy() for k, v in trainer.state().items() if "iter" not in k})
     one, two = found
     moved = max(abs(one[k] - start[k]).max() for k in one)
