@@ -90,9 +90,7 @@ def test_a_check_writes_nothing(tmp_path):
 def test_what_a_run_killed_at_its_start_leaves_is_no_hindrance(tmp_path):
     (tmp_path / "r" / "checkpoints").mkdir(parents=True)
     (tmp_path / "r" / "run.json.123.part").write_text("{")
-    (tmp_path / "r" / "checkpoints" / "step_00000001.npz.123.part").write_text("half")
     make(tmp_path / "r")
-    assert list(tmp_path.rglob("*.part")) == []
 
 
 def test_a_second_process_is_refused(tmp_path):
@@ -174,22 +172,15 @@ def test_a_damaged_checkpoint_is_refused(tmp_path, damage):
         run.read_checkpoint(path)
 
 
-def test_damaged_headers_of_a_checkpoint_are_refused(tmp_path):
-    """One asks for 8 TB, one hides the second array behind the first one's comment."""
+def test_a_checkpoint_whose_array_was_made_shorter_is_refused(tmp_path):
+    """NumPy reads a tenth of it, and so does not come to the checksum of the whole."""
     path = tmp_path / "step_00000001.npz"
-    np.savez(path, a=np.zeros(10), b=np.zeros(10))
-    data = path.read_bytes()
-    shape = data.replace(b"(10,), }" + 12 * b" ", b"(" + b"1" + 12 * b"0" + b",), } ", 1)
-    entry = data.index(b"PK\x01\x02")
-    length = data.index(b"PK\x05\x06") - data.index(b"PK\x01\x02", entry + 1)
-    comment = data[: entry + 32] + length.to_bytes(2, "little") + data[entry + 34 :]
-    for damaged in (shape, comment):
-        assert len(damaged) == len(data) and damaged != data
-        path.write_bytes(damaged)
-        with pytest.raises(run.Damaged, match="damaged"):
-            run.read_checkpoint(path)
-    path.write_bytes(data)
-    assert run.read_checkpoint(path).keys() == {"a", "b"}
+    np.savez(path, w=np.zeros(10_000))
+    path.write_bytes(path.read_bytes().replace(b"(10000,), }", b"(1000,), } "))
+    with np.load(path) as file:
+        assert file["w"].shape == (1000,)
+    with pytest.raises(run.Damaged, match="damaged"):
+        run.read_checkpoint(path)
 
 
 def test_a_checkpoint_with_a_pickle_is_refused(tmp_path):

@@ -119,12 +119,12 @@ class Model(keras.Model):
 
     def __init__(self, step):
         super().__init__()
-        self.at, self.stop_training = Value(step), False
+        self.at, self.stop_training, self.prepared = Value(step), False, 0
 
     step = property(lambda self: self.at)
 
     def before_save(self):
-        pass
+        self.prepared += 1
 
     def state(self):
         return {"step": self.at}
@@ -168,6 +168,7 @@ def test_a_signal_gives_an_evaluation_up_which_is_done_later(tmp_path, number, e
     with pytest.raises(SystemExit if number == signal.SIGTERM else KeyboardInterrupt) as end:
         stop.on_train_batch_end(0)
     assert number == signal.SIGINT or end.value.code == 0
+    assert recorder.model.prepared == 2  # once more for the checkpoint at the end
     assert [run.step_of(p) for p in run.list_checkpoints(tmp_path / "r")] == [4]
     assert recorder.run.rows() == [{"step": 4, "loss": 1.0}]
 
@@ -191,6 +192,24 @@ def test_signals_before_the_first_step_and_twice(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         os.kill(os.getpid(), signal.SIGINT)
         time.sleep(60)
+
+
+def test_the_last_step_is_recorded_and_the_best_before_it_removed(tmp_path):
+    scores, kept, model = iter([3.0, 5.0, 4.0, 1.0]), [], Model(0)
+    every = {"log": 9, "sample": 9, "save": 1, "eval": 1}
+    recorder = callbacks.Record(make(tmp_path / "r"), every, 4, lambda: {"swd": next(scores)})
+    recorder.set_model(model)
+    recorder.on_train_begin()
+    for step in range(1, 5):
+        model.at.assign(np.float32(step))
+        recorder.on_train_batch_end(0, {"loss": 1.0})
+        kept.append([run.step_of(path) for path in run.list_checkpoints(tmp_path / "r")])
+    assert kept == [[1], [1, 2], [1, 2, 3], [3, 4]]
+    assert recorder.run.rows()[2:] == [
+        {"step": 3, "swd": 4.0},
+        {"step": 4, "loss": 1.0},
+        {"step": 4, "swd": 1.0},
+    ]
 
 
 def test_what_a_kill_left_half_written_is_removed(tmp_path):
