@@ -544,6 +544,9 @@ def test_a_network_that_divides_by_sigma(tmp_path):
     for path in ("c1", "attention/query", "attention/value", "t1", "d1"):
         assert f"{path}/kernel by 2.00000" in said
     assert said.endswith("fill bridge.plain(network), or give renormalise=True")
+    near = hdf5(tmp_path / "near.h5", by_layers(arrays(1.0001)))
+    with pytest.raises(zoo.WeightsError, match="c1/kernel by 1.00010"):
+        bridge.fill_hdf5(network, near)
     assert all(np.array_equal(v, before[k]) for k, v in values(network).items())
     bridge.fill_hdf5(network, two, renormalise=True)
     assert abs(network.predict_on_batch(x) - expected).max() < 1e-5 * abs(expected).max()

@@ -81,6 +81,9 @@ def test_a_private_repository_needs_the_token(hub, monkeypatch):
         found("me/zoo/mine")
     monkeypatch.setenv("HF_TOKEN", "secret\n")
     assert found("me/zoo/mine")[:2] == ("dcgan", "dcgan-mine.npz")
+    monkeypatch.delenv("HF_TOKEN")  # the manifest in the cache does not take its place
+    with pytest.raises(zoo.WeightsError, match="does not exist or is private"):
+        found("me/zoo/mine")
 
 
 def test_what_was_loaded_once_needs_no_network(folder, tmp_path, monkeypatch, capsys, caplog):

@@ -3,7 +3,17 @@
 import numpy as np
 import pytest
 
-from attention_zoo.evaluate import features, protocol, spatial, two_stage
+from attention_zoo.evaluate import (
+    coverage,
+    features,
+    fid,
+    inception_score,
+    kid,
+    prdc,
+    protocol,
+    spatial,
+    two_stage,
+)
 from attention_zoo.evaluate.scorer import Scorer, ScorerSpec
 from attention_zoo.reports import comparison
 
@@ -233,6 +243,44 @@ def test_a_row_says_what_was_compared(tmp_path):
     assert "deviation" not in rows["fid_pixels_100_test"]
 
 
+class Held:
+    """Features at hand, rows of each kind."""
+
+    def __init__(self, **rows):
+        self.rows = rows.get
+
+    def prepare(self, wanted):
+        pass
+
+    def moments(self, kind):
+        return dict(zip(("mean", "cov"), fid.moments(self.rows(kind))))
+
+
+def test_each_metric_is_of_its_own_features():
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(size=(60, 4)), 0.6 * rng.normal(size=(50, 4)) + 0.3
+    c, d = rng.normal(size=(60, 3)), 2 * rng.normal(size=(50, 3))
+    logits = 4 * rng.normal(size=(50, 5)) - 50 * np.eye(5)[0]  # the first class is not there
+    pairs = {"real": a, "fake": b}
+    expected = {
+        "fid": fid.frechet_distance(*fid.moments(a), *fid.moments(b)),
+        "sfid": fid.frechet_distance(*fid.moments(c), *fid.moments(d)),
+        "kid": kid.kid(**pairs, subset_size=50)[0],
+        "kid_blocks10": kid.kid_blocks(**pairs)[0],
+        "is": inception_score.inception_score(logits)[0],
+        **dict(zip(("classes", "entropy"), coverage.class_coverage(logits))),
+        **dict(zip(("precision", "recall"), prdc.precision_recall(**pairs))),
+        **dict(zip(("density", "coverage"), prdc.density_coverage(**pairs))),
+    }
+    real, fake = Held(features=a, spatial=c), Held(features=b, spatial=d, logits=logits)
+    found = {name: value for name, _, (value, _) in protocol.measure(ALL, real, fake)}
+    assert list(found) == list(expected) and found == pytest.approx(expected)
+    assert min(np.diff(sorted(expected.values()))) > 1e-3
+    dogs = Held(logits=np.eye(1000)[[151] * 30 + [0] * 20])
+    found = {name: value for name, _, (value, _) in protocol.measure(("breeds",), None, dogs)}
+    assert found == {"breeds": pytest.approx(1 / 118), "dogs": 0.6}
+
+
 def test_thousands_are_written_short():
     assert [protocol.short(n) for n in (999, 1000, 1500, 50_000)] == ["999", "1k", "1500", "50k"]
 
@@ -302,6 +350,9 @@ def test_few_samples_are_warned_of_once(tmp_path, caplog):
     scorer.warn()
     (line,) = caplog.messages
     assert "5 images, real or generated, are too few for 6 features" in line
+    few = features.RowFeatures(np.random.default_rng(0).normal(size=(5, 6)))  # real images
+    assert ": 5 images" in protocol.warning(("fid",), few, 120)
+    assert protocol.warning(("kid",), few, 120) is None
 
 
 ROW = {"metric": "fid_x_1k_test", "value": 3.0, "dataset": "a", "digest": "0", "real_count": 5}
@@ -312,7 +363,9 @@ def test_like_scores_are_paired():
     assert protocol.compare(ours, [{**ROW, "value": 4.0}]) == [(ROW, {**ROW, "value": 4.0})]
 
 
-@pytest.mark.parametrize("key", ["dataset", "digest", "real_count"])
+@pytest.mark.parametrize(
+    "key", ["dataset", "data", "split", "image_size", "real_count", "count", "digest"]
+)
 def test_unlike_scores_are_not_compared(key):
     with pytest.raises(protocol.ScoreError, match=f"fid_x_1k_test is of {key} .* do not compare"):
         protocol.compare([ROW], [{**ROW, key: "other"}])
@@ -354,6 +407,8 @@ def test_the_loss_is_waited_for_once_the_score_rests():
     assert two_stage.stages(rows[:15], "fid", 3, 0.01) == two_stage.Stages()
     higher = [{**row, "is": -row["fid"]} if "fid" in row else row for row in rows]
     assert two_stage.stages(higher, "is", 3, 0.01, higher=True) == found
+    rested = [{**row, "d_loss": 5.0} if "d_loss" in row else row for row in rows]
+    assert two_stage.stages(rested, "fid", 3, 0.01) == two_stage.Stages(300, 600, 300, 600)
 
 
 def test_distortions_by_a_loop():

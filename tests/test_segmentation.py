@@ -120,6 +120,12 @@ def test_pseudo_labels_by_hand(options, expected):
     assert found.tolist() == [expected, [[0] * 3] * 2]  # an image of no class is background
 
 
+def test_a_share_at_a_threshold_does_not_exceed_it():
+    maps = np.array([[[[2.0], [1.0], [0.5], [0.25]]]])
+    found = segmentation.pseudo_labels(maps, [[1]], (1, 4), foreground=0.5, background=0.25)
+    assert found.tolist() == [[[1, 255, 0, 0]]]
+
+
 def test_pseudo_labels_of_the_present_classes_alone_are_the_same():
     maps = [image[..., np.flatnonzero(label)] for image, label in zip(MAPS, LABELS)]
     expected = segmentation.pseudo_labels(MAPS, LABELS, 4)

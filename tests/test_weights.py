@@ -60,6 +60,10 @@ def test_another_tag_leaves_the_first(shelf):
         del about[name]
     weights.save("resnet9", "u", network, about, folder)
     assert list(json.loads((folder / "manifest.json").read_text())["resnet9"]) == ["t", "u"]
+    before = {path: path.read_bytes() for path in folder.iterdir()}
+    with pytest.raises(zoo.WeightsError, match="holds resnet9:t already: take another --tag"):
+        weights.save("resnet9", "t", network, about, folder)
+    assert {path: path.read_bytes() for path in folder.iterdir()} == before
 
 
 def test_what_float16_cannot_hold_is_stored_in_float32(shelf):
