@@ -206,14 +206,20 @@ def test_every_hyper_parameter_is_checked_and_acts():
     with pytest.raises(ValueError, match="warm_up must lie in"):
         classifier.HParams(warm_up=2.0)
     batch = {"image": tf.constant(images(8)), "label": tf.constant([0, 1, 2, 0, 1, 2, 0, 1])}
+    first = make()
+    pair = first.networks, first.ema_networks  # for all, as to build them takes longest
+    start = [v.numpy() for v in first.networks["classifier"].variables]
 
     def after(**hp):
-        trainer = make(**{"decay_steps": 4, **hp})
+        pair[0]["classifier"].set_weights(start)
+        hparams = classifier.HParams(**{"decay_steps": 4, **hp})
+        trainer = classifier.Classifier(*pair, hparams, seed=3)
         for _ in range(2):
             trainer.train_step(batch)
         return np.concatenate([np.ravel(v) for v in trainer.ema_networks["classifier"].variables])
 
     usual = after()
+    assert np.array_equal(after(), usual)
     for hp in (
         {"learning_rate": 0.01},
         {"decay_steps": 8},

@@ -11,8 +11,10 @@ import pytest
 
 import attention_zoo as az
 from attention_zoo import trainers, zoo
+from attention_zoo.experiments import exporting
 from attention_zoo.experiments.publishing import publish
 from attention_zoo.experiments.translating import translate_folder
+from attention_zoo.serving import signatures
 from attention_zoo.trainers import base
 from attention_zoo.zoo import registry
 
@@ -135,8 +137,9 @@ def test_a_translator(toys):
     Image.new("RGB", (37, 21), "red").save(pictures / "a.png")
     assert translate_folder(loaded, str(pictures), toys / "out").images == 1
     assert Image.open(toys / "out" / "a.png").size == (37, 21)
-    exported = az.export(az.open_run(run.folder), toys / "exported")
-    assert "translate_back_png" in exported[0].signatures
+    served = exporting.served(az.open_run(run.folder))
+    endpoints = signatures.build(served.networks, served.role, served.size, served.threshold)
+    assert "translate_back_png" in endpoints
 
 
 def test_a_toy_is_no_part_of_the_zoo():

@@ -32,7 +32,7 @@ def run(program, *arguments, **environment):
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
 
 
-@pytest.mark.parametrize("backend", ["jax", "none", ""])
+@pytest.mark.parametrize("backend", ["jax", ""])
 def test_keras_is_imported_with_the_settings_that_the_zoo_needs(backend, tmp_path):
     settings = {"backend": "torch", "image_data_format": "channels_first", "floatx": "float64"}
     (tmp_path / "keras.json").write_text(json.dumps(settings))
