@@ -82,6 +82,12 @@ def test_a_masked_image_is_grey_where_the_mask_is_one():
     assert abs(found[0, :, 0] - [first, second]).max() < 1e-6
 
 
+def test_a_joint_mask_is_the_union_of_those_of_the_classes_that_are_there():
+    masks = np.array([[[[0.25, 0.0]], [[0.75, 0.5]], [[1.0, 1.0]]]])
+    found = np.asarray(gain.joint(masks, np.array([[1.0, 1.0, 0.0]])))
+    assert found.tolist() == [[[[0.75, 0.5]]]]
+
+
 def test_grad_cam_against_a_loop():
     f, g = drawn(2, 3, 4, 5), drawn(2, 3, 4, 5, seed=2)
     found = np.asarray(grad_cam.grad_cam(f, g))
