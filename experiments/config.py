@@ -195,7 +195,7 @@ def typed(settings, defaults):
     for name, value in settings.items():
         if name not in defaults:
             known = ", ".join(f"{k}={v}" for k, v in sorted(defaults.items()))
-            close = difflib.get_close_matches(name, defaults, n=1)
+            close = difflib.get_close_matches(name, defaults, n=1, cutoff=0.7)
             hint = f"did you mean {close[0]}? " if close else ""
             raise UsageError(f"unknown setting {name}={value}: {hint}there are {known}")
         kind = type(defaults[name])

@@ -167,13 +167,13 @@ class CheckpointNetworks(Mapping):
             if not group.endswith(("_optimizer", "_scale")) and group != "pool":
                 self.by_path.setdefault(path, {}).setdefault(group, arrays[name])
         self.is_large = any(type(v) is int and v > LARGE for v in config.options.values())
-        self.config, self.values = config, sum(array.size for array in arrays.values())
+        self.config, self.size = config, sum(array.size for array in arrays.values())
 
     def _check_size(self, key):
         """Raises ValueError for a network with more values than the whole checkpoint."""
         count = registry.counts(self.config.model, [key], **self.config.network_options)[key]
-        if count > self.values:
-            raise ValueError(f"{key} has {count:,} values, and the checkpoint {self.values:,}")
+        if count > self.size:
+            raise ValueError(f"{key} has {count:,} values, and the checkpoint {self.size:,}")
 
     def __getitem__(self, key):
         try:

@@ -597,7 +597,7 @@ def test_the_command_takes_hdf5_by_layer(tmp_path, monkeypatch):
         (["--mode=import"], "needs --model=NAME and --input=FILE and --tag=NAME"),
         ([*IMPORT, "--input=x", "--tag=A/B"], "tag=A/B: takes small letters"),
         ([*IMPORT, "--input=x", "--model=vgg17"], "did you mean 'vgg16'?"),
-        ([*IMPORT, "--input=gone.pth"], "gone.pth cannot be read"),
+        ([*IMPORT, "--input=gone.pth"], "gone.pth does not exist"),
         ([*IMPORT, "--input=."], "takes a file, and this is a folder"),
         ([*IMPORT, "--input=notes.txt"], "is not a PyTorch, safetensors or HDF5 file"),
         ([*IMPORT, "--input=x", "--set=depth=3"], "depth=3: there are classes=3"),

@@ -463,7 +463,6 @@ def test_mining_begins_at_its_step_however_many_a_call_takes(count):
         ],
     )
     assert found == pytest.approx(expected[count - 1 :: count], rel=1e-3)
-    assert many.traced_phase is True
     gaps = [gap([a], [b]) for a, b in zip(*(values(t.state().values()) for t in (one, many)))]
     assert max(gaps) < 1e-4
 

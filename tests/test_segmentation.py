@@ -619,7 +619,7 @@ def test_deeplab_trains_on_arrays_with_maps(tmp_path, without_graphs):
     model = az.open_run(tmp_path / "run")
     assert model.options["classes"] == 3
     assert model.segment(images).shape == (4, 32, 32)
-    with pytest.raises(az.UsageError, match="have no label for each image"):
+    with pytest.raises(az.UsageError, match="have no label each"):
         az.train("deeplab", {k: data[k] for k in ("image", "classes")}, run_dir=tmp_path / "no")
     for name in "ab":
         (tmp_path / "d" / name).mkdir(parents=True)

@@ -181,7 +181,7 @@ def test_both_directions_are_published_and_translate_pictures_of_any_size(
     out = tmp_path / "out"
     assert main.main([*flags, f"--weights={tmp_path / 'zoo' / 'back'}", f"--output={out}"]) == 0
     told = capsys.readouterr()
-    assert "3 images b2a" in told.out and "broken.png" in told.err
+    assert "3 images translated from domain b to domain a" in told.out and "broken.png" in told.err
     pictures = {"a.png": "a.png", "b.jpg": "b.png", "sub/c.png": "sub/c.png"}
     for name, made in pictures.items():
         stem = made.removesuffix(".png")
