@@ -764,6 +764,14 @@ def test_how_far_an_answer_may_be_off():
         assert bool(gap <= most) is within
 
 
+def test_an_export_that_is_twice_the_limit_off_is_refused():
+    expected = {"map": np.full((2, 2), 0.5, "float32")}
+    export.compare("m", "SavedModel", {"map": expected["map"] + np.float32(5e-6)}, expected)
+    message = "^m: map of the SavedModel is 2.*e-05 off the network's, more than 1e-05$"
+    with pytest.raises(export.ExportError, match=message):
+        export.compare("m", "SavedModel", {"map": expected["map"] + np.float32(2e-5)}, expected)
+
+
 def test_the_other_process_has_no_keras_and_tells_why_it_failed(tmp_path, monkeypatch):
     program = tmp_path / "program.py"
     source = Path(loaded.__file__).read_text().replace("import tensorflow as tf", "import keras")
