@@ -280,7 +280,7 @@ def start(given):
     """Checks that --model, its --weights, --dataset and --input exist, then imports TensorFlow,
     which takes seconds."""
     from .. import zoo
-    from ..datasets import table, walk
+    from ..datasets import stream
 
     if "model" in given:
         zoo.get(given["model"])
@@ -288,10 +288,7 @@ def start(given):
         if "/" not in tag and not os.path.exists(tag):
             zoo.weights.find(given["model"], tag)
     if "dataset" in given:
-        table.check(given["dataset"])
-        kind, colon, path = given["dataset"].partition(":")
-        if colon:
-            walk.folder(path, f"--dataset={kind}:")
+        stream.check(given["dataset"])
     if not os.path.exists(given.get("input", ".")):
         raise UsageError(f"--input={given['input']} does not exist: give a folder or a file")
     import_tensorflow(lean=True)

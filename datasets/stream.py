@@ -18,7 +18,7 @@ from absl import logging
 from ..common.errors import UsageError
 from ..common.files import new_folder, printable, user_path
 from ..common.images import scaled
-from . import crops, folder, hep2, pairs, resize, scenarios, table, voc
+from . import crops, folder, hep2, pairs, resize, scenarios, table, voc, walk
 from .skipped import Skipped, Source
 from .table import DATASETS, DataError
 
@@ -255,6 +255,15 @@ def place(data_dir=None):
         raise DataError(
             "there is no home directory for data sets: give --data_dir=FOLDER"
         ) from None
+
+
+def check(name):
+    """Raises DataError for a name that is unknown, or whose folder does not exist."""
+    table.check(name)
+    kind, colon, path = name.partition(":")
+    if colon:
+        root = path.removesuffix(hep2.RANDOM) if PATHS[kind] is hep2.Hep2 else path
+        walk.folder(root, f"--dataset={kind}:")
 
 
 class Sources:

@@ -6,7 +6,7 @@ from PIL import Image
 
 from attention_zoo import datasets
 from attention_zoo.common.errors import UsageError
-from attention_zoo.datasets import cells, hep2
+from attention_zoo.datasets import cells, hep2, stream
 from attention_zoo.experiments import evaluation
 from attention_zoo.tasks import scoring
 
@@ -309,3 +309,13 @@ def test_it_is_named_among_the_data_sets():
     assert datasets.names()[-2:] == ["hep2:PATH", "folder:PATH"]
     with pytest.raises(datasets.DataError, match="hep2:PATH"):
         datasets.classes("hep3")
+
+
+def test_a_path_with_random_splits_is_a_folder(tmp_path):
+    stream.check(f"hep2:{tmp_path}:random")
+    with pytest.raises(
+        datasets.DataError, match="^--dataset=hep2:.*gone does not exist: give a folder$"
+    ):
+        stream.check(f"hep2:{tmp_path / 'gone'}:random")
+    with pytest.raises(datasets.DataError, match="^--dataset=folder:.*:random does not exist"):
+        stream.check(f"folder:{tmp_path}:random")
