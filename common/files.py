@@ -71,20 +71,25 @@ def write_output(path, data):
     """Writes a file of bytes or text that the user asked for, and its folders. Raises UsageError if
     it cannot."""
     path = Path(path)
-    try:
+    with _outputs(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         write_file(path, data if isinstance(data, bytes) else printable(data).encode())
-    except (OSError, ValueError) as error:
-        raise UsageError(f"cannot write {path} ({error}): give another --output") from None
 
 
 def make_output(folder):
     """Makes the folder that the user asked for, before the work of minutes begins. Raises
     UsageError if it cannot."""
-    try:
+    with _outputs(folder):
         Path(folder).mkdir(parents=True, exist_ok=True)
+
+
+@contextlib.contextmanager
+def _outputs(path):
+    """UsageError in place of what goes wrong in writing to a path that the user gave."""
+    try:
+        yield
     except (OSError, ValueError) as error:
-        raise UsageError(f"cannot write {folder} ({error}): give another --output") from None
+        raise UsageError(f"cannot write {path} ({error}): give another --output") from None
 
 
 def user_path(path):
