@@ -16,7 +16,7 @@ ADDONS ?= .venv-addons
 .DELETE_ON_ERROR:
 
 # Small and fast, so that the animals have heads and legs within three minutes on two cores.
-RUN = --set width=32 --set learning_rate=0.001 --precision=bfloat16 --steps=2000
+RUN = --set width=32 --set learning_rate=0.001 --precision=bfloat16 --steps=1400
 run: $(VENV)/user
 	$(VENV)/bin/python main.py --model=ragan --dataset=creatures/small $(RUN) --save_every=500 --run_dir=runs/animals
 	@echo; echo "Try next:"
