@@ -42,12 +42,13 @@ class HParams(dcgan.HParams):
 
 
 CELLS = {"teacher": "resnet18:cells"}
+HEP2 = {"teacher": "resnet18:hep2"}
 CIFAR10 = {"teacher": "resnet9:cifar10"}
 NONE = {"teacher": ""}  # there is no default: the user must name one
 RECIPES = {  # by data set; ours
     "creatures": Recipe(image_size=64, batch_size=32, steps=2_000),
     "cells": Recipe(image_size=64, batch_size=64, steps=20_000, options=CELLS),
-    "hep2": Recipe(image_size=64, batch_size=64, steps=20_000, options=NONE),
+    "hep2": Recipe(image_size=64, batch_size=64, steps=20_000, options=HEP2),
     "cifar10": Recipe(image_size=32, batch_size=64, steps=50_000, options=CIFAR10),
     "folder": Recipe(image_size=64, batch_size=64, steps=50_000, options=NONE),
 }

@@ -57,11 +57,17 @@ class HParams(CommonHParams):
         transforms.chosen(self.augment)
 
 
-MODELS = {"efficientnet_lite0": {"learning_rate": 0.03, "weight_decay": 1e-5}}  # more explodes
+SLOW = {"learning_rate": 0.01}  # without batch normalisation; with more they never learn
+MODELS = {
+    "efficientnet_lite0": {"learning_rate": 0.03, "weight_decay": 1e-5},  # more explodes
+    "squeezenet": SLOW,
+    "vgg16": SLOW,
+}
+CELLS = {**MODELS, "squeezenet": {"learning_rate": 0.004}}
 RECIPES = {  # by data set; ours
     "creatures": Recipe(image_size=64, batch_size=32, steps=500, variants=MODELS),
     "cifar10": Recipe(image_size=32, batch_size=64, steps=20_000, variants=MODELS),  # 25.6 epochs
-    "cells": Recipe(image_size=64, batch_size=64, steps=3_000, variants=MODELS),
+    "cells": Recipe(image_size=64, batch_size=64, steps=3_000, variants=CELLS),
     "hep2": Recipe(image_size=64, batch_size=64, steps=3_000, variants=MODELS),
     "folder": Recipe(image_size=64, batch_size=64, steps=10_000, variants=MODELS),
 }
