@@ -68,7 +68,7 @@ RECIPES = {  # by data set; ours
     "creatures": Recipe(image_size=64, batch_size=32, steps=500, variants=MODELS),
     "cifar10": Recipe(image_size=32, batch_size=64, steps=20_000, variants=MODELS),  # 25.6 epochs
     "cells": Recipe(image_size=64, batch_size=64, steps=3_000, variants=CELLS),
-    "hep2": Recipe(image_size=64, batch_size=64, steps=3_000, variants=MODELS),
+    "hep2": Recipe(image_size=128, batch_size=32, steps=3_000, variants=MODELS),  # maps that locate
     "folder": Recipe(image_size=64, batch_size=64, steps=10_000, variants=MODELS),
 }
 
