@@ -147,11 +147,16 @@ class Hep2(Source):
         return cut(picture(cell.image), grey(cell.mask) > 0, image_size)
 
 
+def root_of(path):
+    """The folder of a path that a user typed, which may end with RANDOM; a path without a folder
+    raises DataError."""
+    return walk.folder(str(path).removesuffix(RANDOM), "--dataset=hep2:")
+
+
 def opened(path):
     """(root, classes, {split: cells}) of a path, which may end with RANDOM."""
-    path = str(path)
-    root = walk.folder(path.removesuffix(RANDOM), "--dataset=hep2:")
-    return root, *read_folder(root, path.endswith(RANDOM))
+    root = root_of(path)
+    return root, *read_folder(root, str(path).endswith(RANDOM))
 
 
 def at_random(splits):

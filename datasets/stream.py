@@ -261,9 +261,10 @@ def check(name):
     """Raises DataError for a name that is unknown, or whose folder does not exist."""
     table.check(name)
     kind, colon, path = name.partition(":")
-    if colon:
-        root = path.removesuffix(hep2.RANDOM) if PATHS[kind] is hep2.Hep2 else path
-        walk.folder(root, f"--dataset={kind}:")
+    if colon and PATHS[kind] is hep2.Hep2:
+        hep2.root_of(path)
+    elif colon:
+        walk.folder(path, f"--dataset={kind}:")
 
 
 class Sources:

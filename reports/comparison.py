@@ -113,7 +113,7 @@ def strips(rows):
     figure, ((axes,),) = plots.panels(2 + 0.8 * width / height, 0.8 * len(lines))
     axes.imshow(np.concatenate(lines), interpolation="nearest")
     axes.set(xticks=[], yticks=(np.arange(len(lines)) + 0.5) * height)
-    axes.set_yticklabels([name.replace(", ", ",\n") for name in rows], fontsize=7)
+    axes.set_yticklabels(map(plots.wrapped, rows), fontsize=7)
     return plots.png(figure)
 
 

@@ -77,7 +77,12 @@ def panels(width, height, rows=1, columns=1, **more):
     return figure, figure.subplots(rows, columns, squeeze=False, **more)
 
 
-def picture_rows(rows, titles=(), side=1.3, wrap=22, fontsize=7):
+def wrapped(label):
+    """A label in lines of at most 22 characters."""
+    return textwrap.fill(label, 22)
+
+
+def picture_rows(rows, titles=(), side=1.3, fontsize=7):
     """(Figure, axes) of {label: pictures (N, H, W, 3) or maps (N, H, W) in [0, 1]}: a row each."""
     count = len(next(iter(rows.values())))
     figure, axes = panels(side * count, (side + 0.05) * len(rows), len(rows), count)
@@ -85,9 +90,9 @@ def picture_rows(rows, titles=(), side=1.3, wrap=22, fontsize=7):
         for place, pixels in zip(line, pictures):
             place.imshow(pixels, cmap="magma", vmin=0, vmax=1, interpolation="nearest")
             place.set(xticks=[], yticks=[])
-        line[0].set_ylabel(textwrap.fill(label, wrap), fontsize=fontsize)
+        line[0].set_ylabel(wrapped(label), fontsize=fontsize)
     for place, title in zip(axes[0], titles):
-        place.set_title(textwrap.fill(title, wrap), fontsize=fontsize)
+        place.set_title(wrapped(title), fontsize=fontsize)
     return figure, axes
 
 
