@@ -30,7 +30,7 @@ NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP}  # of t
 # values of run directories that were written before these options existed
 LEGACY_DEFAULTS = {"precision": "float32", "jit": False, "steps_per_execution": 1}
 LEGACY_HPARAMS = {"most": "max_classes"}  # old name -> name of today
-LEGACY_VALUES = {  # of options and hyper-parameters that older runs do not record
+LEGACY_VALUES = {  # of those that older runs do not record; None: any, as training ignores it
     "options": {
         "start": "",
         "backbone": "vgg16",
@@ -39,6 +39,7 @@ LEGACY_VALUES = {  # of options and hyper-parameters that older runs do not reco
         "bottleneck": 0,
         "region_dropout": 0.0,
         "maps": "soft",
+        "centred": None,
     },
     "hparams": {
         "head_rate": 1.0,
@@ -174,7 +175,8 @@ def check(folder, config, legacy_data=None, whole=False):
     old = record["config"]
     for part, values in LEGACY_VALUES.items():
         if old.get(part) is not None and new.get(part) is not None:
-            added = {k: v for k, v in values.items() if k in new[part]}
+            missing = values.keys() & new[part].keys()
+            added = {k: new[part][k] if values[k] is None else values[k] for k in missing}
             old = {**old, part: added | old[part]}
     if legacy_data and old.get("data") != new["data"] and old.get("data") == legacy_data():
         old = {**old, "data": new["data"]}

@@ -11,7 +11,7 @@ from attention_zoo import zoo
 from attention_zoo.tests.helpers import drawn, gap, shared, weights_of
 from attention_zoo.trainers import ata_gan, dcgan, losses
 from attention_zoo.zoo import weights
-from attention_zoo.zoo.layers import cam
+from attention_zoo.zoo.layers import cam, convolution
 
 
 def dense(channels, classes):
@@ -170,6 +170,71 @@ def test_the_option_maps_chooses_the_map_that_explains_a_classifier():
     assert np.array_equal(answer(cam.explained(network, "soft"), x)[1], found["soft"])
     with pytest.raises(ValueError, match="unknown maps 'max': there are soft, soft_relu"):
         zoo.create("resnet9", maps="max")
+
+
+CONV = keras.layers.Conv2D
+STACKS = {  # on images of an even and an odd size
+    "same": lambda: [CONV(4, 3, strides=2, padding="same"), CONV(4, 5, 2, padding="same")],
+    "padded": lambda: [keras.layers.ZeroPadding2D(1), CONV(4, 3, 2), CONV(4, 3, padding="same")],
+    "uneven": lambda: [keras.layers.ZeroPadding2D(((2, 1), (2, 1))), CONV(4, 5, 2)],
+    "around": lambda: [convolution.Conv2D(4, 7, strides=2, around=3)],
+    "valid": lambda: [CONV(4, 3, 2), keras.layers.AveragePooling2D(3, 2), CONV(4, 1, 2)],
+    "dilated": lambda: [CONV(4, 3, 2, padding="same"), CONV(4, 3, padding="same", dilation_rate=2)],
+    "pooled": lambda: [CONV(4, 3, padding="same"), keras.layers.AveragePooling2D(2)],
+}
+
+
+@pytest.mark.parametrize("size", [48, 49])
+@pytest.mark.parametrize("stack", STACKS)
+def test_centres_are_the_middle_of_the_pixels_that_a_value_depends_on(stack, size):
+    image = x = keras.Input((size, size, 3))
+    for layer in STACKS[stack]():
+        x = layer(x)
+    network = keras.Model(image, x)
+    first, step = cam.centres(network, x)
+    pixels = tf.constant(drawn(1, size, size, 3))
+    for i in (4, 5):
+        with tf.GradientTape() as tape:
+            tape.watch(pixels)
+            value = tf.reduce_sum(network(pixels)[:, i, i])
+        seen = np.flatnonzero(abs(tape.gradient(value, pixels)).numpy().sum((0, 2, 3)))
+        assert (seen[0] + seen[-1]) / 2 == first + i * step
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "stride", "expected"),
+    [
+        ("resnet18", 128, 32, (0, 32)),
+        ("resnet18", 128, 16, (0, 16)),
+        ("resnet18", 64, 8, (0, 8)),
+        ("efficientnet_lite0", 128, 32, (31, 32)),
+        ("efficientnet_lite0", 128, 16, (7, 16)),
+        ("efficientnet_lite0", 129, 16, (0, 16)),
+        ("squeezenet", 64, 32, (3, 4)),
+        ("vgg16", 128, None, (7.5, 16)),
+        ("resnet9", 32, None, (4, 8)),
+    ],
+)
+def test_centres_of_the_classifiers(name, size, stride, expected):
+    stride = {} if stride is None else {"output_stride": stride}
+    network = zoo.create(name, image_size=size, width=4, **stride)["classifier"]
+    assert cam.centres(network, network.get_layer("map").output) == expected
+
+
+def test_a_centred_map_has_each_value_where_it_belongs():
+    options = {"image_size": 64, "width": 4, "classes": 3, "output_stride": 8}
+    x, found = drawn(2, 64, 64, 3), []
+    for centred in (False, True):
+        keras.utils.set_random_seed(0)
+        network = zoo.create("resnet18", centred=centred, **options)["classifier"]
+        found.append(answer(cam.explained(network, "winner_relu"), x))
+    (logits, small), (same, large) = found
+    assert np.array_equal(logits, same)
+    assert small.shape == (2, 8, 8) and large.shape == (2, 64, 64)
+    assert abs(large[:, ::8, ::8] - small).max() < 1e-6 * small.max()
+    between = (small[:, 1:, :-1] + small[:, :-1, :-1] + small[:, 1:, 1:] + small[:, :-1, 1:]) / 4
+    assert abs(large[:, 4::8, 4::8][:, :7, :7] - between).max() < 1e-6 * small.max()
+    assert np.array_equal(large[:, 56:, 56:], np.broadcast_to(small[:, -1:, -1:], (2, 8, 8)))
 
 
 def test_a_network_without_a_global_average_is_refused():

@@ -58,12 +58,14 @@ class HParams(CommonHParams):
 
 
 SLOW = {"learning_rate": 0.01}  # without batch normalisation; with more they never learn
+CENTRED = {"centred": True}  # those whose padding moves maps
 MODELS = {
-    "efficientnet_lite0": {"learning_rate": 0.03, "weight_decay": 1e-5},  # more explodes
-    "squeezenet": SLOW,
+    "efficientnet_lite0": {"learning_rate": 0.03, "weight_decay": 1e-5, **CENTRED},  # more explodes
+    "resnet18": CENTRED,
+    "squeezenet": {**SLOW, **CENTRED},
     "vgg16": SLOW,
 }
-CELLS = {**MODELS, "squeezenet": {"learning_rate": 0.004}}
+CELLS = {**MODELS, "squeezenet": {"learning_rate": 0.004, **CENTRED}}
 RECIPES = {  # by data set; ours
     "creatures": Recipe(image_size=64, batch_size=32, steps=500, variants=MODELS),
     "cifar10": Recipe(image_size=32, batch_size=64, steps=20_000, variants=MODELS),  # 25.6 epochs

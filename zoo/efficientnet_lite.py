@@ -139,6 +139,7 @@ def build(
     output_stride=32,
     normalise="none",
     maps="soft",
+    centred=False,
     start="",
 ):
     """-> Networks "classifier": image (B, S, S, 3) in [-1, 1] -> logits (B, classes).
@@ -146,8 +147,8 @@ def build(
     width: channels of the first convolution, a multiple of 4; 32 is Lite0. output_stride: pixels
     between values of the last map, 32, 16 or 8. normalise: "imagenet" for weights that take
     ImageNet's mean and deviation; the authors' take "none". maps: the map that explains the
-    network: soft, soft_relu, winner, winner_relu, activation. start: MODEL:TAG, the weights that
-    training starts from, all but the last layer's.
+    network: soft, soft_relu, winner, winner_relu, activation. centred: as of zoo.resnet. start:
+    MODEL:TAG, the weights that training starts from, all but the last layer's.
     """
     if image_size < 32 or classes < 2 or width < 4 or width % 4:
         raise ValueError("image_size must be at least 32, classes 2, width a multiple of 4, from 4")
@@ -155,5 +156,8 @@ def build(
         raise ValueError(f"output_stride must be one of 8, 16, 32, not {output_stride}")
     imagenet.check(normalise)
     return of_classifier(
-        lambda: classifier(image_size, classes, width, output_stride, normalise), start, maps
+        lambda: classifier(image_size, classes, width, output_stride, normalise),
+        start,
+        maps,
+        centred,
     )

@@ -74,15 +74,16 @@ class Networks(Mapping):
         return True
 
 
-def of_classifier(make, start="", maps="soft"):
+def of_classifier(make, start="", maps="soft", centred=False):
     """The Networks of a model whose only network is a classifier, which a function () makes; start:
     as of Networks. maps: a key of zoo.layers.cam.MAPS, the map that explains the classifier
-    (`cam.explained`); its weights do not depend on it."""
+    (`cam.explained`), and whether its values are drawn where they belong (`cam.centres`); the
+    weights do not depend on these."""
     cam.check_maps(maps)
 
     def classifier():
         network = make()
-        network.maps = maps
+        network.maps, network.centred = maps, centred
         return network
 
     networks = Networks(

@@ -104,6 +104,7 @@ def build(
     output_stride=32,
     normalise="none",
     maps="soft",
+    centred=False,
     start="",
 ):
     """-> Networks "classifier": image (B, S, S, 3) in [-1, 1] -> logits (B, classes).
@@ -112,6 +113,9 @@ def build(
     output_stride: pixels between values of the last map at most, 32 (as 16) or 8; images below 128
     x 128 have 4. normalise: "imagenet" for weights trained elsewhere.
     maps: the map that explains the network: soft, soft_relu, winner, winner_relu, activation.
+    centred: the map has the size of the image, and each value is drawn at the centre of the pixels
+    that it depends on; False: the map has its own size and is stretched over the image, which moves
+    its values by up to half their distance.
     start: MODEL:TAG, the weights that training starts from, all but the last layer's.
     """
     if image_size < 32 or classes < 2 or width < 4 or width % 4:
@@ -122,5 +126,8 @@ def build(
         raise ValueError(f"output_stride must be one of 8, 16, 32, not {output_stride}")
     imagenet.check(normalise)
     return of_classifier(
-        lambda: classifier(image_size, classes, width, head, output_stride, normalise), start, maps
+        lambda: classifier(image_size, classes, width, head, output_stride, normalise),
+        start,
+        maps,
+        centred,
     )

@@ -15,10 +15,12 @@ Kastaniotis et al., 2018).
 MAPS has other maps than equation 1's: without the evidence against a class, of the likeliest class
 alone, or of how active the features are.
 
-Maps are compared at the same size and scale: see `resized` and `normalised`.
+Maps are compared at the same size and scale: see `resized` and `normalised`. Strided convolutions
+with padding move a map away from the middle of the image: see `centres`.
 """
 
 import keras
+import numpy as np
 from keras import ops
 
 from ...common import interpolation
@@ -89,14 +91,48 @@ def normalised(maps, how):
     return NORMALISE[how](maps)
 
 
-def resized(maps, size):
-    """Maps (B, h, w) -> (B, size, size), bilinear and antialiased; two matrix products."""
-    if tuple(maps.shape[1:]) == (size, size):
+def centres(network, maps):
+    """(first, step) of a network's maps (B, h, w, K): value i of a column depends on the pixels
+    around pixel first + i step of the image. Where a map is stretched over S pixels, it is drawn at
+    pixel (i + 0.5) S / h - 0.5.
+    """
+    places = {id(image): (0, 1) for image in network.inputs}
+    for layer in network.operations:
+        if isinstance(layer, keras.layers.InputLayer):
+            continue
+        x, *_ = keras.tree.flatten(layer.input)
+        first, step = places[id(x)]
+        if isinstance(layer, keras.layers.ZeroPadding2D):
+            first -= layer.padding[0][0] * step
+        elif hasattr(layer, "strides"):
+            side, stride = (
+                (getattr(layer, "kernel_size", None) or layer.pool_size)[0],
+                layer.strides[0],
+            )
+            reach = (side - 1) * getattr(layer, "dilation_rate", (1,))[0]
+            before = getattr(layer, "around", 0)
+            if layer.padding == "same":
+                before = max((layer.output.shape[1] - 1) * stride + reach + 1 - x.shape[1], 0) // 2
+            first, step = first + (reach / 2 - before) * step, step * stride
+        places[id(layer.output)] = first, step
+    return places[id(maps)]
+
+
+def resized(maps, size, centres=None):
+    """Maps (B, h, w) -> (B, size, size), bilinear and antialiased; two matrix products.
+
+    centres: (first, step) as of `centres`, of an image of this size; None: the maps are stretched
+    over it.
+    """
+    if centres:
+        first, step = centres
+        places = (np.arange(size) - first) / step
+        weights = [interpolation.at(places, side) for side in maps.shape[1:]]
+    elif tuple(maps.shape[1:]) == (size, size):
         return maps
-    rows, columns = (
-        interpolation.weights(side, size, antialias=True).astype("float32")
-        for side in maps.shape[1:]
-    )
+    else:
+        weights = [interpolation.weights(side, size, antialias=True) for side in maps.shape[1:]]
+    rows, columns = (matrix.astype("float32") for matrix in weights)
     return ops.einsum("ih,bhw,jw->bij", rows, maps, columns)
 
 
@@ -106,16 +142,20 @@ class CAM(keras.layers.Layer):
 
     classes: "soft", all classes weighted by their softmax, or "winner", the class of the largest
     logit. relu: negative values of the map become 0, as in Grad-CAM (Selvaraju et al., 2017).
-    normalise: a key of NORMALISE. size: of the map, if it is not that of the features.
+    normalise: a key of NORMALISE. size, centres: of the map, as of `resized`; None: the size of the
+    features.
     """
 
-    def __init__(self, classes="soft", relu=False, normalise="none", size=None, **kwargs):
+    def __init__(
+        self, classes="soft", relu=False, normalise="none", size=None, centres=None, **kwargs
+    ):
         super().__init__(**kwargs)
         if classes not in ("soft", "winner"):
             raise ValueError(f"unknown classes {classes!r}: there are soft, winner")
         if normalise not in NORMALISE:
             raise ValueError(f"unknown normalise {normalise!r}: there are {', '.join(NORMALISE)}")
-        self.classes, self.relu, self.normalise, self.size = classes, relu, normalise, size
+        self.classes, self.relu, self.normalise = classes, relu, normalise
+        self.size, self.centres = size, centres
 
     def call(self, maps, logits):
         if self.classes == "soft":
@@ -125,11 +165,11 @@ class CAM(keras.layers.Layer):
         if self.relu:
             one_map = ops.relu(one_map)
         if self.size:
-            one_map = resized(one_map, self.size)
+            one_map = resized(one_map, self.size, self.centres)
         return normalised(one_map, self.normalise)
 
     def get_config(self):
-        names = ("classes", "relu", "normalise", "size")
+        names = ("classes", "relu", "normalise", "size", "centres")
         return {**super().get_config(), **{name: getattr(self, name) for name in names}}
 
 
@@ -143,9 +183,11 @@ def explained(classifier, maps=None, **options):
     """A classifier of the zoo -> keras.Model with the same weights, image -> [logits (B, C), map].
 
     maps: a key of MAPS; None: the classifier's own, `classifier.maps`, or else "soft". options:
-    those of CAM. The classifier's layers `map`, `features` and `logits` must be a feature
-    map, its global average and a linear layer behind it (for SqueezeNet's head "conv" the identity,
-    as its map has one channel per class); otherwise ValueError.
+    those of CAM. If `classifier.centred` is True, the map has the size of the image, and each value
+    is drawn at the centre of the pixels that it depends on (`centres`).
+    The classifier's layers `map`, `features` and `logits` must be a feature map, its global average
+    and a linear layer behind it (for SqueezeNet's head "conv" the identity, as its map has one
+    channel per class); otherwise ValueError.
     """
     features, average, dense = (classifier.get_layer(n) for n in ("map", "features", "logits"))
     pooled = isinstance(average, keras.layers.GlobalAveragePooling2D)
@@ -158,6 +200,9 @@ def explained(classifier, maps=None, **options):
     inputs = class_maps(features.output, dense), logits
     if maps == "activation":  # as the map of an only class
         inputs = activation(features.output), logits[:, :1]
+    if getattr(classifier, "centred", False):
+        size, place = classifier.input_shape[1], centres(classifier, features.output)
+        options = {"size": size, "centres": place, **options}
     one_map = CAM(name="cam", **{**MAPS[maps], **options})(*inputs)
     return keras.Model(classifier.input, [logits, one_map], name="explained")
 
