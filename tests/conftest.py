@@ -16,6 +16,7 @@ import main  # noqa: E402, F401  makes the checkout the package attention_zoo
 
 pytest.register_assert_rewrite("attention_zoo.tests.helpers")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # as common.quiet sets it
 HOMES = ("XDG_CACHE_HOME", "TFDS_DATA_DIR")
 
 
