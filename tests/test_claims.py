@@ -14,6 +14,7 @@ from attention_zoo import UsageError, zoo
 from attention_zoo.evaluate import localization
 from attention_zoo.studies import claims
 from attention_zoo.tasks import scoring
+from attention_zoo.tasks.base import EvaluationRequest
 from attention_zoo.tests.helpers import drawn, lines, mistake
 from attention_zoo.zoo.layers import cam
 
@@ -146,6 +147,19 @@ def test_the_study_measures_classifiers_and_gans(folder, capsys, tmp_path):
     assert f"{gan} |" in text and "| nearness | – | – | – |" in text
     names = {path.name for path in tmp_path.glob("*.png")}
     assert len(names) == 3 and "claims_maps.png" in names
+
+
+def test_weights_whose_data_are_elsewhere_have_maps_but_no_accuracy(folder, tmp_path):
+    """As published weights of somebody's own pictures."""
+    held = json.loads((folder / "manifest.json").read_text())
+    held["resnet9"]["away"] = {**held["resnet9"]["soft"], "dataset": "folder:/nowhere"}
+    (tmp_path / "manifest.json").write_text(json.dumps({"resnet9": held["resnet9"]}))
+    shutil.copy(folder / held["resnet9"]["away"]["file"], tmp_path)
+    request = EvaluationRequest(split="test")
+    found = claims.claims([f"resnet9:{tmp_path}/away"], DATA, request=request, output=tmp_path)
+    row = found.numbers["teachers"][f"resnet9:{tmp_path}/away"]
+    assert "iou" in row and "accuracy" not in row
+    assert "resnet9" in found.table and "is right" not in found.table
 
 
 def test_agreement_of_masks_by_hand():
