@@ -575,7 +575,7 @@ def test_the_command_makes_weights_that_the_zoo_loads(tmp_path, monkeypatch, cap
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     assert row["origin"] == {"file": "other.safetensors", "sha256": digest}
     assert row["license"] == "unknown: that of other.safetensors"
-    options = {"normalise": "none", "maps": "soft", "output_stride": 32}
+    options = {"normalise": "none", "maps": "soft", "centred": False, "output_stride": 32}
     assert row["options"] == TINY["resnet18"] | options
     assert main.main([*IMPORT, *flags, f"--output={tmp_path / 'mine'}"]) == 0
     loaded = zoo.load("resnet18", weights=str(tmp_path / "mine" / "t"))
@@ -600,7 +600,7 @@ def test_the_command_takes_hdf5_by_layer(tmp_path, monkeypatch):
         ([*IMPORT, "--input=gone.pth"], "gone.pth does not exist"),
         ([*IMPORT, "--input=."], "takes a file, and this is a folder"),
         ([*IMPORT, "--input=notes.txt"], "is not a PyTorch, safetensors or HDF5 file"),
-        ([*IMPORT, "--input=x", "--set=depth=3"], "depth=3: there are classes=3"),
+        ([*IMPORT, "--input=x", "--set=depth=3"], "depth=3: there are centred=False"),
         ([*IMPORT, "--input=x", "--image_size=4"], "image_size must be at least 8"),
         ([*IMPORT, "--input=x"], "holds conv1.weight of shape (4, 3, 7, 7), and stem/kernel is"),
         ([*IMPORT, "--input=x", "--image_size=64", "--set=width=4"], "and stem/kernel is (3, 3,"),

@@ -147,8 +147,11 @@ def build(
     width: channels of the first convolution, a multiple of 4; 32 is Lite0. output_stride: pixels
     between values of the last map, 32, 16 or 8. normalise: "imagenet" for weights that take
     ImageNet's mean and deviation; the authors' take "none". maps: the map that explains the
-    network: soft, soft_relu, winner, winner_relu, activation. centred: as of zoo.resnet. start:
-    MODEL:TAG, the weights that training starts from, all but the last layer's.
+    network: soft, soft_relu, winner, winner_relu, activation. centred: the map has the size of the
+    image, and each value is drawn at the centre of the pixels that it depends on; False: the map
+    has its own size and is stretched over the image, which moves its values with an output_stride
+    of 32 by nearly half their distance. start: MODEL:TAG, the weights that training starts from,
+    all but the last layer's.
     """
     if image_size < 32 or classes < 2 or width < 4 or width % 4:
         raise ValueError("image_size must be at least 32, classes 2, width a multiple of 4, from 4")
