@@ -61,7 +61,7 @@ def test_sigterm_before_the_first_step_and_then_data_that_is_removed(whole, fold
     with pytest.raises(run.RunError, match="is being trained by another process: wait for"):
         run.Run(place, run.read_record(place)["config"], {})
     os.kill(child, signal.SIGTERM)
-    assert fork_server.wait(child) == 0
+    assert fork_server.wait(child) == 0, chaos.last_line(log)
     assert chaos.last_line(log) == "stopped by SIGTERM: the same command goes on from here"
     assert not run.list_checkpoints(place) and not chaos.is_writing(place)
 
