@@ -103,15 +103,25 @@ def train(
 @contextlib.contextmanager
 def _signals(multi_worker):
     """Has SIGTERM end the process with exit code 0 (one of several workers: 130) until there are
-    steps to save, and gives the handlers back at the end."""
+    steps to save, and gives the handlers back at the end. TensorFlow can turn an exception of a
+    handler into an error of its own, which is turned back."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     handlers = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)}
-    code = 130 if multi_worker else 0
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(code))
+    asked, code = [], 130 if multi_worker else 0
+
+    def end(number, frame):
+        asked.append(number)
+        sys.exit(code)
+
+    signal.signal(signal.SIGTERM, end)
     try:
         yield
+    except Exception:
+        if asked:
+            sys.exit(code)
+        raise
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
@@ -386,13 +396,18 @@ class _Training:
                     bar = callbacks.Progress(done, config.steps)
                     stack.callback(bar.bar.close)
                     watchers.insert(0, bar)
-            trainer.fit(
-                batches,
-                steps_per_epoch=config.steps - done,
-                callbacks=[begin, *watchers, end],
-                verbose=0,
-                shuffle=False,
-            )
+            try:
+                trainer.fit(
+                    batches,
+                    steps_per_epoch=config.steps - done,
+                    callbacks=[begin, *watchers, end],
+                    verbose=0,
+                    shuffle=False,
+                )
+            except Exception:
+                if end.asked and not end.begun:  # see `_signals`
+                    end.end(end.asked)
+                raise
 
     def trained_already(self, directory, recorder, done):
         """The TrainedRun of a run that is complete, or at rest by its stop rule."""

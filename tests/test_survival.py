@@ -14,9 +14,10 @@ import pytest
 
 from attention_zoo.experiments import run_directory as run
 from attention_zoo.experiments import training
+from attention_zoo.experiments.config import RunConfig
 from attention_zoo.experiments.workers import Workers
 from attention_zoo.tools import chaos
-from attention_zoo.trainers import callbacks
+from attention_zoo.trainers import callbacks, dcgan
 
 CONFIG = dict.fromkeys(run.CONFIG) | {"hparams": {}}
 TINY = ("--model=dcgan", "--dataset=creatures/many/tiny", "--batch_size=8", "--image_size=32")
@@ -192,6 +193,32 @@ def test_signals_before_the_first_step_and_twice(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         os.kill(os.getpid(), signal.SIGINT)
         time.sleep(60)
+
+
+@pytest.mark.usefixtures("handlers")
+def test_a_signal_whose_exception_becomes_another_ends_the_run_all_the_same(tmp_path, monkeypatch):
+    """As TensorFlow's tracing does it."""
+
+    def mangled(*args, **kwargs):
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(60)
+        except BaseException:
+            raise TypeError("failed to convert") from None
+
+    config = {"settings": {"width": 4}, "steps": 1, "batch_size": 4, "image_size": 32}
+    config = RunConfig.resolve("dcgan", "creatures/many/tiny", **config)
+    for place in ((dcgan.DCGAN, "train_step"), (training._Training, "facts")):
+        with monkeypatch.context() as patch:
+            patch.setattr(*place, mangled)
+            with pytest.raises(SystemExit) as end:
+                training.train(config, run_dir=tmp_path / "r", data_dir=tmp_path / "data")
+        assert end.value.code == 0
+
+    recorder, stop = watched(tmp_path / "s", mangled)
+    stop.begin(0)
+    recorder.on_train_batch_end(0, {"loss": 1.0})
+    assert stop.asked == signal.SIGTERM and recorder.run.rows() == [{"step": 4, "loss": 1.0}]
 
 
 def test_the_last_step_is_recorded_and_the_best_before_it_removed(tmp_path):

@@ -124,7 +124,9 @@ class Record(keras.callbacks.Callback):
             if self.asked:
                 raise Asked
             scores = self.score()
-        except Asked:
+        except (Asked, Exception):  # TensorFlow can turn it into an error of its own
+            if not self.asked:
+                raise
             return  # `catch_up` does it when the run is resumed
         finally:
             self.scoring = False
@@ -195,9 +197,9 @@ class Stop(keras.callbacks.Callback):
         self.begun = True
 
     def ask(self, number, frame):
-        if not self.begun or (self.asked and number == signal.SIGINT):
-            self.end(number)
         first, self.asked = not self.asked, number
+        if not self.begun or (not first and number == signal.SIGINT):
+            self.end(number)
         if first and self.recorder:
             self.recorder.asked = True
             if self.recorder.scoring:
