@@ -163,7 +163,8 @@ def test_the_options_are_the_checkpoint_s():
         found = {"width": TINY[name]["width"]}
         found |= bridge.options(name, state)
         scale = {} if name == "efficientnet_lite0" else {"normalise": "imagenet"}
-        assert found == TINY[name] | scale | {"image_size": 224}
+        placed = {} if name == "vgg16" else {"centred": True}
+        assert found == TINY[name] | scale | placed | {"image_size": 224}
     assert bridge.options("ragan", {"layer/kernel": np.zeros(1)}) == {}
 
 
@@ -575,7 +576,7 @@ def test_the_command_makes_weights_that_the_zoo_loads(tmp_path, monkeypatch, cap
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     assert row["origin"] == {"file": "other.safetensors", "sha256": digest}
     assert row["license"] == "unknown: that of other.safetensors"
-    options = {"normalise": "none", "maps": "soft", "centred": False, "output_stride": 32}
+    options = {"normalise": "none", "maps": "soft", "centred": True, "output_stride": 32}
     assert row["options"] == TINY["resnet18"] | options
     assert main.main([*IMPORT, *flags, f"--output={tmp_path / 'mine'}"]) == 0
     loaded = zoo.load("resnet18", weights=str(tmp_path / "mine" / "t"))
@@ -600,7 +601,7 @@ def test_the_command_takes_hdf5_by_layer(tmp_path, monkeypatch):
         ([*IMPORT, "--input=gone.pth"], "gone.pth does not exist"),
         ([*IMPORT, "--input=."], "takes a file, and this is a folder"),
         ([*IMPORT, "--input=notes.txt"], "is not a PyTorch, safetensors or HDF5 file"),
-        ([*IMPORT, "--input=x", "--set=depth=3"], "depth=3: there are centred=False"),
+        ([*IMPORT, "--input=x", "--set=depth=3"], "depth=3: there are centred=True"),
         ([*IMPORT, "--input=x", "--image_size=4"], "image_size must be at least 8"),
         ([*IMPORT, "--input=x"], "holds conv1.weight of shape (4, 3, 7, 7), and stem/kernel is"),
         ([*IMPORT, "--input=x", "--image_size=64", "--set=width=4"], "and stem/kernel is (3, 3,"),

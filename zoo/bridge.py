@@ -173,11 +173,12 @@ def _translator(name, names, sizes, arrays):
 
 STATISTICS = (".running_mean", ".running_var")  # which old PyTorch stored for instance norm
 IMAGENET = {"image_size": 224, "normalise": "imagenet"}
+CENTRED = {"centred": True}
 LAYOUTS = {  # a Layout, or a function of the arrays that returns it; torchvision's come first
-    "resnet18": Layout(_resnet18(), "fc.bias", IMAGENET),
-    "squeezenet": Layout(_squeezenet(), "classifier.1.bias", IMAGENET | {"head": "conv"}),
+    "resnet18": Layout(_resnet18(), "fc.bias", IMAGENET | CENTRED),
+    "squeezenet": Layout(_squeezenet(), "classifier.1.bias", IMAGENET | CENTRED | {"head": "conv"}),
     "vgg16": Layout(_vgg16(), "classifier.6.bias", IMAGENET | {"head": "fc"}, {"fc6": 7}),
-    "efficientnet_lite0": Layout(_efficientnet_lite0(), "_fc.bias", {"image_size": 224}),
+    "efficientnet_lite0": Layout(_efficientnet_lite0(), "_fc.bias", {"image_size": 224} | CENTRED),
     "cyclegan": _cyclegan,
     "attention_gan": _attention_gan,
 }
