@@ -111,6 +111,7 @@ def strips(rows):
     lines = [np.concatenate(list(shown), axis=1) for shown in rows.values()]
     height, width = lines[0].shape[:2]
     figure, ((axes,),) = plots.panels(2 + 0.8 * width / height, 0.8 * len(lines))
+    figure.set_layout_engine("compressed")  # the axes keep their aspect: room for the labels
     axes.imshow(np.concatenate(lines), interpolation="nearest")
     axes.set(xticks=[], yticks=(np.arange(len(lines)) + 0.5) * height)
     axes.set_yticklabels(map(plots.wrapped, rows), fontsize=7)
