@@ -9,9 +9,9 @@ import numpy as np
 
 from .. import tasks, zoo
 from ..common.errors import UsageError
-from ..datasets import cells, creatures, pictures, rendered
+from ..datasets import cells, creatures, pictures
 from . import exporting, run_directory
-from .models import load, open_run
+from .models import class_names, load, open_run
 
 PORT = 7860
 
@@ -76,10 +76,11 @@ def loaded(known, name):
 
     model, tag, run = known[name]
     try:
-        served = exporting.served(load(model, tag) if tag else open_run(run))
+        found = load(model, tag) if tag else open_run(run)
+        served = exporting.served(found)
     except UsageError as error:
         raise demo.Refused(str(error)) from None
-    served.about["classes"] = rendered.class_names(served.about["dataset"])
+    served.about["classes"] = class_names(found)
     return served
 
 

@@ -16,7 +16,7 @@ from ..datasets import pictures as files
 from ..datasets import rendered, resize, table
 from ..reports import gallery as pages
 from ..reports import results
-from .models import load
+from .models import class_names, load
 from .publishing import CARDS
 
 IMAGES = 8  # of a picture
@@ -95,7 +95,7 @@ def examples(model):
     data; else None. "names" of the classes and the "source" of the images stand beside them where
     they are known."""
     name, size = model.origin.dataset, model.image_size
-    names = rendered.class_names(name)
+    names = class_names(model)
     known = {"names": names} if names else {}
     found = rendered.examples(name, IMAGES, size, (model.direction or "")[:1])
     if found is not None:

@@ -1,5 +1,6 @@
 """Opening models: published weights, run directories, single checkpoints."""
 
+import contextlib
 import dataclasses
 from collections.abc import Mapping
 
@@ -9,6 +10,7 @@ from .. import tasks, zoo
 from ..common.downloads import short
 from ..common.errors import UsageError
 from ..common.files import user_path
+from ..datasets import open_dataset, rendered
 from ..tasks.base import Origin
 from ..zoo import registry
 from ..zoo import weights as door
@@ -106,6 +108,16 @@ def open_run(path, direction=None, settings=None):
     )
     task = tasks.get(spec.kind)
     return task.Model(config.model, networks, config.network_options, origin, direction)
+
+
+def class_names(model):
+    """The names of a LoadedModel's classes; () where they are not known. They are those that were
+    published with the weights, or those of a run's data set, if it is here."""
+    names = model.origin.details.get("classes") or rendered.class_names(model.origin.dataset)
+    if not names and model.origin.folder:
+        with contextlib.suppress(UsageError):
+            names = open_dataset(model.origin.dataset).class_names
+    return tuple(names)
 
 
 def read_run(path):

@@ -406,6 +406,7 @@ def test_a_classifier_is_trained_evaluated_and_published(folder, capsys, tmp_pat
     assert held["options"]["maps"] == "winner" and "start" not in held["options"]
     assert held["options"]["width"] == 4
     assert held["origin"]["steps"] == 8
+    assert held["origin"]["classes"] == list(creatures.LABELS)
     assert "--steps=8" in held["origin"]["command"]
     assert str(folder) not in held["origin"]["command"]
     assert "takes small letters" in mistake(capsys, *offer[:2], "--tag=../x")

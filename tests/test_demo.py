@@ -1,7 +1,9 @@
 """What the page of --mode=demo shows, without Gradio; tests/browser_demo.py opens the page."""
 
+import dataclasses
 import json
 import sys
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -13,8 +15,10 @@ from attention_zoo.cli import main
 from attention_zoo.common import images, interpolation
 from attention_zoo.datasets import creatures
 from attention_zoo.experiments import demo as demo_models
+from attention_zoo.experiments import models
 from attention_zoo.experiments import run_directory as run
 from attention_zoo.serving import demo, export, signatures
+from attention_zoo.tasks.base import Origin
 from attention_zoo.zoo.layers import self_attention
 
 RED = (255, 0, 0)
@@ -229,6 +233,19 @@ def test_published_weights_know_their_classes():
     bear = creatures.render(np.random.default_rng(1), label=1)["image"]
     _, scores = demo.explain(made, bear)
     assert max(scores, key=scores.get) == "bear"
+
+
+def test_a_run_knows_its_classes_while_its_data_are_here(tmp_path):
+    for i, name in enumerate(("cat", "dog")):
+        (tmp_path / name).mkdir()
+        rendered = creatures.render(np.random.default_rng(i), label=i, size=32)["image"]
+        Image.fromarray(rendered).save(tmp_path / name / "0.png")
+    origin = Origin(weights="r", dataset=f"folder:{tmp_path}", folder=tmp_path)
+    assert models.class_names(SimpleNamespace(origin=origin)) == ("cat", "dog")
+    gone = dataclasses.replace(origin, dataset="folder:/nowhere")
+    assert models.class_names(SimpleNamespace(origin=gone)) == ()
+    published = dataclasses.replace(gone, folder=None, details={"classes": ["fox"]})
+    assert models.class_names(SimpleNamespace(origin=published)) == ("fox",)
 
 
 def test_without_gradio_one_line_says_what_to_install(monkeypatch, capsys):
