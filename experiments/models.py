@@ -114,7 +114,7 @@ def class_names(model):
     """The names of a LoadedModel's classes; () where they are not known. They are those that were
     published with the weights, or those of a run's data set, if it is here."""
     names = model.origin.details.get("classes") or rendered.class_names(model.origin.dataset)
-    if not names and model.origin.folder:
+    if not names and model.origin.folder and "classes" in model.options:
         with contextlib.suppress(UsageError):
             names = open_dataset(model.origin.dataset).class_names
     return tuple(names)

@@ -81,7 +81,9 @@ def publish(
     door.round_to_float16(network)  # what is measured is what is stored
     request = EvaluationRequest(metrics, num, extractor, inception, split, seed, progress)
     data = as_reference(config.dataset, config.image_size, data_dir)
-    card, names = task.card(model, data, request), list(data.class_names)
+    card = task.card(model, data, request)
+    classes = model.options.get("classes")  # none of a generator or a translator
+    names = data.class_names if classes else ()
     if not output and table.shows_people(public(config.dataset)):
         card = dataclasses.replace(card, picture=None)
     about = {
@@ -97,7 +99,7 @@ def publish(
             "seed": config.seed,
             "commit": start["versions"].get("commit"),
             **({"run": folder.name} if "--mode=study" in start["command"] else {}),
-            **({"classes": names} if len(names) == model.options.get("classes") else {}),
+            **({"classes": list(names)} if len(names) == classes else {}),
             **card.measured,
         },
         "license": "Apache-2.0",

@@ -241,11 +241,13 @@ def test_a_run_knows_its_classes_while_its_data_are_here(tmp_path):
         rendered = creatures.render(np.random.default_rng(i), label=i, size=32)["image"]
         Image.fromarray(rendered).save(tmp_path / name / "0.png")
     origin = Origin(weights="r", dataset=f"folder:{tmp_path}", folder=tmp_path)
-    assert models.class_names(SimpleNamespace(origin=origin)) == ("cat", "dog")
+    known = {"options": {"classes": 2}}
+    assert models.class_names(SimpleNamespace(origin=origin, **known)) == ("cat", "dog")
+    assert models.class_names(SimpleNamespace(origin=origin, options={})) == ()  # of a generator
     gone = dataclasses.replace(origin, dataset="folder:/nowhere")
-    assert models.class_names(SimpleNamespace(origin=gone)) == ()
+    assert models.class_names(SimpleNamespace(origin=gone, **known)) == ()
     published = dataclasses.replace(gone, folder=None, details={"classes": ["fox"]})
-    assert models.class_names(SimpleNamespace(origin=published)) == ("fox",)
+    assert models.class_names(SimpleNamespace(origin=published, **known)) == ("fox",)
 
 
 def test_without_gradio_one_line_says_what_to_install(monkeypatch, capsys):

@@ -105,11 +105,9 @@ def centres(network, maps):
         if isinstance(layer, keras.layers.ZeroPadding2D):
             first -= layer.padding[0][0] * step
         elif hasattr(layer, "strides"):
-            side, stride = (
-                (getattr(layer, "kernel_size", None) or layer.pool_size)[0],
-                layer.strides[0],
-            )
-            reach = (side - 1) * getattr(layer, "dilation_rate", (1,))[0]
+            window = getattr(layer, "kernel_size", None) or layer.pool_size
+            stride = layer.strides[0]
+            reach = (window[0] - 1) * getattr(layer, "dilation_rate", (1,))[0]
             before = getattr(layer, "around", 0)
             if layer.padding == "same":
                 before = max((layer.output.shape[1] - 1) * stride + reach + 1 - x.shape[1], 0) // 2
